@@ -1,0 +1,31 @@
+import { DownfoldError } from '@downfold/units';
+
+/**
+ * Why a chain could not be opened or analysed.
+ * - `CHAIN_OUTSIDE_ROOTS`: a backing file lies (after links) outside the allowed directories.
+ * - `CHAIN_FORBIDDEN_NAME`: a protocol or `json:` name, control characters, or not UTF-8.
+ * - `CHAIN_NO_FORMAT`: a backing reference without a format; nothing is probed. The message names the fix.
+ * - `CHAIN_UNKNOWN_FORMAT`: a format that was not passed in.
+ * - `CHAIN_LOOP`: an image backs itself, directly or not (by device and inode).
+ * - `CHAIN_TOO_DEEP`: more layers than the policy allows.
+ * - `CHAIN_MISSING`: a backing file is not there.
+ * - `CHAIN_INVALID_IMAGE`: an image is marked invalid or superseded.
+ * - `CHAIN_NOT_IN_CHAIN`: a name given by the user is no layer of the chain.
+ * - `CHAIN_STRANDED`: the operation would change what other images read; `details.stranded` lists them.
+ */
+export type ChainErrorCode =
+  | 'CHAIN_OUTSIDE_ROOTS'
+  | 'CHAIN_FORBIDDEN_NAME'
+  | 'CHAIN_NO_FORMAT'
+  | 'CHAIN_UNKNOWN_FORMAT'
+  | 'CHAIN_LOOP'
+  | 'CHAIN_TOO_DEEP'
+  | 'CHAIN_MISSING'
+  | 'CHAIN_INVALID_IMAGE'
+  | 'CHAIN_NOT_IN_CHAIN'
+  | 'CHAIN_STRANDED';
+
+/** Every failure about who backs whom. `details.image` names the image it was found in. */
+export class ChainError extends DownfoldError<ChainErrorCode> {
+  override readonly name: string = 'ChainError';
+}

@@ -1,0 +1,24 @@
+import type { ImageFormat, ImageLimits } from '@downfold/image';
+
+/**
+ * What a resolver may open. The default denies: only `roots`, only regular files and block devices, no probing,
+ * no protocol names.
+ */
+export interface ChainPolicy {
+  /**
+   * Directories (absolute) that backing files may lie in, directly or deeper, after all links are resolved. Null: the
+   * directory of the image the user named.
+   */
+  readonly roots: readonly string[] | null;
+  /** Most layers of a chain. Default 64, at most 1,024. */
+  readonly depth: number;
+  /** Opens images that are marked invalid or superseded. Default false. */
+  readonly allowMarked: boolean;
+  readonly limits: Partial<ImageLimits>;
+}
+
+/** The safe default (design section 7). */
+export const defaultPolicy: ChainPolicy = { roots: null, depth: 64, allowMarked: false, limits: {} };
+
+/** The formats a caller passes in; there is no registry. */
+export type Formats = readonly ImageFormat[];

@@ -1,0 +1,3 @@
+export type { CaseContext, ComplianceCase, SubjectFactory, TestFunction } from './cases.ts';
+export { caseContext, seededRandom } from './random.ts';
+export { applies, killers, runCase, verify } from './run.ts';

@@ -1,0 +1,154 @@
+import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
+import type { OpenMode, OperationOptions, Storage } from '@downfold/storage';
+import type { CheckOptions, CheckReport } from './check.ts';
+import type { Extent } from './extent.ts';
+
+/** Sizes of an image, in bytes. */
+export interface ImageGeometry {
+  /** What the guest sees. Not necessarily a multiple of anything. */
+  readonly virtualSize: ByteLength;
+  /** Unit of host allocation; 1 for formats that have none. */
+  readonly clusterSize: ByteLength;
+  /** Smallest unit with an allocation status of its own: a subcluster, or the cluster. */
+  readonly allocationGranularity: ByteLength;
+}
+
+/** What an image says of its backing file: a claim made by untrusted bytes. Only a resolver opens it. */
+export interface BackingReference {
+  /** As stored; relative names are relative to the directory of the image. */
+  readonly name: string;
+  /** Format name as stored; null when the image does not say. */
+  readonly format: string | null;
+}
+
+/** Why an image no longer represents any point in time. Written into the image itself. */
+export interface ImageMark {
+  readonly state: 'invalid' | 'superseded';
+  /** The job that did it. */
+  readonly job: string;
+  /** ISO 8601, UTC. */
+  readonly date: string;
+}
+
+/**
+ * Reads what lies below this image: fills `target` with the backing file's content at `offset`, zeros past
+ * its end. Called for the parts of a cluster that a partial write does not cover.
+ */
+export type CowSource = (offset: GuestOffset, target: Uint8Array) => Promise<void>;
+
+/** Options of a write. */
+export interface ImageWriteOptions extends OperationOptions {
+  /** `null` says that nothing lies below (no backing file): the rest of a new cluster becomes zeros. */
+  readonly fill: CowSource | null;
+}
+
+/**
+ * One open image: one layer of a virtual disk. It never opens and never reads its backing file.
+ *
+ * Durability: nothing is durable until `flush` resolves, except where a member says so. A crash at any moment
+ * leaves the image consistent, with leaked clusters at the worst; data written since the last flush reads as
+ * before or as written, never as foreign content.
+ * Concurrency: members may be called while others run; overlapping writes are the caller's to serialise.
+ * `flush` covers what had resolved when it was called, and does not wait for what came later.
+ * After an error of a write or flush the image must be closed, and checked before it is used again.
+ */
+export interface Image extends AsyncDisposable {
+  /** Format name, as written in other images' backing-format field. */
+  readonly format: string;
+  /** How errors name it: the storage's label. */
+  readonly label: string;
+  readonly writable: boolean;
+  readonly geometry: ImageGeometry;
+  readonly backing: BackingReference | null;
+  readonly mark: ImageMark | null;
+  /** What identifies this image's metadata: changes when its header does. CRC-32 of the header, as 8 hex digits. */
+  readonly fingerprint: string;
+  /** The file that `host` offsets of extents point into; for `Storage.copyFrom`. Not to be written. */
+  readonly data: Storage;
+  /** The format's own facts, as `qemu-img info` shows them under `format-specific.data`; plain JSON. */
+  describe(): Readonly<Record<string, unknown>>;
+
+  /**
+   * The allocation of `range`: ordered, gapless, non-empty extents that cover exactly `range`, in batches (of about
+   * one metadata table), merged into maximal runs within a batch.
+   */
+  extents(range: GuestRange, options?: OperationOptions): AsyncIterable<readonly Extent[]>;
+  /**
+   * Fills `target` with this layer's bytes; `unallocated` parts are filled by `below`, or with zeros when it is null.
+   * Rejects with `IMAGE_RANGE` past the virtual size.
+   */
+  read(offset: GuestOffset, target: Uint8Array, below: CowSource | null, options?: OperationOptions): Promise<void>;
+
+  /** Writes guest bytes; what is compressed or shared with a snapshot is moved to fresh clusters first. */
+  write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void>;
+  /** As `write`, from `length` bytes of another file at `from`; whole clusters do not pass through a buffer of the caller. */
+  copyFrom(source: Storage, from: HostOffset, offset: GuestOffset, length: ByteLength, options: ImageWriteOptions): Promise<void>;
+  /** The range reads as zeros and hides the backing file; by metadata where the format can. */
+  writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void>;
+  /**
+   * The backing file shows again in every allocation unit that lies wholly in `range` (the last one may be cut by the end of
+   * the disk); other bytes keep their content. Rejects with `IMAGE_UNSUPPORTED` when the format has no unallocated status.
+   * The image orders it by itself: mapping durable, then refcounts, then host space is given back and reused.
+   */
+  deallocate(range: GuestRange, options?: OperationOptions): Promise<void>;
+  /**
+   * Grows the virtual disk; durable when it resolves. The new area reads as zeros. When `options.fill` is given there is a
+   * backing file whose view reaches past the old end: the new area is made explicit zeros before the size changes, and
+   * `fill` completes a last cluster that the old size cut. Shrinking rejects with `IMAGE_UNSUPPORTED`.
+   */
+  resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void>;
+  /**
+   * Rewrites the backing reference, atomically and durably: after a crash the complete old or the complete new one is there.
+   * The image's other writes must have been flushed. Rejects with `IMAGE_NO_ROOM` before it wrote anything.
+   */
+  setBacking(reference: BackingReference | null): Promise<void>;
+  /** Rejects with `IMAGE_NO_ROOM` when `setBacking(reference)` would; writes nothing. */
+  assertRoomFor(reference: BackingReference): Promise<void>;
+  /** Marks the image, durably and atomically; `null` takes the mark away. `IMAGE_UNSUPPORTED` or `IMAGE_NO_ROOM` when it has no place. */
+  setMark(mark: ImageMark | null): Promise<void>;
+  /** Barrier: all writes that resolved before the call, data and metadata in the format's safe order, are durable when it resolves. */
+  flush(): Promise<void>;
+  /** Verifies the metadata; never writes. */
+  check(options?: CheckOptions): Promise<CheckReport>;
+}
+
+/** Limits against hostile images; all have safe defaults. */
+export interface ImageLimits {
+  /** Bytes of metadata one image may hold in memory. Default 64 MiB. */
+  readonly metadataBytes: ByteLength;
+  /** Largest virtual size, in bytes. Default 64 TiB. */
+  readonly virtualSize: ByteLength;
+}
+
+/** Options of opening an image. */
+export interface OpenImageOptions extends OperationOptions {
+  readonly mode: OpenMode;
+  readonly limits?: Partial<ImageLimits>;
+}
+
+/** Options of every format's `create`; formats extend it. */
+export interface CreateImageOptions extends OperationOptions {
+  /** Bytes. */
+  readonly virtualSize: ByteLength;
+  readonly backing?: BackingReference | null;
+}
+
+/** A format: opens and creates images on storage that the caller provides. */
+export interface ImageFormat<Create extends CreateImageOptions = CreateImageOptions> {
+  /** As written in backing-format fields: `qcow2`, `raw`. */
+  readonly name: string;
+  /** Abilities that not every format has; the compliance kit holds it to them and to refusing the rest. */
+  readonly abilities: ReadonlySet<ImageAbility>;
+  /** Whether a file that starts with `head` (>= 512 bytes, or the whole file) claims the format. Never used for what is written. */
+  recognises(head: Uint8Array): boolean;
+  /**
+   * Resolves with a ready image that owns `storage` and closes it. On rejection `storage` stays open and is the caller's.
+   * @throws ImageError; opening for reading never writes.
+   */
+  open(storage: Storage, options: OpenImageOptions): Promise<Image>;
+  /** Writes a new image onto empty `storage`, durable when it resolves; owns it like `open`. */
+  create(storage: Storage, options: Create): Promise<Image>;
+}
+
+/** Abilities an image format may lack. */
+export type ImageAbility = 'backing' | 'zero' | 'deallocate' | 'mark' | 'check';

@@ -1,0 +1,49 @@
+import type { ByteLength } from '@downfold/units';
+import type { FileIdentity, Storage, StorageDriver } from './storage.ts';
+
+/** `read`: nothing is ever written. `write`: reads and writes. */
+export type OpenMode = 'read' | 'write';
+
+/** What is known of a name without opening it for data. Links are followed. */
+export interface FileFacts {
+  readonly kind: 'file' | 'block-device' | 'directory' | 'other';
+  readonly identity: FileIdentity;
+  /** Bytes; 0 for what has no length. */
+  readonly length: ByteLength;
+  /** Bytes of host storage in use; equal to `length` where the backend cannot tell. */
+  readonly allocated: ByteLength;
+  /** Last modification, nanoseconds since 1970 as decimal text. */
+  readonly modified: string;
+}
+
+/** One name in a directory. */
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly kind: 'file' | 'directory' | 'link' | 'other';
+}
+
+/**
+ * A place that holds named files, as implementers write it. Paths are absolute and use `/`.
+ * Creations, renames and removals are durable only after `flushDirectory` of the directory they are in.
+ */
+export interface BackendDriver {
+  readonly name: string;
+  /** Never blocks on a FIFO: anything but a regular file or block device rejects with `STORAGE_NOT_REGULAR`. */
+  open(path: string, mode: OpenMode): Promise<StorageDriver>;
+  /** Creates an empty file, readable by its owner only when `secret`; rejects with `STORAGE_EXISTS` when the name is taken. */
+  create(path: string, options: { readonly secret: boolean }): Promise<StorageDriver>;
+  remove(path: string): Promise<void>;
+  /** Replaces `to` when it exists, atomically. */
+  rename(from: string, to: string): Promise<void>;
+  flushDirectory(path: string, barrier: string): Promise<void>;
+  facts(path: string): Promise<FileFacts>;
+  list(directory: string): Promise<readonly DirectoryEntry[]>;
+  /** The path with every link resolved. */
+  realPath(path: string): Promise<string>;
+}
+
+/** The caller's side of a backend: as `BackendDriver`, with files wrapped by `openStorage`. */
+export interface StorageBackend extends Omit<BackendDriver, 'open' | 'create'> {
+  open(path: string, mode: OpenMode): Promise<Storage>;
+  create(path: string, options: { readonly secret: boolean }): Promise<Storage>;
+}

@@ -1,0 +1,34 @@
+import { DownfoldError } from '@downfold/units';
+
+/**
+ * Why an operation on stored bytes failed.
+ * - `STORAGE_NOT_FOUND`: no file of that name.
+ * - `STORAGE_EXISTS`: exclusive creation met an existing file.
+ * - `STORAGE_NOT_REGULAR`: neither a regular file nor a block device (FIFO, socket, directory, ...).
+ * - `STORAGE_ACCESS`: the system denies it (EACCES, EPERM, EROFS).
+ * - `STORAGE_READ_ONLY`: a write to storage opened for reading.
+ * - `STORAGE_NO_SPACE`: ENOSPC or EDQUOT.
+ * - `STORAGE_IO`: any other error of a read, write or metadata call.
+ * - `STORAGE_FLUSH_FAILED`: a flush failed, now or earlier. Final: what was written since the last good
+ *   flush may be lost although it still reads back (kernels mark the pages clean).
+ * - `STORAGE_UNSUPPORTED`: the backend lacks the ability; `supports` said so.
+ * - `STORAGE_CLOSED`: used after it was closed.
+ * - `STORAGE_RANGE`: an offset or length outside what the backend can address.
+ */
+export type StorageErrorCode =
+  | 'STORAGE_NOT_FOUND'
+  | 'STORAGE_EXISTS'
+  | 'STORAGE_NOT_REGULAR'
+  | 'STORAGE_ACCESS'
+  | 'STORAGE_READ_ONLY'
+  | 'STORAGE_NO_SPACE'
+  | 'STORAGE_IO'
+  | 'STORAGE_FLUSH_FAILED'
+  | 'STORAGE_UNSUPPORTED'
+  | 'STORAGE_CLOSED'
+  | 'STORAGE_RANGE';
+
+/** Every failure of a backend. `details.file` names the file, `details.offset` the byte where there is one. */
+export class StorageError extends DownfoldError<StorageErrorCode> {
+  override readonly name: string = 'StorageError';
+}

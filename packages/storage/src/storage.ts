@@ -1,0 +1,95 @@
+import type { ByteLength, HostOffset, HostRange } from '@downfold/units';
+
+/** What a backend can do. What is `false` rejects with `STORAGE_UNSUPPORTED`; it never pretends. */
+export interface StorageSupport {
+  /** `discard` gives host space back (punches a hole). */
+  readonly discard: boolean;
+  /** `setLength` can change the length (a block device cannot). */
+  readonly resize: boolean;
+}
+
+/** Who a file is, whatever it is called: equal exactly for the same file through any name or link. */
+export interface FileIdentity {
+  /** Device number, as decimal text (64 bits do not fit a number). */
+  readonly device: string;
+  /** Inode number, as decimal text. */
+  readonly inode: string;
+}
+
+/** What an operation carries besides its bytes. */
+export interface OperationOptions {
+  /** Rejects with the signal's reason before the next system call; a write under way is finished first. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a write says about itself. */
+export interface WriteOptions extends OperationOptions {
+  /**
+   * What the bytes are, in the format's words (`data`, `l2`, `refcount-block`, `header`, ...). Has no
+   * effect on the write: traces, fault rules and crash reports name operations by it.
+   */
+  readonly what?: string;
+}
+
+/**
+ * The implementer's side of a file: strict and small. The wrapper (`openStorage`) has checked ranges,
+ * state and signals before it calls. A driver may be called again before an earlier call has settled;
+ * overlapping ranges are then the caller's fault.
+ * All members are required, so that a decorator stops compiling when an operation is added.
+ */
+export interface StorageDriver extends AsyncDisposable {
+  /** How errors name the file; for people. */
+  readonly label: string;
+  readonly writable: boolean;
+  readonly supports: StorageSupport;
+  readonly identity: FileIdentity;
+  length(): Promise<ByteLength>;
+  /** Reads until `target` is full or the file ends; resolves with the bytes read. */
+  read(offset: HostOffset, target: Uint8Array): Promise<number>;
+  /** Writes all of `source` (loops on short counts); a write past the end grows the file. */
+  write(offset: HostOffset, source: Uint8Array, what: string): Promise<void>;
+  /** Makes the range read as zeros, growing the file when it ends inside; holes where that is cheap. */
+  writeZeroes(range: HostRange, what: string): Promise<void>;
+  /**
+   * Copies inside the backend when `source` is of the same kind, and resolves with the bytes copied:
+   * less than `length` when it stopped early, 0 when it cannot do it for this pair (the wrapper then goes on
+   * through a buffer). Never fewer because of an error: errors reject.
+   */
+  copyFrom(source: StorageDriver, from: HostOffset, to: HostOffset, length: ByteLength, what: string): Promise<number>;
+  /** Gives host space back; the range reads as zeros afterwards. */
+  discard(range: HostRange): Promise<void>;
+  setLength(length: ByteLength): Promise<void>;
+  /** Everything written before the call is on stable storage when this resolves. `barrier` names the rule it serves. */
+  flush(barrier: string): Promise<void>;
+}
+
+/**
+ * The caller's side of an open file: any offset, checked, cancellable, loud.
+ * Ownership: who opened it closes it (`await using`). Closing does not flush.
+ */
+export interface Storage extends AsyncDisposable {
+  readonly label: string;
+  readonly writable: boolean;
+  readonly supports: StorageSupport;
+  readonly identity: FileIdentity;
+  /** Bytes in the file now. */
+  length(): Promise<ByteLength>;
+  /** Fills `target` completely; bytes past the end of the file read as zero. */
+  read(offset: HostOffset, target: Uint8Array, options?: OperationOptions): Promise<void>;
+  /** Not durable until a later `flush` resolves. Overlapping writes in flight land in undefined order. */
+  write(offset: HostOffset, source: Uint8Array, options?: WriteOptions): Promise<void>;
+  /** The range reads as zeros afterwards. */
+  writeZeroes(range: HostRange, options?: WriteOptions): Promise<void>;
+  /** Copies from another file without the bytes passing through the caller. Not durable until `flush`. */
+  copyFrom(source: Storage, from: HostOffset, to: HostOffset, length: ByteLength, options?: WriteOptions): Promise<void>;
+  /** Gives host space back; the range reads as zeros. Rejects with `STORAGE_UNSUPPORTED` unless `supports.discard`. */
+  discard(range: HostRange, options?: OperationOptions): Promise<void>;
+  /** Rejects with `STORAGE_UNSUPPORTED` unless `supports.resize`. New bytes read as zeros. */
+  setLength(length: ByteLength, options?: OperationOptions): Promise<void>;
+  /**
+   * Barrier: every write that resolved before the call is on stable storage when this resolves.
+   * Once it rejects, every later write and flush rejects with `STORAGE_FLUSH_FAILED`.
+   * @param barrier the ordering rule it serves, e.g. `W1 refcounts before L2`; crash tests switch barriers off by it.
+   */
+  flush(barrier: string): Promise<void>;
+}
