@@ -20,7 +20,10 @@ export async function runCase<Subject, Ability extends string>(
   try {
     await item.run(subject, caseContext(seed));
   } catch (cause) {
-    throw new Error(`${item.id} (seed ${seed}): ${(cause as Error).message}\n  because ${item.because}`, { cause });
+    throw new Error(
+      `${item.id} (seed ${seed}): ${(cause as Error).message}\n  because ${item.because}`,
+      { cause },
+    );
   } finally {
     if (isAsyncDisposable(subject)) await subject[Symbol.asyncDispose]();
   }

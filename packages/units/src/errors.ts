@@ -1,5 +1,7 @@
 /** What an error is about, in values a program can read: image, offset, limit, found, ... */
-export type ErrorDetails = Readonly<Record<string, string | number | boolean | null | readonly string[]>>;
+export type ErrorDetails = Readonly<
+  Record<string, string | number | boolean | null | readonly string[]>
+>;
 
 /**
  * The base of every error that Downfold throws on purpose. One subclass a layer, each with a closed

@@ -28,7 +28,11 @@ function integer(at: number, bytes: 1 | 2 | 4): Field<number> {
     at,
     bytes,
     read: (from, base) =>
-      bytes === 1 ? from.getUint8(base + at) : bytes === 2 ? from.getUint16(base + at) : from.getUint32(base + at),
+      bytes === 1
+        ? from.getUint8(base + at)
+        : bytes === 2
+          ? from.getUint16(base + at)
+          : from.getUint32(base + at),
     write: (to, base, value) => {
       if (bytes === 1) to.setUint8(base + at, value);
       else if (bytes === 2) to.setUint16(base + at, value);
@@ -54,7 +58,9 @@ export const u64 = (at: number): Field<number> => ({
   read: (from, base) => {
     const value = from.getUint32(base + at) * TWO_TO_32 + from.getUint32(base + at + 4);
     if (value <= LARGEST_OFFSET) return value;
-    throw new UnitsError('UNITS_TOO_LARGE', `field at byte ${base + at} is above 2^53-1`, { at: base + at });
+    throw new UnitsError('UNITS_TOO_LARGE', `field at byte ${base + at} is above 2^53-1`, {
+      at: base + at,
+    });
   },
   write: (to, base, value) => {
     to.setUint32(base + at, Math.floor(value / TWO_TO_32));
@@ -101,7 +107,10 @@ export function layout<T extends object>(
   if (end !== size) throw new Error(`fields end at ${end}, structure at ${size}`);
   const view = (bytes: Uint8Array, base: number): DataView => {
     if (base + size > bytes.length)
-      throw new UnitsError('UNITS_RANGE', `structure of ${size} bytes needs ${base + size}, there are ${bytes.length}`);
+      throw new UnitsError(
+        'UNITS_RANGE',
+        `structure of ${size} bytes needs ${base + size}, there are ${bytes.length}`,
+      );
     return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   };
   return {

@@ -1,4 +1,10 @@
-import { type AnyOffset, type ByteLength, byteLength, type GuestOffset, type HostOffset } from './offsets.ts';
+import {
+  type AnyOffset,
+  type ByteLength,
+  byteLength,
+  type GuestOffset,
+  type HostOffset,
+} from './offsets.ts';
 
 /** `length` bytes from `offset`. */
 export interface ByteRange<O extends AnyOffset> {
@@ -21,7 +27,10 @@ export function rangeBetween<O extends AnyOffset>(start: O, end: number): ByteRa
 }
 
 /** What two ranges have in common; `null` when nothing. */
-export function intersect<O extends AnyOffset>(a: ByteRange<O>, b: ByteRange<O>): ByteRange<O> | null {
+export function intersect<O extends AnyOffset>(
+  a: ByteRange<O>,
+  b: ByteRange<O>,
+): ByteRange<O> | null {
   const start = Math.max(a.offset, b.offset) as O;
   const end = Math.min(a.offset + a.length, b.offset + b.length);
   return end > start ? rangeBetween(start, end) : null;
