@@ -1,4 +1,4 @@
-import type { Extent, Image, ImageGeometry, ImageMark, BackingReference } from '@downfold/image';
+import type { BackingReference, Extent, Image, ImageGeometry, ImageMark } from '@downfold/image';
 import type { FileIdentity, OperationOptions } from '@downfold/storage';
 import type { GuestRange } from '@downfold/units';
 

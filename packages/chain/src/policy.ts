@@ -18,7 +18,12 @@ export interface ChainPolicy {
 }
 
 /** The safe default (design section 7). */
-export const defaultPolicy: ChainPolicy = { roots: null, depth: 64, allowMarked: false, limits: {} };
+export const defaultPolicy: ChainPolicy = {
+  roots: null,
+  depth: 64,
+  allowMarked: false,
+  limits: {},
+};
 
 /** The formats a caller passes in; there is no registry. */
 export type Formats = readonly ImageFormat[];

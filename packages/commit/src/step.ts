@@ -1,5 +1,5 @@
-import type { BackingReference } from '@downfold/image';
 import type { NodeId } from '@downfold/chain';
+import type { BackingReference } from '@downfold/image';
 import type { ByteLength, GuestRange, HostOffset } from '@downfold/units';
 
 /** Where a strategy is: plain JSON, meaningful to the strategy alone. The engine stores it and hands it back. */
@@ -13,7 +13,13 @@ export type Step =
   /** The virtual disk of `node` becomes at least `virtualSize`; the new area reads as zeros. Durable before the next step. */
   | { readonly do: 'grow'; readonly node: NodeId; readonly virtualSize: ByteLength }
   /** `range` of `to` gets the bytes that `from` itself holds there. `host`: where they lie in its file; null: not plainly (compressed). */
-  | { readonly do: 'copy'; readonly from: NodeId; readonly to: NodeId; readonly range: GuestRange; readonly host: HostOffset | null }
+  | {
+      readonly do: 'copy';
+      readonly from: NodeId;
+      readonly to: NodeId;
+      readonly range: GuestRange;
+      readonly host: HostOffset | null;
+    }
   /** `range` of `node` becomes explicit zeros. */
   | { readonly do: 'zero'; readonly node: NodeId; readonly range: GuestRange }
   /** `range` of `node` becomes unallocated. Only after a barrier over what its content was copied to. */
@@ -21,7 +27,12 @@ export type Step =
   /** Everything before is durable in `nodes` before anything after is issued. */
   | { readonly do: 'barrier'; readonly nodes: readonly NodeId[] }
   /** `overlay`'s backing file becomes `backing`, durably and atomically, after a barrier over `backing`. */
-  | { readonly do: 'relink'; readonly overlay: NodeId; readonly backing: NodeId; readonly reference: BackingReference }
+  | {
+      readonly do: 'relink';
+      readonly overlay: NodeId;
+      readonly backing: NodeId;
+      readonly reference: BackingReference;
+    }
   /** `node` no longer represents any point in time and is marked so, in the file where it has room. */
   | { readonly do: 'retire'; readonly node: NodeId }
   /** A place to go on from: durable in the journal once everything before it is durable. */

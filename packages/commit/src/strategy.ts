@@ -12,7 +12,11 @@ export interface ChainView {
   /** Every image of the pool that has `node` as its backing file, the chain's own included. */
   overlaysOf(node: NodeId): readonly LayerFacts[];
   /** Allocation of one layer within its own size. */
-  extents(node: NodeId, range: GuestRange, options?: OperationOptions): AsyncIterable<readonly Extent[]>;
+  extents(
+    node: NodeId,
+    range: GuestRange,
+    options?: OperationOptions,
+  ): AsyncIterable<readonly Extent[]>;
   /** Merged allocation of the layers above `base` up to `top`; `owner` indexes `chain`. Past a short layer's end: `zero`, owned by it. */
   extentsAbove(
     subchain: { readonly base: NodeId; readonly top: NodeId },

@@ -1,5 +1,5 @@
-import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
 import type { OpenMode, OperationOptions, Storage } from '@downfold/storage';
+import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
 import type { CheckOptions, CheckReport } from './check.ts';
 import type { Extent } from './extent.ts';
 
@@ -77,12 +77,23 @@ export interface Image extends AsyncDisposable {
    * Fills `target` with this layer's bytes; `unallocated` parts are filled by `below`, or with zeros when it is null.
    * Rejects with `IMAGE_RANGE` past the virtual size.
    */
-  read(offset: GuestOffset, target: Uint8Array, below: CowSource | null, options?: OperationOptions): Promise<void>;
+  read(
+    offset: GuestOffset,
+    target: Uint8Array,
+    below: CowSource | null,
+    options?: OperationOptions,
+  ): Promise<void>;
 
   /** Writes guest bytes; what is compressed or shared with a snapshot is moved to fresh clusters first. */
   write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void>;
   /** As `write`, from `length` bytes of another file at `from`; whole clusters do not pass through a buffer of the caller. */
-  copyFrom(source: Storage, from: HostOffset, offset: GuestOffset, length: ByteLength, options: ImageWriteOptions): Promise<void>;
+  copyFrom(
+    source: Storage,
+    from: HostOffset,
+    offset: GuestOffset,
+    length: ByteLength,
+    options: ImageWriteOptions,
+  ): Promise<void>;
   /** The range reads as zeros and hides the backing file; by metadata where the format can. */
   writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void>;
   /**

@@ -1,4 +1,10 @@
-export type { BackendDriver, DirectoryEntry, FileFacts, OpenMode, StorageBackend } from './backend.ts';
+export type {
+  BackendDriver,
+  DirectoryEntry,
+  FileFacts,
+  OpenMode,
+  StorageBackend,
+} from './backend.ts';
 export { StorageError, type StorageErrorCode } from './errors.ts';
 export { openBackend, openStorage } from './open.ts';
 export type {

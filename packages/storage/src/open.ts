@@ -1,4 +1,11 @@
-import { type ByteLength, byteLength, type HostOffset, type HostRange, hostOffset, LARGEST_OFFSET } from '@downfold/units';
+import {
+  type ByteLength,
+  byteLength,
+  type HostOffset,
+  type HostRange,
+  hostOffset,
+  LARGEST_OFFSET,
+} from '@downfold/units';
 import type { BackendDriver, StorageBackend } from './backend.ts';
 import { StorageError, type StorageErrorCode } from './errors.ts';
 import type { OperationOptions, Storage, StorageDriver, WriteOptions } from './storage.ts';
@@ -95,7 +102,13 @@ class OpenStorage implements Storage {
       options?.signal?.throwIfAborted();
       const [readAt, writeAt] = [hostOffset(from + done), hostOffset(to + done)];
       if (direct && other !== undefined) {
-        const copied = await this.#driver.copyFrom(other, readAt, writeAt, byteLength(length - done), what);
+        const copied = await this.#driver.copyFrom(
+          other,
+          readAt,
+          writeAt,
+          byteLength(length - done),
+          what,
+        );
         done += copied;
         direct = copied > 0;
         continue;
@@ -128,7 +141,12 @@ class OpenStorage implements Storage {
       await this.#driver.flush(barrier);
     } catch (cause) {
       this.#flushFailure ??= cause;
-      throw this.#error('STORAGE_FLUSH_FAILED', `flush (${barrier}) failed; nothing written since the last good flush can be relied on`, { barrier }, cause);
+      throw this.#error(
+        'STORAGE_FLUSH_FAILED',
+        `flush (${barrier}) failed; nothing written since the last good flush can be relied on`,
+        { barrier },
+        cause,
+      );
     }
   }
 
@@ -144,19 +162,29 @@ class OpenStorage implements Storage {
 
   #assertWritable(offset: HostOffset, length: number): void {
     this.#assertOpen();
-    if (!this.#driver.writable) throw this.#error('STORAGE_READ_ONLY', 'was opened for reading only');
+    if (!this.#driver.writable)
+      throw this.#error('STORAGE_READ_ONLY', 'was opened for reading only');
     if (this.#flushFailure !== undefined)
-      throw this.#error('STORAGE_FLUSH_FAILED', 'an earlier flush failed; close it and check it before it is used again', {}, this.#flushFailure);
+      throw this.#error(
+        'STORAGE_FLUSH_FAILED',
+        'an earlier flush failed; close it and check it before it is used again',
+        {},
+        this.#flushFailure,
+      );
     this.#assertRange(offset, length);
   }
 
   #assertRange(offset: number, length: number): void {
     if (Number.isSafeInteger(offset) && offset >= 0 && offset + length <= LARGEST_OFFSET) return;
-    throw this.#error('STORAGE_RANGE', `${length} bytes at ${offset} cannot be addressed`, { offset, length });
+    throw this.#error('STORAGE_RANGE', `${length} bytes at ${offset} cannot be addressed`, {
+      offset,
+      length,
+    });
   }
 
   #assertSupported(ability: keyof StorageDriver['supports']): void {
-    if (!this.#driver.supports[ability]) throw this.#error('STORAGE_UNSUPPORTED', `cannot ${ability}`, { ability });
+    if (!this.#driver.supports[ability])
+      throw this.#error('STORAGE_UNSUPPORTED', `cannot ${ability}`, { ability });
   }
 
   #error(
@@ -165,6 +193,11 @@ class OpenStorage implements Storage {
     details: Record<string, string | number> = {},
     cause?: unknown,
   ): StorageError {
-    return new StorageError(code, `${this.label}: ${problem}`, { file: this.label, ...details }, cause);
+    return new StorageError(
+      code,
+      `${this.label}: ${problem}`,
+      { file: this.label, ...details },
+      cause,
+    );
   }
 }

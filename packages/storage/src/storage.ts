@@ -55,7 +55,13 @@ export interface StorageDriver extends AsyncDisposable {
    * less than `length` when it stopped early, 0 when it cannot do it for this pair (the wrapper then goes on
    * through a buffer). Never fewer because of an error: errors reject.
    */
-  copyFrom(source: StorageDriver, from: HostOffset, to: HostOffset, length: ByteLength, what: string): Promise<number>;
+  copyFrom(
+    source: StorageDriver,
+    from: HostOffset,
+    to: HostOffset,
+    length: ByteLength,
+    what: string,
+  ): Promise<number>;
   /** Gives host space back; the range reads as zeros afterwards. */
   discard(range: HostRange): Promise<void>;
   setLength(length: ByteLength): Promise<void>;
@@ -81,7 +87,13 @@ export interface Storage extends AsyncDisposable {
   /** The range reads as zeros afterwards. */
   writeZeroes(range: HostRange, options?: WriteOptions): Promise<void>;
   /** Copies from another file without the bytes passing through the caller. Not durable until `flush`. */
-  copyFrom(source: Storage, from: HostOffset, to: HostOffset, length: ByteLength, options?: WriteOptions): Promise<void>;
+  copyFrom(
+    source: Storage,
+    from: HostOffset,
+    to: HostOffset,
+    length: ByteLength,
+    options?: WriteOptions,
+  ): Promise<void>;
   /** Gives host space back; the range reads as zeros. Rejects with `STORAGE_UNSUPPORTED` unless `supports.discard`. */
   discard(range: HostRange, options?: OperationOptions): Promise<void>;
   /** Rejects with `STORAGE_UNSUPPORTED` unless `supports.resize`. New bytes read as zeros. */
