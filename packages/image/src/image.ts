@@ -119,6 +119,12 @@ export interface Image extends AsyncDisposable {
   setMark(mark: ImageMark | null): Promise<void>;
   /** Barrier: all writes that resolved before the call, data and metadata in the format's safe order, are durable when it resolves. */
   flush(): Promise<void>;
+  /**
+   * Gives back clusters that are counted but not referenced (leaks: what a crash between refcounts and mapping leaves); durable
+   * when it resolves, with the number of clusters freed; 0 for formats that count nothing. Rejects with `IMAGE_CORRUPT`
+   * when the check finds anything worse than leaks. The engine calls it on every image it is going to write when it resumes a job.
+   */
+  reclaimLeaks(options?: OperationOptions): Promise<number>;
   /** Verifies the metadata; never writes. */
   check(options?: CheckOptions): Promise<CheckReport>;
 }
