@@ -1,1 +1,3 @@
-export {};
+export { BARRIER } from './barriers.ts';
+export type { Qcow2CreateOptions } from './create.ts';
+export { qcow2 } from './format.ts';

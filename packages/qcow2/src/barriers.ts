@@ -1,0 +1,35 @@
+/**
+ * The names of all barriers that qcow2 issues, each for the ordering rule it serves (W1 to W13, CONTRIBUTING.md). Crash tests
+ * enumerate them and switch them off one at a time.
+ */
+export const BARRIER = {
+  /** W1, W3, W4: data, refcounts and new L2 tables are durable before anything that points to them. */
+  content: 'qcow2 W1 W3 W4: content and refcounts before mapping',
+  /** W2: new refcount blocks are reachable before a mapping relies on what they count. */
+  refcountTable: 'qcow2 W2: refcount table before mapping',
+  /** W2: a moved refcount table is in the header before a mapping relies on it. */
+  refcountTableMoved: 'qcow2 W2: header with moved refcount table',
+  /** W5: the mapping is durable before what it let go loses its refcount; also the end of a flush. */
+  mapping: 'qcow2 W5: mapping before release',
+  /** W5: released refcounts are durable before host space is discarded and reused. */
+  release: 'qcow2 W5: release before reuse',
+  /** W6: guest data in place, no metadata: the end of a flush. */
+  data: 'qcow2 W6: data in place',
+  /** W8: unknown autoclear bits are off before the first other write. */
+  autoclear: 'qcow2 W8: autoclear bits before the first write',
+  /** W10: the corrupt bit. */
+  corruptBit: 'qcow2 W10: corrupt bit',
+  /** W11: the new backing name is durable before the sector that points to it. */
+  backingName: 'qcow2 W11: backing name before header',
+  /** W11: the sector that switches. */
+  backingSwitch: 'qcow2 W11: header',
+  /** W12: a larger L1 table is durable before the header points to it. */
+  l1Moved: 'qcow2 W12: L1 table before header',
+  /** W12: everything a larger disk needs is durable before the header says so; and the header. */
+  size: 'qcow2 W12: header with new size',
+  /** A mark's body before its head. */
+  markBody: 'qcow2: mark before its head',
+  markHead: 'qcow2: mark',
+  /** A new image is durable when `create` resolves. */
+  create: 'qcow2: new image',
+} as const;

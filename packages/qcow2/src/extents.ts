@@ -1,0 +1,204 @@
+import type { Extent } from '@downfold/image';
+import type { OperationOptions } from '@downfold/storage';
+import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
+import { corrupt } from './corrupt.ts';
+import type { L2Table } from './l2-cache.ts';
+import type { Qcow2State } from './state.ts';
+import { entryOffset, HIGH_COMPRESSED, LOW_ZERO, l2Reserved } from './structures.ts';
+import { assertClusterInFile, l2OffsetAt, loadL2 } from './tables.ts';
+
+const UNALLOCATED = 0;
+const DATA = 1;
+const COMPRESSED = 2;
+const ZERO = 3;
+const ZERO_PREALLOCATED = 4;
+
+/** Collects clusters into maximal runs without an object per cluster. */
+class Runs {
+  readonly #state: Qcow2State;
+  readonly #done: Extent[] = [];
+  #kind = UNALLOCATED;
+  #start = 0;
+  #end = 0;
+  #host = 0;
+
+  constructor(state: Qcow2State) {
+    this.#state = state;
+  }
+
+  /** Adds guest bytes [start, end); they follow the last ones. `host` counts for data only. */
+  add(kind: number, start: number, end: number, host: number): void {
+    const follows = this.#end > this.#start && kind === this.#kind;
+    if (follows && (kind !== DATA || host === this.#host + (start - this.#start))) {
+      this.#end = end;
+      return;
+    }
+    this.#close();
+    this.#kind = kind;
+    this.#start = start;
+    this.#end = end;
+    this.#host = host;
+  }
+
+  finish(): readonly Extent[] {
+    this.#close();
+    return this.#done;
+  }
+
+  #close(): void {
+    if (this.#end === this.#start) return;
+    const range = {
+      offset: this.#start as GuestOffset,
+      length: (this.#end - this.#start) as ByteLength,
+    };
+    if (this.#kind === DATA) this.#assertData();
+    this.#done.push(
+      this.#kind === DATA
+        ? { ...range, status: 'data', host: this.#host as HostOffset }
+        : this.#kind === COMPRESSED
+          ? { ...range, status: 'compressed' }
+          : this.#kind === UNALLOCATED
+            ? { ...range, status: 'unallocated' }
+            : { ...range, status: 'zero', preallocated: this.#kind === ZERO_PREALLOCATED },
+    );
+  }
+
+  #assertData(): void {
+    const { clusterSize } = this.#state.geometry;
+    const first = this.#host - (this.#host % clusterSize);
+    const last = this.#host + (this.#end - this.#start) - 1;
+    const length = last - (last % clusterSize) + clusterSize - first;
+    assertClusterInFile(this.#state, first, length, 'data cluster', first);
+  }
+}
+
+/**
+ * Extents of `range`, a batch for each L2 table; stretches without tables are one extent, however long. Does not stop at the
+ * virtual size: that is the caller's affair.
+ */
+export async function* imageExtents(
+  state: Qcow2State,
+  range: GuestRange,
+  options?: OperationOptions,
+): AsyncGenerator<readonly Extent[], void, undefined> {
+  const { l2Reach } = state.geometry;
+  const end = range.offset + range.length;
+  let at: number = range.offset;
+  while (at < end) {
+    options?.signal?.throwIfAborted();
+    const l1Index = Math.floor(at / l2Reach);
+    const table = await loadL2(state, l1Index);
+    const runs = new Runs(state);
+    let stop = Math.min(end, (l1Index + 1) * l2Reach);
+    if (table === null) {
+      let next = l1Index + 1;
+      while (stop < end && state.l2.get(next) === undefined && l2OffsetAt(state, next) === 0)
+        stop = Math.min(end, ++next * l2Reach);
+      runs.add(UNALLOCATED, at, stop, 0);
+    } else if (state.geometry.extendedL2) scanExtended(state, table, at, stop, runs);
+    else scanStandard(state, table, at, stop, runs);
+    yield runs.finish();
+    at = stop;
+  }
+}
+
+function scanStandard(
+  state: Qcow2State,
+  table: L2Table,
+  from: number,
+  to: number,
+  runs: Runs,
+): void {
+  const { clusterSize, l2Reach } = state.geometry;
+  const base = table.l1Index * l2Reach;
+  const { words } = table;
+  for (let at = from; at < to; ) {
+    const index = Math.floor((at - base) / clusterSize);
+    const start = base + index * clusterSize;
+    const end = Math.min(to, start + clusterSize);
+    const high = words[2 * index] as number;
+    const low = words[2 * index + 1] as number;
+    if (high & HIGH_COMPRESSED) runs.add(COMPRESSED, at, end, 0);
+    else if (high === 0 && low === 0) runs.add(UNALLOCATED, at, end, 0);
+    else {
+      const host = hostOf(state, table, index, high, low);
+      if (low & LOW_ZERO) runs.add(zeroKind(state, table, index, host), at, end, 0);
+      else runs.add(host === 0 ? UNALLOCATED : DATA, at, end, host + (at - start));
+    }
+    at = end;
+  }
+}
+
+function scanExtended(
+  state: Qcow2State,
+  table: L2Table,
+  from: number,
+  to: number,
+  runs: Runs,
+): void {
+  const { clusterSize, unitSize, l2Reach } = state.geometry;
+  const base = table.l1Index * l2Reach;
+  const { words } = table;
+  for (let at = from; at < to; ) {
+    const index = Math.floor((at - base) / clusterSize);
+    const start = base + index * clusterSize;
+    const stop = Math.min(to, start + clusterSize);
+    const [high, low] = [words[4 * index] as number, words[4 * index + 1] as number];
+    const [zero, allocated] = [words[4 * index + 2] as number, words[4 * index + 3] as number];
+    if (high & HIGH_COMPRESSED) {
+      if (zero !== 0 || allocated !== 0)
+        throw corrupt(
+          state.label,
+          'compressed cluster with a subcluster bitmap',
+          entryAt(state, table, index),
+        );
+      runs.add(COMPRESSED, at, stop, 0);
+      at = stop;
+      continue;
+    }
+    const host = hostOf(state, table, index, high, low);
+    if ((zero & allocated) !== 0 || (allocated !== 0 && host === 0))
+      throw corrupt(state.label, 'invalid subcluster bitmap', entryAt(state, table, index));
+    while (at < stop) {
+      const unit = Math.floor((at - start) / unitSize);
+      const end = Math.min(stop, start + (unit + 1) * unitSize);
+      if ((allocated >>> unit) & 1) runs.add(DATA, at, end, host + (at - start));
+      else if ((zero >>> unit) & 1) runs.add(host === 0 ? ZERO : ZERO_PREALLOCATED, at, end, 0);
+      else runs.add(UNALLOCATED, at, end, 0);
+      at = end;
+    }
+  }
+}
+
+function hostOf(
+  state: Qcow2State,
+  table: L2Table,
+  index: number,
+  high: number,
+  low: number,
+): number {
+  if (l2Reserved(high, low, state.geometry.extendedL2))
+    throw corrupt(
+      state.label,
+      'reserved bits are set in an L2 entry',
+      entryAt(state, table, index),
+    );
+  const host = entryOffset(high, low);
+  if (host < 0 || host % state.geometry.clusterSize !== 0)
+    throw corrupt(
+      state.label,
+      `L2 entry points to ${host}, not a cluster`,
+      entryAt(state, table, index),
+    );
+  return host;
+}
+
+function zeroKind(state: Qcow2State, table: L2Table, index: number, host: number): number {
+  if (state.header.version === 2)
+    throw corrupt(state.label, 'zero flag in a version 2 image', entryAt(state, table, index));
+  return host === 0 ? ZERO : ZERO_PREALLOCATED;
+}
+
+function entryAt(state: Qcow2State, table: L2Table, index: number): number {
+  return table.offset + index * state.geometry.entryWords * 4;
+}

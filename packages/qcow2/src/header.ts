@@ -1,0 +1,237 @@
+import type { BackingReference, ImageLimits, ImageMark } from '@downfold/image';
+import { UnitsError } from '@downfold/units';
+import { corrupt, imageError } from './corrupt.ts';
+import { type ExtensionArea, featureLabel, findExtension, parseExtensions } from './extensions.ts';
+import { type Geometry, geometryOf } from './geometry.ts';
+import { HARD_LIMITS, SAFE_LIMITS } from './limits.ts';
+import { parseMark } from './mark-text.ts';
+import {
+  AUTOCLEAR,
+  COMPRESSION,
+  COMPRESSION_TYPE_AT,
+  CRYPT_NONE,
+  ENTRY_BYTES,
+  EXTENSION,
+  HEADER_V2_BYTES,
+  HEADER_V3_BYTES,
+  type HeaderV2,
+  type HeaderV3,
+  headerV2,
+  headerV3,
+  INCOMPATIBLE,
+  INCOMPATIBLE_KNOWN,
+  MAGIC,
+} from './structures.ts';
+
+/** A checked header: what it says, and its bytes for changes in place. */
+export interface Header extends HeaderV2, HeaderV3 {
+  readonly compressionType: number;
+  readonly area: ExtensionArea;
+  readonly backing: BackingReference | null;
+  readonly mark: ImageMark | null;
+}
+
+const V2_DEFAULTS: HeaderV3 = {
+  incompatible: [0, 0],
+  compatible: [0, 0],
+  autoclear: [0, 0],
+  refcountOrder: 4,
+  headerLength: HEADER_V2_BYTES,
+};
+
+/** Whether a file that starts with `head` claims to be qcow2. */
+export function hasMagic(head: Uint8Array): boolean {
+  return head.length >= 8 && new DataView(head.buffer, head.byteOffset).getUint32(0) === MAGIC;
+}
+
+/**
+ * The cluster size that a header claims, in bytes: how much of the file is the header cluster.
+ * @throws ImageError `IMAGE_NOT_RECOGNISED`, `IMAGE_UNSUPPORTED` (version) or `IMAGE_CORRUPT`.
+ */
+export function claimedClusterSize(label: string, head: Uint8Array, fileLength: number): number {
+  if (!hasMagic(head)) throw imageError('IMAGE_NOT_RECOGNISED', label, 'is not a qcow2 image', 0);
+  if (fileLength < HEADER_V2_BYTES) throw corrupt(label, 'ends inside the header', fileLength);
+  const view = new DataView(head.buffer, head.byteOffset);
+  const [version, bits] = [view.getUint32(4), view.getUint32(20)];
+  if (version !== 2 && version !== 3)
+    throw imageError('IMAGE_UNSUPPORTED', label, `qcow2 version ${version}`, 4, {
+      feature: `version ${version}`,
+    });
+  if (bits < HARD_LIMITS.clusterBitsLeast || bits > HARD_LIMITS.clusterBitsMost)
+    throw corrupt(label, `cluster_bits is ${bits}, allowed are 9 to 21`, 20);
+  return 2 ** bits;
+}
+
+/**
+ * Reads and checks a header from the whole header cluster.
+ * @throws ImageError for everything that QEMU refuses, and for what `limits` refuse.
+ */
+export function parseHeader(
+  label: string,
+  cluster: Uint8Array,
+  fileLength: number,
+  limits: ImageLimits,
+): Header {
+  const fixed = decodeFixed(label, cluster);
+  if (fixed.version === 3 && fixed.headerLength > cluster.length)
+    throw corrupt(label, `header_length ${fixed.headerLength} exceeds the cluster`, 100);
+  if (fixed.headerLength < (fixed.version === 2 ? HEADER_V2_BYTES : HEADER_V3_BYTES))
+    throw corrupt(label, `header_length ${fixed.headerLength} is below 104`, 100);
+  if (fixed.refcountOrder > HARD_LIMITS.refcountOrderMost)
+    throw corrupt(label, `refcount_order ${fixed.refcountOrder} is above 6`, 96);
+  assertBackingPlace(label, fixed, cluster.length);
+  const limit = fixed.backingFileOffset || cluster.length;
+  const area = parseExtensions(label, cluster, fixed.headerLength, limit);
+  const compressionType =
+    fixed.headerLength > COMPRESSION_TYPE_AT ? (cluster[COMPRESSION_TYPE_AT] as number) : 0;
+  assertFeatures(label, fixed, compressionType, area);
+  const geometry = geometryOf(
+    fixed.clusterBits,
+    (fixed.incompatible[1] & INCOMPATIBLE.extendedL2) !== 0,
+    fixed.refcountOrder,
+  );
+  assertTables(label, fixed, geometry, fileLength, limits);
+  return {
+    ...fixed,
+    compressionType,
+    area,
+    backing: backingOf(label, fixed, cluster, area),
+    mark: parseMark(findExtension(area, EXTENSION.mark)?.data),
+  };
+}
+
+function decodeFixed(label: string, cluster: Uint8Array): HeaderV2 & HeaderV3 {
+  try {
+    const v2 = headerV2.decode(cluster);
+    if (v2.version === 2) return { ...v2, ...V2_DEFAULTS };
+    return { ...v2, ...headerV3.decode(cluster, HEADER_V2_BYTES) };
+  } catch (cause) {
+    if (!(cause instanceof UnitsError)) throw cause;
+    throw corrupt(label, `header: ${cause.message}`, 0, cause);
+  }
+}
+
+function assertBackingPlace(label: string, header: HeaderV2 & HeaderV3, clusterSize: number): void {
+  const { backingFileOffset: at, backingFileSize: size } = header;
+  if (at === 0) return;
+  if (at > clusterSize || at < header.headerLength)
+    throw corrupt(label, `backing file name lies at ${at}, outside the header cluster`, 8);
+  if (size > Math.min(HARD_LIMITS.backingName, clusterSize - at))
+    throw corrupt(label, `backing file name of ${size} bytes is too long`, 16);
+}
+
+function assertFeatures(
+  label: string,
+  header: HeaderV2 & HeaderV3,
+  compressionType: number,
+  area: ExtensionArea,
+): void {
+  const refuse = (feature: string, at: number): never => {
+    throw imageError(
+      'IMAGE_UNSUPPORTED',
+      label,
+      `uses ${feature}, which Downfold does not read`,
+      at,
+      {
+        feature,
+      },
+    );
+  };
+  const [high, low] = header.incompatible;
+  for (let bit = 0; bit < 64; bit++) {
+    const word = bit < 32 ? low & ~INCOMPATIBLE_KNOWN : high;
+    if (((word >>> (bit % 32)) & 1) === 1) refuse(featureLabel(area, bit), 72);
+  }
+  if (low & INCOMPATIBLE.externalDataFile) refuse('external data file', 72);
+  if (header.cryptMethod !== CRYPT_NONE) refuse('encryption', 32);
+  if (((low & INCOMPATIBLE.compressionType) !== 0) !== (compressionType !== COMPRESSION.deflate))
+    throw corrupt(label, 'compression type and its feature bit disagree', COMPRESSION_TYPE_AT);
+  if (compressionType > COMPRESSION.zstd)
+    refuse(`compression type ${compressionType}`, COMPRESSION_TYPE_AT);
+  if (header.autoclear[1] & AUTOCLEAR.rawExternalData)
+    throw corrupt(label, 'raw external data is claimed without an external data file', 88);
+  if (low & INCOMPATIBLE.extendedL2 && header.clusterBits < HARD_LIMITS.extendedL2ClusterBitsLeast)
+    throw corrupt(label, 'extended L2 entries need clusters of at least 16 KiB', 20);
+}
+
+function assertTables(
+  label: string,
+  header: HeaderV2,
+  geometry: Geometry,
+  fileLength: number,
+  limits: ImageLimits,
+): void {
+  if (header.size > limits.virtualSize)
+    throw imageError(
+      'IMAGE_LIMIT',
+      label,
+      `virtual size ${header.size} is above the limit of ${limits.virtualSize} bytes`,
+      24,
+      { limit: limits.virtualSize, found: header.size },
+    );
+  const l1Bytes = header.l1Size * ENTRY_BYTES;
+  if (l1Bytes > HARD_LIMITS.l1Table)
+    throw imageError('IMAGE_LIMIT', label, `L1 table of ${l1Bytes} bytes is above 32 MiB`, 36, {
+      limit: HARD_LIMITS.l1Table,
+      found: l1Bytes,
+    });
+  if (header.l1Size < Math.ceil(header.size / geometry.l2Reach))
+    throw corrupt(
+      label,
+      `L1 table of ${header.l1Size} entries is too small for the virtual size`,
+      36,
+    );
+  const inFile = (what: string, at: number, bytes: number, field: number): void => {
+    if (bytes === 0) return;
+    if (at === 0 || at % geometry.clusterSize !== 0)
+      throw corrupt(label, `${what} at ${at} is not on a cluster of its own`, field);
+    if (at + bytes > Math.ceil(fileLength / geometry.clusterSize) * geometry.clusterSize)
+      throw corrupt(label, `${what} at ${at} reaches past the end of the file`, field);
+  };
+  inFile('L1 table', header.l1TableOffset, l1Bytes, 40);
+  const reftableBytes = header.refcountTableClusters * geometry.clusterSize;
+  if (header.refcountTableClusters === 0) throw corrupt(label, 'there is no refcount table', 56);
+  if (reftableBytes > HARD_LIMITS.refcountTable)
+    throw imageError(
+      'IMAGE_LIMIT',
+      label,
+      `refcount table of ${reftableBytes} bytes is above 8 MiB`,
+      56,
+      { limit: HARD_LIMITS.refcountTable, found: reftableBytes },
+    );
+  inFile('refcount table', header.refcountTableOffset, reftableBytes, 48);
+  if (header.nbSnapshots > SAFE_LIMITS.snapshots)
+    throw imageError(
+      'IMAGE_LIMIT',
+      label,
+      `${header.nbSnapshots} snapshots are above the limit of ${SAFE_LIMITS.snapshots}`,
+      60,
+      { limit: SAFE_LIMITS.snapshots, found: header.nbSnapshots },
+    );
+  inFile('snapshot table', header.snapshotsOffset, header.nbSnapshots, 64);
+}
+
+function backingOf(
+  label: string,
+  header: HeaderV2 & HeaderV3,
+  cluster: Uint8Array,
+  area: ExtensionArea,
+): BackingReference | null {
+  if (header.backingFileOffset === 0 || header.backingFileSize === 0) return null;
+  const at = header.backingFileOffset;
+  const format = findExtension(area, EXTENSION.backingFormat)?.data;
+  return {
+    name: utf8(label, cluster.subarray(at, at + header.backingFileSize), at),
+    format:
+      format === undefined || format.length === 0 ? null : utf8(label, format, header.headerLength),
+  };
+}
+
+function utf8(label: string, bytes: Uint8Array, at: number): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    const feature = 'backing file name that is not UTF-8';
+    throw imageError('IMAGE_UNSUPPORTED', label, feature, at, { feature }, cause);
+  }
+}

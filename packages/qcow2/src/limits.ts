@@ -1,0 +1,46 @@
+import type { ImageLimits } from '@downfold/image';
+import { byteLength } from '@downfold/units';
+
+const KIB = 1024;
+const MIB = 1_048_576;
+
+/** Hard limits of the format and of QEMU; images beyond them are refused as QEMU refuses them. */
+export const HARD_LIMITS: Readonly<
+  Record<
+    | 'clusterBitsLeast'
+    | 'clusterBitsMost'
+    | 'refcountOrderMost'
+    | 'l1Table'
+    | 'refcountTable'
+    | 'backingName'
+    | 'snapshotTable'
+    | 'snapshotExtra'
+    | 'extendedL2ClusterBitsLeast',
+    number
+  >
+> = {
+  clusterBitsLeast: 9,
+  clusterBitsMost: 21,
+  refcountOrderMost: 6,
+  /** Bytes. */
+  l1Table: 32 * MIB,
+  refcountTable: 8 * MIB,
+  backingName: 1023,
+  snapshotTable: 64 * MIB,
+  snapshotExtra: KIB,
+  /** Extended L2 entries need subclusters of at least 512 bytes. */
+  extendedL2ClusterBitsLeast: 14,
+};
+
+/** Lower limits against hostile images (facts: a header may claim 65,536 snapshots in a sparse file). */
+export const SAFE_LIMITS: Readonly<Record<'snapshots' | 'bitmaps' | 'bitmapDirectory', number>> = {
+  snapshots: 1024,
+  bitmaps: 256,
+  bitmapDirectory: MIB,
+};
+
+/** Defaults of what a caller may set. */
+export const DEFAULT_LIMITS: ImageLimits = {
+  metadataBytes: byteLength(64 * MIB),
+  virtualSize: byteLength(64 * 1024 * 1024 * MIB),
+};

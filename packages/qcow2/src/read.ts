@@ -1,0 +1,44 @@
+import type { CowSource } from '@downfold/image';
+import type { OperationOptions } from '@downfold/storage';
+import { type GuestOffset, hostOffset } from '@downfold/units';
+import { readCompressed } from './compressed.ts';
+import { imageExtents } from './extents.ts';
+import type { Qcow2State } from './state.ts';
+
+/** Fills `target` with the layer's bytes; what is unallocated comes from `below`, or is zero. */
+export async function readImage(
+  state: Qcow2State,
+  offset: number,
+  target: Uint8Array,
+  below: CowSource | null,
+  options?: OperationOptions,
+): Promise<void> {
+  const range = { offset: offset as GuestOffset, length: target.length as never };
+  for await (const batch of imageExtents(state, range, options)) {
+    for (const extent of batch) {
+      const from = extent.offset - offset;
+      const part = target.subarray(from, from + extent.length);
+      if (extent.status === 'data')
+        await state.storage.read(hostOffset(extent.host), part, options);
+      else if (extent.status === 'compressed') await copyCompressed(state, extent.offset, part);
+      else if (extent.status === 'unallocated' && below !== null) await below(extent.offset, part);
+      else part.fill(0);
+    }
+  }
+}
+
+async function copyCompressed(
+  state: Qcow2State,
+  offset: number,
+  target: Uint8Array,
+): Promise<void> {
+  const { clusterSize } = state.geometry;
+  for (let done = 0; done < target.length; ) {
+    const at = offset + done;
+    const inside = at % clusterSize;
+    const bytes = await readCompressed(state, at - inside);
+    const part = bytes.subarray(inside, inside + target.length - done);
+    target.set(part, done);
+    done += part.length;
+  }
+}

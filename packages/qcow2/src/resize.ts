@@ -1,0 +1,113 @@
+import type { CowSource } from '@downfold/image';
+import { type ByteLength, type GuestOffset, hostOffset } from '@downfold/units';
+import { allocate, release, writerOf } from './allocate.ts';
+import { BARRIER } from './barriers.ts';
+import { imageError } from './corrupt.ts';
+import { imageExtents } from './extents.ts';
+import { flushImage } from './flush.ts';
+import { patchHeader } from './header-sector.ts';
+import { HARD_LIMITS } from './limits.ts';
+import { mutate } from './mutate.ts';
+import { assertNoOverlap, registerMetadata } from './overlap.ts';
+import type { Qcow2State } from './state.ts';
+import { ENTRY_BYTES } from './structures.ts';
+import { zeroImage } from './unmap.ts';
+import { bytesOf } from './words.ts';
+
+/**
+ * Grows the virtual disk (rule W12): a large enough L1 table is durable and in the header, and the new area reads as zeros,
+ * before the header says the new size.
+ */
+export async function growImage(
+  state: Qcow2State,
+  size: number,
+  fill: CowSource | null,
+): Promise<void> {
+  const writer = writerOf(state);
+  const old = state.header.size;
+  assertCanGrow(state, size);
+  if (size === old) return;
+  await flushImage(state, writer);
+  await growL1(state, Math.ceil(size / state.geometry.l2Reach));
+  await mutate(writer, () => clearNewArea(state, old, size, fill));
+  await flushImage(state, writer);
+  await patchHeader(state, { size }, BARRIER.size);
+}
+
+function assertCanGrow(state: Qcow2State, size: number): void {
+  const { header, label } = state;
+  const refuse = (feature: string): never => {
+    throw imageError('IMAGE_UNSUPPORTED', label, feature, undefined, { feature });
+  };
+  if (size < header.size) refuse('shrinking the virtual disk');
+  if (size > header.size && header.version === 2 && header.nbSnapshots > 0)
+    refuse('growing a version 2 image with internal snapshots');
+  if (size > state.limits.virtualSize)
+    throw imageError('IMAGE_LIMIT', label, `virtual size ${size} is above the limit`, undefined, {
+      limit: state.limits.virtualSize,
+      found: size,
+    });
+  const l1Bytes = Math.ceil(size / state.geometry.l2Reach) * ENTRY_BYTES;
+  if (l1Bytes > HARD_LIMITS.l1Table)
+    throw imageError('IMAGE_LIMIT', label, `L1 table of ${l1Bytes} bytes would be above 32 MiB`);
+}
+
+/** Makes the L1 table at least `entries` long: in the clusters it has, or in new ones. */
+async function growL1(state: Qcow2State, entries: number): Promise<void> {
+  const { header, geometry } = state;
+  const writer = writerOf(state);
+  if (entries <= header.l1Size) return;
+  const clustersFor = (count: number): number =>
+    Math.ceil((count * ENTRY_BYTES) / geometry.clusterSize);
+  const l1 = new Uint32Array(2 * entries);
+  l1.set(state.l1);
+  let offset = header.l1TableOffset;
+  const moves = header.l1Size === 0 || clustersFor(entries) > clustersFor(header.l1Size);
+  if (moves) offset = await mutate(writer, () => allocateContiguous(state, clustersFor(entries)));
+  const bytes = bytesOf(l1);
+  for (let at = offset; at < offset + bytes.length; at += geometry.clusterSize)
+    registerMetadata(state, at, 'L1 table');
+  // refcounts of the new clusters before the header points to them (W1), content before the header (W12)
+  await flushImage(state, writer);
+  await assertNoOverlap(state, offset, bytes.length, 'L1 table');
+  await state.storage.write(hostOffset(offset), bytes, { what: 'L1 table' });
+  await state.storage.flush(BARRIER.l1Moved);
+  const oldBytes = header.l1Size * ENTRY_BYTES;
+  state.l1 = l1;
+  state.fileEnd = Math.max(state.fileEnd, offset + bytes.length);
+  await patchHeader(state, { l1Size: entries, l1TableOffset: offset }, BARRIER.size);
+  if (moves && oldBytes > 0) release(state, header.l1TableOffset, oldBytes);
+}
+
+/** `want` clusters in one piece; shorter runs met on the way are let go. */
+async function allocateContiguous(state: Qcow2State, want: number): Promise<number> {
+  const { clusterSize } = state.geometry;
+  let run = await allocate(state, want);
+  while (run.count < want) {
+    const more = await allocate(state, want - run.count);
+    if (more.offset === run.offset + run.count * clusterSize)
+      run = { offset: run.offset, count: run.count + more.count };
+    else {
+      release(state, run.offset, run.count * clusterSize);
+      run = more;
+    }
+  }
+  return run.offset;
+}
+
+/** Makes [old, size) read as zeros: what is mapped there (the cut last cluster, remains of a shrink), and what lies below. */
+async function clearNewArea(
+  state: Qcow2State,
+  old: number,
+  size: number,
+  fill: CowSource | null,
+): Promise<void> {
+  const end = Math.min(size, (state.l1.length / 2) * state.geometry.l2Reach);
+  const range = { offset: old as GuestOffset, length: (end - old) as ByteLength };
+  const stale: (readonly [from: number, to: number])[] = [];
+  for await (const batch of imageExtents(state, range))
+    for (const extent of batch)
+      if (extent.status !== 'zero' && (extent.status !== 'unallocated' || fill !== null))
+        stale.push([extent.offset, extent.offset + extent.length]);
+  for (const [from, to] of stale) await zeroImage(state, from, to, fill);
+}

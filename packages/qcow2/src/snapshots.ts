@@ -1,0 +1,76 @@
+import { alignUp, hostOffset } from '@downfold/units';
+import { corrupt, imageError } from './corrupt.ts';
+import { HARD_LIMITS } from './limits.ts';
+import type { Qcow2State } from './state.ts';
+import { ENTRY_BYTES, snapshotHead } from './structures.ts';
+import { wordsOf } from './words.ts';
+
+/** One internal snapshot. */
+export interface Snapshot {
+  readonly id: string;
+  readonly name: string;
+  readonly l1TableOffset: number;
+  /** Entries. */
+  readonly l1Size: number;
+  /** Bytes of this entry in the snapshot table. */
+  readonly entryBytes: number;
+}
+
+/** Reads the snapshot table. @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT`. */
+export async function readSnapshots(state: Qcow2State): Promise<readonly Snapshot[]> {
+  const snapshots: Snapshot[] = [];
+  let at = state.header.snapshotsOffset;
+  for (let index = 0; index < state.header.nbSnapshots; index++) {
+    const snapshot = await readSnapshot(state, at);
+    snapshots.push(snapshot);
+    at += snapshot.entryBytes;
+    if (at - state.header.snapshotsOffset > HARD_LIMITS.snapshotTable)
+      throw imageError('IMAGE_LIMIT', state.label, 'snapshot table is above 64 MiB', at);
+  }
+  return snapshots;
+}
+
+async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
+  if (at >= state.fileEnd)
+    throw corrupt(state.label, 'snapshot table reaches past the end of the file', at);
+  const bytes = new Uint8Array(snapshotHead.size);
+  await state.storage.read(hostOffset(at), bytes);
+  const head = snapshotHead.decode(bytes);
+  if (head.extraSize > HARD_LIMITS.snapshotExtra)
+    throw corrupt(state.label, `snapshot with ${head.extraSize} bytes of extra data`, at);
+  const l1Bytes = head.l1Size * ENTRY_BYTES;
+  if (l1Bytes > HARD_LIMITS.l1Table)
+    throw imageError('IMAGE_LIMIT', state.label, "a snapshot's L1 table is above 32 MiB", at);
+  const { clusterSize } = state.geometry;
+  if (
+    head.l1TableOffset % clusterSize !== 0 ||
+    (l1Bytes > 0 && head.l1TableOffset >= state.fileEnd)
+  )
+    throw corrupt(
+      state.label,
+      `a snapshot's L1 table at ${head.l1TableOffset} is no cluster of the file`,
+      at,
+    );
+  const names = new Uint8Array(head.idLength + head.nameLength);
+  await state.storage.read(hostOffset(at + snapshotHead.size + head.extraSize), names);
+  const text = new TextDecoder();
+  return {
+    id: text.decode(names.subarray(0, head.idLength)),
+    name: text.decode(names.subarray(head.idLength)),
+    l1TableOffset: head.l1TableOffset,
+    l1Size: head.l1Size,
+    entryBytes: alignUp(snapshotHead.size + head.extraSize + names.length, 8),
+  };
+}
+
+/** The L1 table of a snapshot as words, two an entry. */
+export async function readSnapshotL1(state: Qcow2State, snapshot: Snapshot): Promise<Uint32Array> {
+  const bytes = new Uint8Array(snapshot.l1Size * ENTRY_BYTES);
+  await state.storage.read(hostOffset(snapshot.l1TableOffset), bytes);
+  return wordsOf(bytes);
+}
+
+/** Bytes of the whole snapshot table. */
+export function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
+  return snapshots.reduce((sum, snapshot) => sum + snapshot.entryBytes, 0);
+}

@@ -1,0 +1,65 @@
+import { corrupt } from './corrupt.ts';
+import { cleanTable, type L2Table } from './l2-cache.ts';
+import type { Qcow2State } from './state.ts';
+import { entryOffset, HIGH_COPIED, l1Reserved } from './structures.ts';
+import { wordsOf } from './words.ts';
+
+/** Byte of the L2 table of an L1 entry; 0 when there is none. @throws ImageError `IMAGE_CORRUPT`. */
+export function l2OffsetAt(state: Qcow2State, l1Index: number): number {
+  const [high, low] = [state.l1[2 * l1Index] ?? 0, state.l1[2 * l1Index + 1] ?? 0];
+  const at = state.header.l1TableOffset + 8 * l1Index;
+  if (l1Reserved(high, low)) throw corrupt(state.label, 'reserved bits are set in an L1 entry', at);
+  const offset = entryOffset(high, low);
+  if (offset === 0) return 0;
+  assertClusterInFile(state, offset, state.geometry.clusterSize, 'L2 table', at);
+  return offset;
+}
+
+/** Whether the L2 table of an L1 entry belongs to the active layer alone. */
+export function l1Owned(state: Qcow2State, l1Index: number): boolean {
+  return ((state.l1[2 * l1Index] ?? 0) & HIGH_COPIED) !== 0;
+}
+
+/** The L2 table of an L1 entry, from memory or the file; null when there is none. */
+export async function loadL2(state: Qcow2State, l1Index: number): Promise<L2Table | null> {
+  const cached = state.l2.get(l1Index);
+  if (cached !== undefined) return cached;
+  const offset = l2OffsetAt(state, l1Index);
+  if (offset === 0) return null;
+  const bytes = new Uint8Array(state.geometry.clusterSize);
+  await state.storage.read(offset as never, bytes);
+  // another caller may have loaded (and changed) it meanwhile: theirs is the table
+  const raced = state.l2.get(l1Index);
+  if (raced !== undefined) return raced;
+  const table = cleanTable(l1Index, offset, wordsOf(bytes));
+  state.l2.put(table);
+  return table;
+}
+
+/**
+ * Checks that `length` bytes at `offset` are whole clusters that start inside the file and are neither header, L1 table
+ * nor refcount table. `at`: the entry that points there.
+ * @throws ImageError `IMAGE_CORRUPT`.
+ */
+export function assertClusterInFile(
+  state: Qcow2State,
+  offset: number,
+  length: number,
+  what: string,
+  at: number,
+): void {
+  const { clusterSize } = state.geometry;
+  if (offset < 0 || offset % clusterSize !== 0)
+    throw corrupt(state.label, `${what} at ${offset} is not aligned to a cluster`, at);
+  if (offset + length - clusterSize >= state.fileEnd)
+    throw corrupt(state.label, `${what} at ${offset} lies past the end of the file`, at);
+  const { header } = state;
+  const meets = (from: number, bytes: number): boolean =>
+    offset < from + bytes && from < offset + length;
+  if (
+    meets(0, clusterSize) ||
+    meets(header.l1TableOffset, header.l1Size * 8) ||
+    meets(header.refcountTableOffset, header.refcountTableClusters * clusterSize)
+  )
+    throw corrupt(state.label, `${what} at ${offset} overlaps the header or a table`, at);
+}

@@ -1,0 +1,171 @@
+import type { CowSource } from '@downfold/image';
+import type { ByteLength, GuestOffset } from '@downfold/units';
+import { ownTable, touchEntries } from './allocate.ts';
+import { corrupt } from './corrupt.ts';
+import { imageExtents } from './extents.ts';
+import type { L2Table } from './l2-cache.ts';
+import type { Qcow2State } from './state.ts';
+import { entryOffset, HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
+import { loadL2 } from './tables.ts';
+import { letGo, unitMask, writeImage } from './write.ts';
+
+/** Bytes of zeros written as data at a time, where metadata cannot say it. */
+const ZERO_BYTES = 1 << 20;
+
+/** What becomes of a range: explicit zeros that hide the backing file, or nothing, so that it shows again. */
+type Becomes = 'zero' | 'unallocated';
+
+/**
+ * Makes [from, to) explicit zeros: by metadata for whole units (allocations are let go, so that space comes back; version 2
+ * images without a backing file deallocate), as data where a unit is cut or the format has no zero flag.
+ */
+export async function zeroImage(
+  state: Qcow2State,
+  from: number,
+  to: number,
+  fill: CowSource | null,
+): Promise<void> {
+  const hidden = state.header.version === 2 && state.header.backing !== null;
+  const { unitSize } = state.geometry;
+  const first = Math.min(to, Math.ceil(from / unitSize) * unitSize);
+  const last = to >= state.header.size ? Math.ceil(to / unitSize) * unitSize : to - (to % unitSize);
+  if (hidden || last <= first) return writeZeroData(state, from, to, fill);
+  await writeZeroData(state, from, first, fill);
+  await unmap(state, first, last, state.header.version === 2 ? 'unallocated' : 'zero', fill);
+  await writeZeroData(state, Math.min(to, last), to, fill);
+}
+
+/** Deallocates every unit that lies wholly in [from, to), or is cut only by the end of the disk. */
+export async function deallocateImage(state: Qcow2State, from: number, to: number): Promise<void> {
+  const { unitSize } = state.geometry;
+  const first = Math.ceil(from / unitSize) * unitSize;
+  const last = to >= state.header.size ? Math.ceil(to / unitSize) * unitSize : to - (to % unitSize);
+  if (last > first) await unmap(state, first, last, 'unallocated', null);
+}
+
+async function writeZeroData(
+  state: Qcow2State,
+  from: number,
+  to: number,
+  fill: CowSource | null,
+): Promise<void> {
+  for (let at = from; at < to; at += ZERO_BYTES) {
+    const bytes = new Uint8Array(Math.min(ZERO_BYTES, to - at));
+    if (await readsZero(state, at, bytes.length)) continue;
+    await writeImage(state, at, bytes.length, { bytes }, fill);
+  }
+}
+
+/** Whether a range reads as zeros already, whatever a backing file holds. */
+async function readsZero(state: Qcow2State, from: number, length: number): Promise<boolean> {
+  const range = { offset: from as GuestOffset, length: length as ByteLength };
+  for await (const batch of imageExtents(state, range)) {
+    for (const { status } of batch) {
+      if (status === 'zero' || (status === 'unallocated' && state.header.backing === null))
+        continue;
+      return false;
+    }
+  }
+  return true;
+}
+
+/** Changes the entries of whole units [from, to). */
+async function unmap(
+  state: Qcow2State,
+  from: number,
+  to: number,
+  becomes: Becomes,
+  fill: CowSource | null,
+): Promise<void> {
+  const { l2Reach, clusterSize, l2Entries } = state.geometry;
+  for (let at = from; at < to; ) {
+    const l1Index = Math.floor(at / l2Reach);
+    const base = l1Index * l2Reach;
+    const stop = Math.min(to, base + l2Reach);
+    let table = await loadL2(state, l1Index);
+    if (table === null && (becomes === 'unallocated' || state.header.backing === null)) {
+      at = stop;
+      continue;
+    }
+    const lastIndex = Math.min(l2Entries, Math.ceil((stop - base) / clusterSize));
+    for (let index = Math.floor((at - base) / clusterSize); index < lastIndex; index++) {
+      const start = base + index * clusterSize;
+      const part = [
+        Math.max(at, start) - start,
+        Math.min(stop, start + clusterSize) - start,
+      ] as const;
+      if (table !== null && !changes(state, table, index, part, becomes)) continue;
+      if (table !== null && cutsCompressed(state, table, index, part)) {
+        if (becomes === 'zero') await writeZeroData(state, start + part[0], start + part[1], fill);
+        continue;
+      }
+      table = await ownTable(state, l1Index);
+      change(state, table, index, part, becomes);
+    }
+    at = stop;
+  }
+}
+
+/** Whether units [part) of an entry are not what they shall become already. */
+function changes(
+  state: Qcow2State,
+  table: L2Table,
+  index: number,
+  part: readonly [from: number, to: number],
+  becomes: Becomes,
+): boolean {
+  const { words } = table;
+  const at = index * state.geometry.entryWords;
+  const [high, low] = [words[at] as number, words[at + 1] as number];
+  const hides = becomes === 'zero' && state.header.backing !== null;
+  if (!state.geometry.extendedL2) {
+    if (high === 0 && low === 0) return hides;
+    return becomes === 'unallocated' || (high & HIGH_COMPRESSED) !== 0 || (low & LOW_ZERO) === 0;
+  }
+  if (high & HIGH_COMPRESSED) return true;
+  const mask = unitMask(state, part[0], part[1]);
+  const [zero, allocated] = [words[at + 2] as number, words[at + 3] as number];
+  if (becomes === 'unallocated') return ((zero | allocated) & mask) !== 0;
+  return (allocated & mask) !== 0 || (hides && (zero & mask) >>> 0 !== mask);
+}
+
+/** Whether only some subclusters of a compressed cluster are meant: it has no bitmap to say so. */
+function cutsCompressed(
+  state: Qcow2State,
+  table: L2Table,
+  index: number,
+  part: readonly [from: number, to: number],
+): boolean {
+  const high = table.words[index * state.geometry.entryWords] as number;
+  return (high & HIGH_COMPRESSED) !== 0 && part[1] - part[0] < state.geometry.clusterSize;
+}
+
+function change(
+  state: Qcow2State,
+  table: L2Table,
+  index: number,
+  part: readonly [from: number, to: number],
+  becomes: Becomes,
+): void {
+  const { words } = table;
+  const at = index * state.geometry.entryWords;
+  const [high, low] = [words[at] as number, words[at + 1] as number];
+  touchEntries(state, table, index, index + 1);
+  if (!state.geometry.extendedL2) {
+    letGo(state, high, low);
+    words[at] = 0;
+    words[at + 1] = becomes === 'zero' ? LOW_ZERO : 0;
+    return;
+  }
+  const mask = unitMask(state, part[0], part[1]);
+  const compressed = (high & HIGH_COMPRESSED) !== 0;
+  const allocated = compressed ? 0 : ((words[at + 3] as number) & ~mask) >>> 0;
+  words[at + 2] = (((words[at + 2] as number) & ~mask) | (becomes === 'zero' ? mask : 0)) >>> 0;
+  words[at + 3] = allocated;
+  if (allocated !== 0) return;
+  if (!compressed && entryOffset(high, low) < 0)
+    throw corrupt(state.label, 'L2 entry points past 2^53');
+  letGo(state, high, low);
+  words[at] = 0;
+  words[at + 1] = 0;
+}

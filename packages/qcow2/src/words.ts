@@ -1,0 +1,19 @@
+import { endianness } from 'node:os';
+
+const SWAP = endianness() === 'LE';
+
+/**
+ * Big-endian table bytes as 32-bit words of this machine, in place: entry i of a table of 8-byte entries is
+ * `words[2 * i]` (high) and `words[2 * i + 1]` (low). The words share `bytes`' memory, which must start at a multiple of 4.
+ */
+export function wordsOf(bytes: Uint8Array): Uint32Array {
+  if (SWAP) Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).swap32();
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+}
+
+/** A copy of `words` as big-endian bytes. */
+export function bytesOf(words: Uint32Array): Uint8Array {
+  const copy = words.slice();
+  const bytes = Buffer.from(copy.buffer, copy.byteOffset, copy.byteLength);
+  return SWAP ? bytes.swap32() : bytes;
+}

@@ -1,0 +1,266 @@
+import type { CowSource } from '@downfold/image';
+import type { Storage } from '@downfold/storage';
+import { byteLength, hostOffset } from '@downfold/units';
+import { allocate, ownTable, release, touchEntries, writerOf } from './allocate.ts';
+import { compressedPlace } from './compressed.ts';
+import type { L2Table } from './l2-cache.ts';
+import { assertNoOverlap } from './overlap.ts';
+import { readImage } from './read.ts';
+import type { Qcow2State } from './state.ts';
+import {
+  entryOffset,
+  HIGH_COMPRESSED,
+  HIGH_COPIED,
+  LOW_ZERO,
+  offsetLow,
+  ownedHigh,
+} from './structures.ts';
+
+/** Bytes written as one run of clusters at most. */
+const RUN_BYTES = 16 << 20;
+
+/** Where the bytes of a write come from: memory, or a place in another file. */
+export type Source =
+  | { readonly bytes: Uint8Array }
+  | { readonly storage: Storage; readonly from: number };
+
+/** How a cluster is written: in the place it has, to a fresh one, or to a fresh one that must hold all of it. */
+type Way = 'in place' | 'in place, zero' | 'fresh' | 'whole';
+
+/** A run of clusters of one table that are written the same way, contiguous in the file when they have a place. */
+interface Run {
+  readonly table: L2Table;
+  readonly index: number;
+  readonly count: number;
+  readonly way: Way;
+  /** Byte of the first cluster in the file; 0: has none. */
+  readonly host: number;
+}
+
+/**
+ * Writes `length` guest bytes at `offset`. Data goes to its place at once; tables change in memory only, after the data was
+ * written, so that a flush at any moment finds no entry whose data it does not cover. To be run in the mutation queue.
+ */
+export async function writeImage(
+  state: Qcow2State,
+  offset: number,
+  length: number,
+  source: Source,
+  fill: CowSource | null,
+): Promise<void> {
+  const { clusterSize, unitSize } = state.geometry;
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    const run = await nextRun(state, at, end);
+    const start = at - (at % clusterSize);
+    const unit = run.way === 'whole' ? clusterSize : unitSize;
+    const stop = Math.min(end, start + run.count * clusterSize);
+    const whole = stop - (stop % unit);
+    if (at % unit !== 0 || whole <= at) {
+      const part = Math.min(stop, start + clusterSize);
+      await writeEdge(
+        state,
+        { ...run, count: 1 },
+        at,
+        part,
+        slice(source, at - offset, part - at),
+        fill,
+      );
+      at = part;
+      continue;
+    }
+    const done = await writeRun(
+      state,
+      run,
+      start,
+      at,
+      whole,
+      slice(source, at - offset, whole - at),
+    );
+    at = done;
+  }
+}
+
+/** The run that starts with the cluster of guest byte `at`, ending with the table, the range or what differs. */
+async function nextRun(state: Qcow2State, at: number, end: number): Promise<Run> {
+  const { clusterSize, l2Reach, l2Entries } = state.geometry;
+  const l1Index = Math.floor(at / l2Reach);
+  const table = await ownTable(state, l1Index);
+  const base = l1Index * l2Reach;
+  const index = Math.floor((at - base) / clusterSize);
+  const most = Math.min(
+    l2Entries - index,
+    Math.ceil((end - base) / clusterSize) - index,
+    Math.max(1, RUN_BYTES / clusterSize),
+  );
+  const { way, host } = wayOf(state, table, index);
+  let count = 1;
+  for (; count < most; count++) {
+    const next = wayOf(state, table, index + count);
+    if (next.way !== way || (host !== 0 && next.host !== host + count * clusterSize)) break;
+  }
+  return { table, index, count, way, host };
+}
+
+function wayOf(state: Qcow2State, table: L2Table, index: number): { way: Way; host: number } {
+  const at = index * state.geometry.entryWords;
+  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
+  if (high & HIGH_COMPRESSED) return { way: 'whole', host: 0 };
+  const host = entryOffset(high, low);
+  if (host === 0) return { way: 'fresh', host: 0 };
+  if ((high & HIGH_COPIED) === 0) return { way: 'whole', host: 0 };
+  return { way: low & LOW_ZERO ? 'in place, zero' : 'in place', host };
+}
+
+/** Writes whole units [from, to) of a run, without reading anything. Returns where it stopped: a fresh run may be shorter. */
+async function writeRun(
+  state: Qcow2State,
+  run: Run,
+  start: number,
+  from: number,
+  to: number,
+  source: Source,
+): Promise<number> {
+  const { clusterSize } = state.geometry;
+  const count = Math.ceil((to - start) / clusterSize);
+  const place = await placeFor(state, run, count);
+  const end = Math.min(to, start + place.count * clusterSize);
+  await put(state, place.offset + (from - start), slice(source, 0, end - from), end - from);
+  map(state, { ...run, count: place.count }, place.offset, start, from, end);
+  return end;
+}
+
+/** Writes [from, to) of one cluster, completing the units it cuts with what they showed before. */
+async function writeEdge(
+  state: Qcow2State,
+  run: Run,
+  from: number,
+  to: number,
+  source: Source,
+  fill: CowSource | null,
+): Promise<void> {
+  const { clusterSize, unitSize } = state.geometry;
+  const start = from - (from % clusterSize);
+  const unit = run.way === 'whole' ? clusterSize : unitSize;
+  const low = unitHasData(state, run, from - start) ? from : from - (from % unit);
+  const high = unitHasData(state, run, to - 1 - start) ? to : Math.ceil(to / unit) * unit;
+  const buffer = new Uint8Array(high - low);
+  await readOld(state, low, buffer.subarray(0, from - low), fill);
+  await readOld(state, to, buffer.subarray(to - low), fill);
+  await take(source, buffer.subarray(from - low, to - low));
+  const place = await placeFor(state, run, 1);
+  await put(state, place.offset + (low - start), { bytes: buffer }, buffer.length);
+  map(state, run, place.offset, start, low, high);
+}
+
+/** Whether the unit at byte `inside` of a cluster has data in the place that will be written, so that its other bytes stay. */
+function unitHasData(state: Qcow2State, run: Run, inside: number): boolean {
+  if (run.way !== 'in place') return false;
+  if (!state.geometry.extendedL2) return true;
+  const allocated = run.table.words[run.index * 4 + 3] as number;
+  return ((allocated >>> Math.floor(inside / state.geometry.unitSize)) & 1) === 1;
+}
+
+/** What the guest saw at `offset`; zeros past the end of the disk. */
+async function readOld(
+  state: Qcow2State,
+  offset: number,
+  target: Uint8Array,
+  fill: CowSource | null,
+): Promise<void> {
+  const inside = Math.max(0, Math.min(target.length, state.header.size - offset));
+  target.fill(0, inside);
+  if (inside > 0) await readImage(state, offset, target.subarray(0, inside), fill);
+}
+
+async function placeFor(
+  state: Qcow2State,
+  run: Run,
+  count: number,
+): Promise<{ offset: number; count: number }> {
+  if (run.way === 'fresh' || run.way === 'whole') return allocate(state, count);
+  return { offset: run.host, count };
+}
+
+/** Points the entries of a run to where [from, to) was written, and lets go what they pointed to. */
+function map(
+  state: Qcow2State,
+  run: Run,
+  host: number,
+  start: number,
+  from: number,
+  to: number,
+): void {
+  const { clusterSize, entryWords, extendedL2 } = state.geometry;
+  const writer = writerOf(state);
+  writer.dataDirty = true;
+  if (run.way === 'in place' && !extendedL2) return;
+  const { words } = run.table;
+  const last = run.index + Math.ceil((to - start) / clusterSize);
+  for (let index = run.index; index < last; index++) {
+    const at = index * entryWords;
+    const place = host + (index - run.index) * clusterSize;
+    if (run.way === 'whole') letGo(state, words[at] as number, words[at + 1] as number);
+    words[at] = ownedHigh(place);
+    words[at + 1] = offsetLow(place);
+    if (extendedL2) {
+      const cluster = start + (index - run.index) * clusterSize;
+      const mask = unitMask(
+        state,
+        Math.max(from, cluster) - cluster,
+        Math.min(to, cluster + clusterSize) - cluster,
+      );
+      words[at + 2] = (run.way === 'whole' ? 0 : (words[at + 2] as number) & ~mask) >>> 0;
+      words[at + 3] = ((run.way === 'whole' ? 0 : (words[at + 3] as number)) | mask) >>> 0;
+    }
+  }
+  touchEntries(state, run.table, run.index, last);
+}
+
+/** The units that [from, to) of a cluster covers wholly, as bits. */
+export function unitMask(state: Qcow2State, from: number, to: number): number {
+  const { unitSize, unitsPerCluster } = state.geometry;
+  const [first, last] = [Math.ceil(from / unitSize), Math.floor(to / unitSize)];
+  if (last <= first) return 0;
+  if (last - first >= unitsPerCluster) return unitsPerCluster === 32 ? 0xffff_ffff : 1;
+  return (((1 << (last - first)) - 1) << first) >>> 0;
+}
+
+/** Releases what an entry refers to: a data cluster, or all host clusters that a compressed one touches. */
+export function letGo(state: Qcow2State, high: number, low: number): void {
+  if (high & HIGH_COMPRESSED) {
+    const { offset, length } = compressedPlace(state, high, low);
+    release(state, offset, Math.min(length, state.fileEnd - offset));
+    return;
+  }
+  const host = entryOffset(high, low);
+  if (host !== 0) release(state, host, 1);
+}
+
+async function put(state: Qcow2State, host: number, source: Source, length: number): Promise<void> {
+  await assertNoOverlap(state, host, length, null);
+  if ('bytes' in source) {
+    await state.storage.write(hostOffset(host), source.bytes.subarray(0, length), { what: 'data' });
+    return;
+  }
+  await state.storage.copyFrom(
+    source.storage,
+    hostOffset(source.from),
+    hostOffset(host),
+    byteLength(length),
+    {
+      what: 'data',
+    },
+  );
+}
+
+async function take(source: Source, target: Uint8Array): Promise<void> {
+  if ('bytes' in source) target.set(source.bytes.subarray(0, target.length));
+  else await source.storage.read(hostOffset(source.from), target);
+}
+
+function slice(source: Source, from: number, length: number): Source {
+  return 'bytes' in source
+    ? { bytes: source.bytes.subarray(from, from + length) }
+    : { storage: source.storage, from: source.from + from };
+}
