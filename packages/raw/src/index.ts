@@ -1,1 +1,1 @@
-export {};
+export { raw } from './format.ts';

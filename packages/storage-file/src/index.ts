@@ -1,1 +1,2 @@
-export {};
+export { type Calls, nodeCalls } from './calls.ts';
+export { fileBackend, fileBackendDriver } from './file-backend.ts';

@@ -1,0 +1,183 @@
+import type {
+  BackingReference,
+  CheckReport,
+  CowSource,
+  Extent,
+  Image,
+  ImageGeometry,
+  ImageMark,
+  ImageWriteOptions,
+} from '@downfold/image';
+import { ImageError, type ImageErrorCode } from '@downfold/image';
+import type { OperationOptions, Storage } from '@downfold/storage';
+import {
+  type ByteLength,
+  byteLength,
+  type GuestOffset,
+  type GuestRange,
+  type HostOffset,
+  hostOffset,
+  rangeEnd,
+} from '@downfold/units';
+
+/** A raw image: the file is the disk. Guest offsets are host offsets. */
+export class RawImage implements Image {
+  readonly format = 'raw';
+  readonly backing: BackingReference | null = null;
+  readonly mark: ImageMark | null = null;
+  /** Raw files have no header. */
+  readonly fingerprint = '00000000';
+  readonly data: Storage;
+  #virtualSize: number;
+  #closed = false;
+
+  /** `virtualSize`: bytes; the file may end up to 511 bytes earlier. */
+  constructor(storage: Storage, virtualSize: number) {
+    this.data = storage;
+    this.#virtualSize = virtualSize;
+  }
+
+  get label(): string {
+    return this.data.label;
+  }
+  get writable(): boolean {
+    return this.data.writable;
+  }
+  get geometry(): ImageGeometry {
+    const unit = byteLength(1);
+    return {
+      virtualSize: byteLength(this.#virtualSize),
+      clusterSize: unit,
+      allocationGranularity: unit,
+    };
+  }
+
+  describe(): Readonly<Record<string, unknown>> {
+    return {};
+  }
+
+  async *extents(range: GuestRange): AsyncGenerator<readonly Extent[], void, undefined> {
+    this.#assertRange(range);
+    if (range.length > 0) yield [{ ...range, status: 'data', host: hostOffset(range.offset) }];
+  }
+
+  async read(
+    offset: GuestOffset,
+    target: Uint8Array,
+    _below: CowSource | null,
+    options?: OperationOptions,
+  ): Promise<void> {
+    this.#assertRange({ offset, length: byteLength(target.length) });
+    await this.data.read(hostOffset(offset), target, options);
+  }
+
+  async write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void> {
+    this.#assertWritable({ offset, length: byteLength(source.length) });
+    await this.data.write(hostOffset(offset), source, options);
+  }
+
+  async copyFrom(
+    source: Storage,
+    from: HostOffset,
+    offset: GuestOffset,
+    length: ByteLength,
+    options: ImageWriteOptions,
+  ): Promise<void> {
+    this.#assertWritable({ offset, length });
+    await this.data.copyFrom(source, from, hostOffset(offset), length, options);
+  }
+
+  async writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void> {
+    this.#assertWritable(range);
+    await this.data.writeZeroes(
+      { offset: hostOffset(range.offset), length: range.length },
+      options,
+    );
+  }
+
+  deallocate(): Promise<void> {
+    return this.#refuse('deallocation: a raw image has no unallocated status');
+  }
+
+  /** New bytes read as zeros whatever lies below: a raw image hides it anyway. */
+  async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
+    this.#assertWritable({ offset: 0 as GuestOffset, length: byteLength(0) });
+    options.signal?.throwIfAborted();
+    if (virtualSize < this.#virtualSize) return this.#refuse('shrinking the virtual disk');
+    await this.data.setLength(virtualSize, options);
+    await this.data.flush('raw W12: file length before size');
+    this.#virtualSize = virtualSize;
+  }
+
+  setBacking(): Promise<void> {
+    return this.#refuse('a backing file');
+  }
+
+  assertRoomFor(): Promise<void> {
+    return this.#refuse('a backing file');
+  }
+
+  setMark(): Promise<void> {
+    return this.#refuse('a mark in the image');
+  }
+
+  async flush(): Promise<void> {
+    this.#assertOpen();
+    await this.data.flush('raw W6: data');
+  }
+
+  async reclaimLeaks(): Promise<number> {
+    this.#assertWritable({ offset: 0 as GuestOffset, length: byteLength(0) });
+    return 0;
+  }
+
+  /** There is no metadata: nothing can be wrong. */
+  async check(): Promise<CheckReport> {
+    this.#assertOpen();
+    return {
+      corruptions: 0,
+      leaks: 0,
+      totalClusters: 0,
+      allocatedClusters: 0,
+      fragmentedClusters: 0,
+      compressedClusters: 0,
+      imageEndOffset: await this.data.length(),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    await this.data[Symbol.asyncDispose]();
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw this.#error('IMAGE_CLOSED', 'is closed');
+  }
+
+  #assertRange(range: GuestRange): void {
+    this.#assertOpen();
+    if (rangeEnd(range) > this.#virtualSize)
+      throw this.#error(
+        'IMAGE_RANGE',
+        `${range.length} bytes at ${range.offset} reach past the virtual size of ${this.#virtualSize}`,
+        range.offset,
+      );
+  }
+
+  #assertWritable(range: GuestRange): void {
+    this.#assertRange(range);
+    if (!this.writable) throw this.#error('IMAGE_READ_ONLY', 'was opened for reading only');
+  }
+
+  async #refuse(feature: string): Promise<never> {
+    this.#assertOpen();
+    throw this.#error('IMAGE_UNSUPPORTED', `raw images do not have ${feature}`);
+  }
+
+  #error(code: ImageErrorCode, problem: string, offset?: number): ImageError {
+    return new ImageError(code, `${this.label}: ${problem}`, {
+      image: this.label,
+      ...(offset === undefined ? {} : { offset }),
+    });
+  }
+}

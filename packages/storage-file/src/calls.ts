@@ -1,0 +1,37 @@
+import fs from 'node:fs';
+import { promisify } from 'node:util';
+
+/** The system calls that move data; tests pass others that fail or stop short. */
+export interface Calls {
+  /** Bytes read; 0 at the end of the file. May be short. */
+  readSync(fd: number, target: Uint8Array, offset: number): number;
+  /** Bytes written; may be short. */
+  writeSync(fd: number, source: Uint8Array, offset: number): number;
+  /** As `readSync`, off the main thread. */
+  read(fd: number, target: Uint8Array, offset: number): Promise<number>;
+  fdatasync(fd: number): Promise<void>;
+  fsync(fd: number): Promise<void>;
+}
+
+const read = promisify(fs.read);
+
+/** Node's own. Reads off the main thread go through the thread pool. */
+export const nodeCalls: Calls = {
+  readSync: (fd, target, offset) => fs.readSync(fd, target, 0, target.length, offset),
+  writeSync: (fd, source, offset) => fs.writeSync(fd, source, 0, source.length, offset),
+  read: async (fd, target, offset) => (await read(fd, target, 0, target.length, offset)).bytesRead,
+  fdatasync: promisify(fs.fdatasync),
+  fsync: promisify(fs.fsync),
+};
+
+/** Repeats a call that a signal interrupted. */
+export function uninterrupted(call: () => number): number {
+  for (;;) {
+    try {
+      return call();
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code !== 'EINTR' && code !== 'EAGAIN') throw cause;
+    }
+  }
+}

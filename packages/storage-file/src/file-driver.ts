@@ -1,0 +1,161 @@
+import type fs from 'node:fs/promises';
+import {
+  type FileIdentity,
+  type StorageDriver,
+  StorageError,
+  type StorageSupport,
+} from '@downfold/storage';
+import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@downfold/units';
+import { type Calls, uninterrupted } from './calls.ts';
+import { calling, storageError } from './errno.ts';
+
+/** Reads up to this many bytes are done at once: a thread pool hop costs more than the copy from the page cache. */
+const SMALL_READ_BYTES = 64 << 10;
+/** One system call of a copy moves so many bytes at most: larger ones gain nothing. */
+const PIECE_BYTES = 1 << 20;
+/** One `copyFrom` call moves so many bytes, then lets the event loop turn. */
+const TURN_BYTES = 4 << 20;
+
+/**
+ * A buffer that starts on a page: reads into one that does not can be 4 times slower, and big Buffers start 16 bytes
+ * after a page. Resizable ArrayBuffers are page-aligned. Shared by all copies, which are synchronous.
+ */
+let pageAligned: Uint8Array | undefined;
+const copyBuffer = (): Uint8Array =>
+  (pageAligned ??= new Uint8Array(
+    new ArrayBuffer(PIECE_BYTES, { maxByteLength: PIECE_BYTES }),
+    0,
+    PIECE_BYTES,
+  ));
+
+/** What an open file is made of. */
+export interface OpenFile {
+  readonly handle: fs.FileHandle;
+  readonly label: string;
+  readonly writable: boolean;
+  readonly identity: FileIdentity;
+  /** Bytes of a block device; null for a regular file, which is asked each time. */
+  readonly deviceLength: number | null;
+}
+
+/** A regular file or block device behind a file descriptor. */
+export class FileDriver implements StorageDriver {
+  readonly label: string;
+  readonly writable: boolean;
+  readonly supports: StorageSupport;
+  readonly identity: FileIdentity;
+  readonly #file: OpenFile;
+  readonly #calls: Calls;
+
+  constructor(file: OpenFile, calls: Calls) {
+    this.#file = file;
+    this.#calls = calls;
+    this.label = file.label;
+    this.writable = file.writable;
+    this.identity = file.identity;
+    this.supports = { discard: false, resize: file.deviceLength === null };
+  }
+
+  get #fd(): number {
+    return this.#file.handle.fd;
+  }
+
+  async length(): Promise<ByteLength> {
+    if (this.#file.deviceLength !== null) return byteLength(this.#file.deviceLength);
+    return byteLength((await calling(this.label, 'fstat', () => this.#file.handle.stat())).size);
+  }
+
+  async read(offset: HostOffset, target: Uint8Array): Promise<number> {
+    let done = 0;
+    while (done < target.length) {
+      const part = done === 0 ? target : target.subarray(done);
+      const at = offset + done;
+      const count =
+        part.length <= SMALL_READ_BYTES
+          ? this.#call('pread', at, () => this.#calls.readSync(this.#fd, part, at))
+          : await this.#calls.read(this.#fd, part, at).catch((cause: unknown) => {
+              throw storageError(cause, this.label, 'pread', at);
+            });
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  async write(offset: HostOffset, source: Uint8Array): Promise<void> {
+    this.#writeAll(offset, source);
+  }
+
+  async writeZeroes(range: HostRange): Promise<void> {
+    const end = range.offset + range.length;
+    const length = await this.length();
+    if (end > length && this.supports.resize)
+      await calling(this.label, 'ftruncate', () => this.#file.handle.truncate(end));
+    const zeros = new Uint8Array(Math.min(PIECE_BYTES, Math.max(0, length - range.offset)));
+    for (let at: number = range.offset; at < Math.min(end, length); at += zeros.length)
+      this.#writeAll(at, zeros.subarray(0, Math.min(end, length) - at));
+  }
+
+  async copyFrom(
+    source: StorageDriver,
+    from: HostOffset,
+    to: HostOffset,
+    length: ByteLength,
+  ): Promise<number> {
+    if (!(source instanceof FileDriver)) return 0;
+    const turn = Math.min(length, TURN_BYTES);
+    const buffer = copyBuffer();
+    for (let done = 0; done < turn; ) {
+      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, turn - done));
+      const count = source.#readSome(from + done, piece);
+      // past the end of the source: zeros, as a read gives them
+      if (count === 0) piece.fill(0);
+      const filled = count === 0 ? piece : piece.subarray(0, count);
+      this.#writeAll(to + done, filled);
+      done += filled.length;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    return turn;
+  }
+
+  discard(): Promise<void> {
+    return Promise.reject(
+      new StorageError('STORAGE_UNSUPPORTED', `${this.label}: Node cannot punch holes`, {
+        file: this.label,
+      }),
+    );
+  }
+
+  async setLength(length: ByteLength): Promise<void> {
+    await calling(this.label, 'ftruncate', () => this.#file.handle.truncate(length));
+  }
+
+  async flush(): Promise<void> {
+    await calling(this.label, 'fdatasync', () => this.#calls.fdatasync(this.#fd));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await calling(this.label, 'close', () => this.#file.handle.close());
+  }
+
+  #readSome(offset: number, target: Uint8Array): number {
+    return this.#call('pread', offset, () => this.#calls.readSync(this.#fd, target, offset));
+  }
+
+  #writeAll(offset: number, source: Uint8Array): void {
+    for (let done = 0; done < source.length; ) {
+      const part = done === 0 ? source : source.subarray(done);
+      done += this.#call('pwrite', offset + done, () =>
+        this.#calls.writeSync(this.#fd, part, offset + done),
+      );
+    }
+  }
+
+  #call(name: string, offset: number, call: () => number): number {
+    try {
+      return uninterrupted(call);
+    } catch (cause) {
+      throw storageError(cause, this.label, name, offset);
+    }
+  }
+}
