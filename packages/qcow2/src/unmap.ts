@@ -27,7 +27,7 @@ export async function zeroImage(
 ): Promise<void> {
   const hidden = state.header.version === 2 && state.header.backing !== null;
   const { unitSize } = state.geometry;
-  const first = Math.min(to, Math.ceil(from / unitSize) * unitSize);
+  const first = Math.ceil(from / unitSize) * unitSize;
   const last = to >= state.header.size ? Math.ceil(to / unitSize) * unitSize : to - (to % unitSize);
   if (hidden || last <= first) return writeZeroData(state, from, to, fill);
   await writeZeroData(state, from, first, fill);
