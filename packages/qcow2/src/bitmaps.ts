@@ -1,5 +1,5 @@
 import { alignUp, hostOffset } from '@downfold/units';
-import { imageError } from './corrupt.ts';
+import { decoding, imageError } from './corrupt.ts';
 import { findExtension } from './extensions.ts';
 import { SAFE_LIMITS } from './limits.ts';
 import type { Qcow2State } from './state.ts';
@@ -31,7 +31,12 @@ export async function readBitmaps(state: Qcow2State): Promise<BitmapDirectory | 
   if (data === undefined || (state.header.autoclear[1] & AUTOCLEAR.bitmaps) === 0) return null;
   if (data.length !== bitmapsExtension.size)
     throw imageError('IMAGE_CORRUPT', state.label, `bitmaps extension of ${data.length} bytes`);
-  const { count, directorySize, directoryOffset } = bitmapsExtension.decode(data);
+  const { count, directorySize, directoryOffset } = decoding(
+    state.label,
+    'bitmaps extension',
+    0,
+    () => bitmapsExtension.decode(data),
+  );
   if (count > SAFE_LIMITS.bitmaps || directorySize > SAFE_LIMITS.bitmapDirectory)
     throw imageError(
       'IMAGE_LIMIT',
@@ -50,7 +55,9 @@ export async function readBitmaps(state: Qcow2State): Promise<BitmapDirectory | 
         'bitmap directory ends early',
         directoryOffset + at,
       );
-    const entry = bitmapEntry.decode(bytes, at);
+    const entry = decoding(state.label, 'bitmap', directoryOffset + at, () =>
+      bitmapEntry.decode(bytes, at),
+    );
     bitmaps.push({
       tableOffset: entry.tableOffset,
       tableSize: entry.tableSize,

@@ -1,6 +1,5 @@
 import type { BackingReference, ImageLimits, ImageMark } from '@downfold/image';
-import { UnitsError } from '@downfold/units';
-import { corrupt, imageError } from './corrupt.ts';
+import { corrupt, decoding, imageError } from './corrupt.ts';
 import { type ExtensionArea, featureLabel, findExtension, parseExtensions } from './extensions.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { HARD_LIMITS, SAFE_LIMITS } from './limits.ts';
@@ -101,14 +100,11 @@ export function parseHeader(
 }
 
 function decodeFixed(label: string, cluster: Uint8Array): HeaderV2 & HeaderV3 {
-  try {
+  return decoding(label, 'header', 0, () => {
     const v2 = headerV2.decode(cluster);
     if (v2.version === 2) return { ...v2, ...V2_DEFAULTS };
     return { ...v2, ...headerV3.decode(cluster, HEADER_V2_BYTES) };
-  } catch (cause) {
-    if (!(cause instanceof UnitsError)) throw cause;
-    throw corrupt(label, `header: ${cause.message}`, 0, cause);
-  }
+  });
 }
 
 function assertBackingPlace(label: string, header: HeaderV2 & HeaderV3, clusterSize: number): void {

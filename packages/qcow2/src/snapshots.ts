@@ -1,5 +1,5 @@
 import { alignUp, hostOffset } from '@downfold/units';
-import { corrupt, imageError } from './corrupt.ts';
+import { corrupt, decoding, imageError } from './corrupt.ts';
 import { HARD_LIMITS } from './limits.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, snapshotHead } from './structures.ts';
@@ -35,7 +35,7 @@ async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
     throw corrupt(state.label, 'snapshot table reaches past the end of the file', at);
   const bytes = new Uint8Array(snapshotHead.size);
   await state.storage.read(hostOffset(at), bytes);
-  const head = snapshotHead.decode(bytes);
+  const head = decoding(state.label, 'snapshot', at, () => snapshotHead.decode(bytes));
   if (head.extraSize > HARD_LIMITS.snapshotExtra)
     throw corrupt(state.label, `snapshot with ${head.extraSize} bytes of extra data`, at);
   const l1Bytes = head.l1Size * ENTRY_BYTES;
