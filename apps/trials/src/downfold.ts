@@ -1,46 +1,74 @@
-// TEMPORARY: leaf only, until chain's openChain is there
+// The assembly of the trials: the only file here that knows how Downfold's parts are put together.
+import {
+  type ChainEnvironment,
+  defaultPolicy,
+  openChain,
+  subchainExtents,
+  viewOf,
+} from '@downfold/chain';
 import { qcow2 } from '@downfold/qcow2';
-import { fileBackend } from '@downfold/storage-file';
+import { raw } from '@downfold/raw';
+import { type BackendDriver, openBackend } from '@downfold/storage';
+import { fileBackendDriver } from '@downfold/storage-file';
 import { byteLength, guestOffset } from '@downfold/units';
-import type { Verdict } from './crafted/case.ts';
 
+/** An open chain as trials look at it. */
 export interface OpenForReading extends AsyncDisposable {
+  /** Bytes of the leaf's virtual disk. */
   readonly virtualSize: number;
+  /** Walks the allocation of the whole chain until `most` extents were seen; resolves with their number. */
   map(most: number): Promise<number>;
-  read(at: number, target: Uint8Array): Promise<void>;
-  check(): Promise<Verdict>;
+  /** Fills `target` with what the layer at `index` (default: the leaf) shows. */
+  read(at: number, target: Uint8Array, index?: number): Promise<void>;
+  /** Checks the leaf. */
+  check(): Promise<'clean' | 'leaks' | 'corruptions'>;
+  /** Virtual sizes, bottom first. */
+  readonly sizes: readonly number[];
 }
 
+/** Opens a chain by the safe defaults, as the command line does; every path opened for data is added to `opened`. */
 export async function openForReading(
   path: string,
-  _root: string,
-  opened: string[],
+  format = 'qcow2',
+  opened: string[] = [],
 ): Promise<OpenForReading> {
-  const storage = await fileBackend().open(path, 'read');
-  opened.push(path);
-  const image = await qcow2.open(storage, { mode: 'read' }).catch(async (e) => {
-    await storage[Symbol.asyncDispose]();
-    throw e;
-  });
-  const virtualSize = image.geometry.virtualSize;
+  const backend = openBackend(traced(fileBackendDriver(), opened));
+  const environment: ChainEnvironment = { backend, formats: [qcow2, raw], policy: defaultPolicy };
+  const chain = await openChain(path, format, environment);
+  const { layers } = chain;
+  const leaf = layers.at(-1)?.image;
+  if (leaf === undefined) throw new Error(`${path}: a chain without layers`);
+  const { virtualSize } = leaf.geometry;
   return {
     virtualSize,
+    sizes: layers.map(({ image }) => image.geometry.virtualSize),
     map: async (most) => {
-      let n = 0;
-      for await (const b of image.extents({
-        offset: guestOffset(0),
-        length: byteLength(virtualSize),
-      })) {
-        n += b.length;
-        if (n > most) break;
+      let count = 0;
+      const range = { offset: guestOffset(0), length: byteLength(virtualSize) };
+      const subchain = { base: -1, top: layers.length - 1 };
+      for await (const batch of subchainExtents(layers, subchain, range)) {
+        count += batch.length;
+        if (count > most) break;
       }
-      return n;
+      return count;
     },
-    read: (at, target) => image.read(guestOffset(at), target, null),
+    read: (at, target, index = layers.length - 1) => viewOf(layers, index)(guestOffset(at), target),
     check: async () => {
-      const r = await image.check();
-      return r.corruptions > 0 ? 'corruptions' : r.leaks > 0 ? 'leaks' : 'clean';
+      const { corruptions, leaks } = await leaf.check();
+      return corruptions > 0 ? 'corruptions' : leaks > 0 ? 'leaks' : 'clean';
     },
-    [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose](),
+  };
+}
+
+/** A backend that writes down what it opens, by real path. */
+function traced(driver: BackendDriver, opened: string[]): BackendDriver {
+  return {
+    ...driver,
+    open: async (path, mode) => {
+      const storage = await driver.open(path, mode);
+      opened.push(await driver.realPath(path));
+      return storage;
+    },
   };
 }

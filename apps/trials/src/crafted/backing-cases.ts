@@ -44,7 +44,7 @@ const names: readonly CraftedCase[] = [
   backed(
     'backing_not_utf8',
     'a name that is not UTF-8',
-    forbidden,
+    { codes: ['CHAIN_FORBIDDEN_NAME', 'IMAGE_UNSUPPORTED'] },
     Uint8Array.of(0x66, 0xff, 0xfe, 0x6f),
     'refuses',
   ),
@@ -96,7 +96,7 @@ const names: readonly CraftedCase[] = [
     },
     'base.vmdk',
     'refuses',
-    { format: 'vmdk' },
+    { format: 'vmdk', companions: [{ name: 'base.vmdk', file: { length: 1 << 20, pieces: [] } }] },
   ),
   {
     name: 'backing_name_1024',

@@ -159,6 +159,17 @@ const snapshots: readonly CraftedCase[] = [
     image: qcow2({ header: { snapshots: 3, snapshotsOffset: 2 ** 40 } }),
   },
   {
+    name: 'snapshot_l1_above_2_53',
+    because: "a snapshot's L1 table lies where a JavaScript number would round",
+    expected: { codes: ['IMAGE_CORRUPT'] },
+    qemu: 'refuses',
+    image: qcow2({
+      header: { version: 2, snapshots: 1, snapshotsOffset: PLACE.end * CLUSTER },
+      length: (PLACE.end + 1) * CLUSTER,
+      more: [{ at: PLACE.end * CLUSTER, bytes: entries64([(1n << 62n) + 1n, 64n << 32n]) }],
+    }),
+  },
+  {
     name: 'snapshot_l1_is_header',
     because: "a snapshot's L1 table is the header",
     expected: { codes: ['IMAGE_CORRUPT'], view: STANDARD_VIEW, check: ['corruptions'] },

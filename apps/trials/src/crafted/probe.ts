@@ -1,7 +1,6 @@
 // A process of its own, started by run.ts: opens crafted images one after the other and reports each on a line of JSON.
 // usage: node --expose-gc probe.ts CORPUS NAME...
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { DownfoldError } from '@downfold/units';
 import { type OpenForReading, openForReading } from '../downfold.ts';
 import type { CraftedCase, Region, Verdict } from './case.ts';
@@ -32,7 +31,7 @@ async function probe(name: string): Promise<Outcome> {
   const memory = watchMemory();
   const start = performance.now();
   const refusal = await refusalOf(async () => {
-    const reader = await openForReading(imagePath(directory, name), join(directory, name), opened);
+    const reader = await openForReading(imagePath(directory, name), 'qcow2', opened);
     try {
       step = 'map';
       await reader.map(MOST_EXTENTS);
