@@ -1,3 +1,5 @@
+export { backingName } from './backing-name.ts';
+export { dependentsOf, imageOf, overlaysOf, strandedBy } from './dependents.ts';
 export { ChainError, type ChainErrorCode } from './errors.ts';
 export type {
   ChainLayer,
@@ -8,5 +10,11 @@ export type {
   Subchain,
   SubchainExtents,
 } from './layer.ts';
+export { identityKey, openChain, openChainOf, openLayer } from './open-chain.ts';
 export { type ChainPolicy, defaultPolicy, type Formats } from './policy.ts';
 export type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
+export { formatBytes, renderDot, renderMermaid, renderSvg, renderTree } from './render.ts';
+export { type ChainEnvironment, factsOf, type ResolvedBacking, resolveBacking } from './resolve.ts';
+export { type ScanOptions, scanPool } from './scan-pool.ts';
+export { subchainExtents } from './subchain-extents.ts';
+export { viewOf } from './view.ts';

@@ -1,0 +1,110 @@
+import { posix } from 'node:path';
+import type { Image } from '@downfold/image';
+import type { FileIdentity, OpenMode } from '@downfold/storage';
+import { ChainError } from './errors.ts';
+import type { ChainLayer, LayerFacts, OpenChain } from './layer.ts';
+import { type ChainEnvironment, factsOf, openImageAt, resolveBacking } from './resolve.ts';
+
+const HARDEST_DEPTH = 1024;
+
+/**
+ * Opens an image and all below it, read-only, leaf first, each backing file by the policy's rules. `format` is the leaf's: it is
+ * said, never guessed. On failure everything opened is closed again.
+ * @throws ChainError, ImageError or StorageError
+ */
+export async function openChain(
+  path: string,
+  format: string,
+  environment: ChainEnvironment,
+): Promise<OpenChain> {
+  const { backend, policy } = environment;
+  const leaf = await backend.realPath(path);
+  const roots = await rootsFor(leaf, environment);
+  const images: { path: string; image: Image }[] = [];
+  const seen = new Map<string, string>();
+  try {
+    let next: { path: string; format: string } | null = { path: leaf, format };
+    while (next !== null) {
+      environment.signal?.throwIfAborted();
+      if (images.length >= Math.min(policy.depth, HARDEST_DEPTH))
+        throw new ChainError('CHAIN_TOO_DEEP', `${leaf}: has more than ${policy.depth} layers`, {
+          image: leaf,
+          limit: policy.depth,
+        });
+      await assertNoLoop(next.path, seen, environment);
+      const image: Image = await openImageAt(next.path, next.format, 'read', environment);
+      images.push({ path: next.path, image });
+      next =
+        image.backing === null
+          ? null
+          : await resolveBacking(image.backing, next.path, roots, backend);
+    }
+    images.reverse();
+    const layers: ChainLayer[] = [];
+    for (const [index, { path: at, image }] of images.entries())
+      layers.push({ facts: await factsOf(`l${index}`, at, image, backend), image });
+    return openChainOf(layers);
+  } catch (cause) {
+    for (const { image } of images) await image[Symbol.asyncDispose]();
+    throw cause;
+  }
+}
+
+/** The policy's roots with links resolved; without any, the directory of the image the user named. */
+export async function rootsFor(
+  leaf: string,
+  environment: ChainEnvironment,
+): Promise<readonly string[]> {
+  const { policy, backend } = environment;
+  return Promise.all((policy.roots ?? [posix.dirname(leaf)]).map((root) => backend.realPath(root)));
+}
+
+/** An open chain of layers that are open already, bottom first. */
+export function openChainOf(layers: readonly ChainLayer[]): OpenChain {
+  return {
+    layers,
+    [Symbol.asyncDispose]: async () => {
+      for (const { image } of layers) await image[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function assertNoLoop(
+  path: string,
+  seen: Map<string, string>,
+  environment: ChainEnvironment,
+): Promise<void> {
+  const { identity } = await environment.backend.facts(path);
+  const key = identityKey(identity);
+  const before = seen.get(key);
+  if (before !== undefined)
+    throw new ChainError('CHAIN_LOOP', `${path}: backs itself; the chain has no end`, {
+      image: path,
+      seenAs: before,
+    });
+  seen.set(key, path);
+}
+
+/**
+ * Opens one layer again by what is known of it, for reading or writing.
+ * @throws ChainError `CHAIN_MISSING` when another file has its name now (by device and inode)
+ */
+export async function openLayer(
+  facts: LayerFacts,
+  mode: OpenMode,
+  environment: ChainEnvironment,
+): Promise<ChainLayer> {
+  const image = await openImageAt(facts.path, facts.format, mode, environment);
+  if (identityKey(image.data.identity) === identityKey(facts.identity)) return { facts, image };
+  await image[Symbol.asyncDispose]();
+  throw new ChainError(
+    'CHAIN_MISSING',
+    `${facts.path}: is another file now than when it was looked at`,
+    { image: facts.path },
+  );
+}
+
+/** A text that is equal for equal identities. */
+export function identityKey(identity: FileIdentity): string {
+  return `${identity.device}:${identity.inode}`;
+}

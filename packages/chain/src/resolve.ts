@@ -1,0 +1,141 @@
+import { posix } from 'node:path';
+import type { BackingReference, Image, ImageFormat } from '@downfold/image';
+import { type OpenMode, type StorageBackend, StorageError } from '@downfold/storage';
+import { ChainError } from './errors.ts';
+import type { LayerFacts } from './layer.ts';
+import type { ChainPolicy, Formats } from './policy.ts';
+
+/** What opening images needs; passed in by whoever assembles. */
+export interface ChainEnvironment {
+  readonly backend: StorageBackend;
+  readonly formats: Formats;
+  readonly policy: ChainPolicy;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A backing file that may be opened: where it is and what it claims to be. */
+export interface ResolvedBacking {
+  /** Absolute, links resolved. */
+  readonly path: string;
+  readonly format: string;
+}
+
+/**
+ * Turns a name found inside an image into a path that may be opened; the only code that does. Nothing is opened.
+ * @param overlay absolute path of the image that holds the reference, links resolved
+ * @param roots absolute directories, links resolved
+ * @throws ChainError when the policy refuses it or the file is missing
+ */
+export async function resolveBacking(
+  reference: BackingReference,
+  overlay: string,
+  roots: readonly string[],
+  backend: StorageBackend,
+): Promise<ResolvedBacking> {
+  const name = plainName(reference.name, overlay);
+  if (reference.format === null)
+    throw new ChainError(
+      'CHAIN_NO_FORMAT',
+      `${overlay}: backing file '${name}' has no format, and guessing it is unsafe; say it: qemu-img rebase -u -F FORMAT -b '${name}' '${overlay}'`,
+      { image: overlay, name },
+    );
+  const wanted = posix.resolve(posix.dirname(overlay), name);
+  const path = await backend.realPath(wanted).catch((cause: unknown) => {
+    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
+      throw new ChainError(
+        'CHAIN_MISSING',
+        `${overlay}: backing file '${name}' is not there (${wanted})`,
+        { image: overlay, name, path: wanted },
+        cause,
+      );
+    throw cause;
+  });
+  if (!roots.some((root) => isInside(path, root)))
+    throw new ChainError(
+      'CHAIN_OUTSIDE_ROOTS',
+      `${overlay}: backing file '${name}' lies outside the allowed directories (${path}); allow its directory if you trust it`,
+      { image: overlay, name, path },
+    );
+  return { path, format: reference.format };
+}
+
+/** The name as a path: `file:` stripped, protocols, `json:` and control characters refused. */
+function plainName(stored: string, overlay: string): string {
+  const name = stored.startsWith('file:') ? stored.slice('file:'.length) : stored;
+  const refuse = (problem: string): never => {
+    throw new ChainError('CHAIN_FORBIDDEN_NAME', `${overlay}: backing file name ${problem}`, {
+      image: overlay,
+      name: JSON.stringify(stored),
+    });
+  };
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  if (/[\u0000-\u001f\u007f]/.test(name)) refuse('has control characters');
+  const slash = name.indexOf('/');
+  const colon = name.indexOf(':');
+  if (colon >= 0 && (slash < 0 || colon < slash))
+    refuse(`'${name.slice(0, 40)}' names a protocol; only plain files are opened`);
+  if (name === '') refuse('is empty');
+  return name;
+}
+
+function isInside(path: string, root: string): boolean {
+  return path === root || path.startsWith(root.endsWith('/') ? root : `${root}/`);
+}
+
+/** The format of a name among those passed in. @throws ChainError `CHAIN_UNKNOWN_FORMAT`. */
+export function formatNamed(name: string, formats: Formats, image: string): ImageFormat {
+  const format = formats.find((one) => one.name === name);
+  if (format !== undefined) return format;
+  throw new ChainError(
+    'CHAIN_UNKNOWN_FORMAT',
+    `${image}: format '${name}' is not known here; known are ${formats.map((one) => one.name).join(', ')}`,
+    { image, format: name },
+  );
+}
+
+/** Opens one image at a real path; refuses a marked one unless the policy allows it. */
+export async function openImageAt(
+  path: string,
+  formatName: string,
+  mode: OpenMode,
+  environment: ChainEnvironment,
+): Promise<Image> {
+  const { backend, formats, policy, signal } = environment;
+  const format = formatNamed(formatName, formats, path);
+  const storage = await backend.open(path, mode);
+  try {
+    const image = await format.open(storage, { mode, limits: policy.limits, signal });
+    if (image.mark === null || policy.allowMarked) return image;
+    throw new ChainError(
+      'CHAIN_INVALID_IMAGE',
+      `${path}: is marked ${image.mark.state} since ${image.mark.date} by job ${image.mark.job}: it no longer represents any point in time`,
+      { image: path, state: image.mark.state, job: image.mark.job },
+    );
+  } catch (cause) {
+    await storage[Symbol.asyncDispose]();
+    throw cause;
+  }
+}
+
+/** What is to be remembered of an open image. */
+export async function factsOf(
+  node: string,
+  path: string,
+  image: Image,
+  backend: StorageBackend,
+): Promise<LayerFacts> {
+  const facts = await backend.facts(path);
+  return {
+    node,
+    path,
+    format: image.format,
+    identity: image.data.identity,
+    geometry: image.geometry,
+    backing: image.backing,
+    mark: image.mark,
+    fingerprint: image.fingerprint,
+    fileLength: await image.data.length(),
+    allocated: facts.allocated,
+    modified: facts.modified,
+  };
+}
