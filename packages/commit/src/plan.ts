@@ -51,7 +51,7 @@ export interface CommitPlan {
   readonly planVersion: 1;
   readonly strategy: { readonly name: string; readonly version: number };
   readonly request: CommitRequest;
-  /** The chain, bottom first, then other overlays of top that are relinked too. */
+  /** The chain, bottom first, then other overlays of top that are relinked too, then accepted losses. */
   readonly images: readonly LayerFacts[];
   /** How many of `images` are the chain. */
   readonly chainLength: number;

@@ -11,6 +11,8 @@ export interface ChainView {
   readonly chain: readonly LayerFacts[];
   /** Every image of the pool that has `node` as its backing file, the chain's own included. */
   overlaysOf(node: NodeId): readonly LayerFacts[];
+  /** Images outside the chain that would stop reading what they read; empty unless the user accepted that. */
+  readonly stranded: readonly LayerFacts[];
   /** Allocation of one layer within its own size. */
   extents(
     node: NodeId,

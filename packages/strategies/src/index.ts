@@ -1,1 +1,1 @@
-export {};
+export { copyDown } from './copy-down.ts';

@@ -1,0 +1,217 @@
+import { posix } from 'node:path';
+import { crc32 } from 'node:zlib';
+import type { NodeId } from '@downfold/chain';
+import type { BackingReference } from '@downfold/image';
+import { type Storage, type StorageBackend, StorageError } from '@downfold/storage';
+import { hostOffset } from '@downfold/units';
+import { CommitError } from './errors.ts';
+import type { CommitPlan } from './plan.ts';
+import type { Cursor } from './step.ts';
+
+/** Who runs a job: enough to tell whether it still does. */
+export interface JournalOwner {
+  readonly host: string;
+  /** Changes with every boot of the host. */
+  readonly bootId: string;
+  readonly pid: number;
+}
+
+/** One record of a journal. */
+export type JournalRecord =
+  /** The job and its plan; paths of images are relative to the journal's directory. */
+  | {
+      readonly type: 'INTENT';
+      readonly format: 1;
+      readonly job: string;
+      readonly owner: JournalOwner;
+      readonly plan: CommitPlan;
+    }
+  /** From the next write on these images no longer represent any point in time. */
+  | { readonly type: 'INVALIDATES'; readonly nodes: readonly NodeId[] }
+  /** Everything before `cursor` is durable; `copied`, `zeroed`: bytes so far. */
+  | {
+      readonly type: 'PROGRESS';
+      readonly cursor: Cursor;
+      readonly copied: number;
+      readonly zeroed: number;
+    }
+  /** This backing reference is about to be switched. */
+  | {
+      readonly type: 'SWITCH';
+      readonly overlay: NodeId;
+      readonly from: BackingReference;
+      readonly to: BackingReference;
+    }
+  /** Another process goes on with the job. */
+  | { readonly type: 'RESUMED'; readonly owner: JournalOwner }
+  /** All is done but deleting files. */
+  | { readonly type: 'DONE' };
+
+type Intent = Extract<JournalRecord, { type: 'INTENT' }>;
+
+/** What lies behind the name of the image whose commit a journal is. */
+const SUFFIX = '.downfold';
+
+/** Path of the journal beside an image. */
+export function journalPath(image: string): string {
+  return `${image}${SUFFIX}`;
+}
+
+/**
+ * A journal: text lines `CRC-32 (8 hex digits), sequence number, JSON`, appended only. A torn last line is as if it had not been
+ * written. Source: facts on crash safety, 2.8.
+ */
+export interface Journal extends AsyncDisposable {
+  readonly path: string;
+  readonly records: readonly JournalRecord[];
+  readonly intent: Intent;
+  /** Appends a record; durable when it resolves. */
+  append(record: JournalRecord): Promise<void>;
+  /** Takes the journal away, durably. */
+  remove(): Promise<void>;
+}
+
+/** @throws StorageError `STORAGE_EXISTS` when there is one already. */
+export async function createJournal(
+  backend: StorageBackend,
+  path: string,
+  intent: Intent,
+): Promise<Journal> {
+  const storage = await backend.create(path, { secret: true });
+  const journal = new OpenJournal(backend, path, storage, [], 0, intent);
+  try {
+    await journal.append(intent);
+    await backend.flushDirectory(posix.dirname(path), 'journal: its name before the first change');
+    return journal;
+  } catch (cause) {
+    await storage[Symbol.asyncDispose]();
+    throw cause;
+  }
+}
+
+/**
+ * Opens a journal to go on with it. Null: there is none, or none that says what it is for (a crash while it was created: nothing has
+ * happened; it is removed).
+ * @throws CommitError `COMMIT_JOURNAL_BAD` when it is not a journal of ours or was edited
+ */
+export async function openJournal(backend: StorageBackend, path: string): Promise<Journal | null> {
+  let storage: Storage;
+  try {
+    storage = await backend.open(path, 'write');
+  } catch (cause) {
+    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
+    throw cause;
+  }
+  try {
+    const bytes = new Uint8Array(await storage.length());
+    await storage.read(hostOffset(0), bytes);
+    const { records, end } = parseJournal(path, bytes);
+    const [intent] = records;
+    if (intent?.type === 'INTENT')
+      return new OpenJournal(backend, path, storage, records, end, intent);
+    await storage[Symbol.asyncDispose]();
+    await backend.remove(path);
+    await backend.flushDirectory(posix.dirname(path), 'journal: removed before it began');
+    return null;
+  } catch (cause) {
+    await storage[Symbol.asyncDispose]();
+    throw cause;
+  }
+}
+
+/** The whole records of a journal, and where the first incomplete one starts. */
+export function parseJournal(
+  path: string,
+  bytes: Uint8Array,
+): { records: JournalRecord[]; end: number } {
+  const bad = (problem: string): CommitError =>
+    new CommitError('COMMIT_JOURNAL_BAD', `${path}: ${problem}; it is not touched`, {
+      journal: path,
+    });
+  const records: JournalRecord[] = [];
+  let end = 0;
+  let torn = false;
+  for (let at = 0; at < bytes.length; ) {
+    const newline = bytes.indexOf(0x0a, at);
+    const line = bytes.subarray(at, newline < 0 ? bytes.length : newline);
+    const record = newline < 0 ? null : parseLine(line, records.length);
+    if (record === null) torn = true;
+    else if (torn) throw bad('a good record follows a bad one: it was edited');
+    else {
+      records.push(record);
+      end = newline + 1;
+    }
+    at = newline < 0 ? bytes.length : newline + 1;
+  }
+  const [first] = records;
+  if (first === undefined && bytes.length > 0 && !mayBeTorn(bytes))
+    throw bad('is not a journal of Downfold');
+  if (first !== undefined && (first.type !== 'INTENT' || first.format !== 1))
+    throw bad('has a format that this version does not know');
+  return { records, end };
+}
+
+/** A first line that was never finished still starts like one, or is zeros that were never written. */
+function mayBeTorn(bytes: Uint8Array): boolean {
+  const head = new TextDecoder().decode(bytes.subarray(0, 20));
+  return /^[0-9a-f\0]{0,8}([ \0]|$)/.test(head);
+}
+
+function parseLine(line: Uint8Array, sequence: number): JournalRecord | null {
+  const text = new TextDecoder().decode(line);
+  if (text.slice(0, 8) !== checksum(text.slice(9))) return null;
+  const space = text.indexOf(' ', 9);
+  if (Number(text.slice(9, space)) !== sequence) return null;
+  return JSON.parse(text.slice(space + 1)) as JournalRecord;
+}
+
+function checksum(text: string): string {
+  return crc32(text).toString(16).padStart(8, '0');
+}
+
+class OpenJournal implements Journal {
+  readonly path: string;
+  readonly records: JournalRecord[];
+  readonly intent: Intent;
+  readonly #backend: StorageBackend;
+  readonly #storage: Storage;
+  #end: number;
+
+  constructor(
+    backend: StorageBackend,
+    path: string,
+    storage: Storage,
+    records: JournalRecord[],
+    end: number,
+    intent: Intent,
+  ) {
+    this.path = path;
+    this.records = records;
+    this.intent = intent;
+    this.#backend = backend;
+    this.#storage = storage;
+    this.#end = end;
+  }
+
+  async append(record: JournalRecord): Promise<void> {
+    const text = `${this.records.length} ${JSON.stringify(record)}`;
+    const bytes = new TextEncoder().encode(`${checksum(text)} ${text}\n`);
+    // what a torn append left behind must not follow this record
+    if ((await this.#storage.length()) > this.#end)
+      await this.#storage.setLength(this.#end as never);
+    await this.#storage.write(hostOffset(this.#end), bytes, { what: `journal ${record.type}` });
+    await this.#storage.flush(`journal: ${record.type}`);
+    this.#end += bytes.length;
+    this.records.push(record);
+  }
+
+  async remove(): Promise<void> {
+    await this[Symbol.asyncDispose]();
+    await this.#backend.remove(this.path);
+    await this.#backend.flushDirectory(posix.dirname(this.path), 'journal: removed at the end');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#storage[Symbol.asyncDispose]();
+  }
+}

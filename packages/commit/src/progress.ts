@@ -1,0 +1,44 @@
+/** Where a job is. Bytes are those to be copied or made zero; `check` and `relink` count images. */
+export interface Progress {
+  readonly phase: 'check' | 'copy' | 'verify' | 'relink' | 'empty';
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Makes bytes wait so that no more than `bytesPerSecond` pass; 0 lifts the limit. */
+export class Throttle {
+  #bytesPerSecond: number;
+  /** When the bytes let through so far will have been paid for, ms. */
+  #paidAt = 0;
+  readonly #clock: Clock;
+
+  constructor(bytesPerSecond: number, clock: Clock) {
+    this.#bytesPerSecond = bytesPerSecond;
+    this.#clock = clock;
+  }
+
+  /** Takes effect with the next piece. */
+  setRate(bytesPerSecond: number): void {
+    this.#bytesPerSecond = bytesPerSecond;
+    this.#paidAt = this.#clock.now();
+  }
+
+  /** Resolves when `bytes` more may be written. */
+  async pass(bytes: number, signal?: AbortSignal): Promise<void> {
+    if (this.#bytesPerSecond === 0) return;
+    const now = this.#clock.now();
+    const wait = this.#paidAt - now;
+    this.#paidAt = Math.max(now, this.#paidAt) + (bytes / this.#bytesPerSecond) * 1000;
+    if (wait > 0) await this.#clock.sleep(wait, signal);
+  }
+}
+
+/** Time, passed in so that tests can run it. */
+export interface Clock {
+  /** Milliseconds, monotonic. */
+  now(): number;
+  /** Rejects with the signal's reason when it is aborted. */
+  sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
+  /** ISO 8601, UTC. */
+  date(): string;
+}
