@@ -4,7 +4,6 @@ import {
   type ChainLayer,
   type ChainPolicy,
   defaultPolicy,
-  type Formats,
   identityKey,
   imageOf,
   type LayerFacts,

@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { type ChainEnvironment, identityKey, type LayerFacts, type NodeId } from '@downfold/chain';
+import { identityKey, type LayerFacts, type NodeId } from '@downfold/chain';
 import { CommitError } from './errors.ts';
 import { createJournal, type Journal, type JournalRecord, journalPath } from './journal.ts';
 import { openLayers } from './layers.ts';
