@@ -1,4 +1,6 @@
 // The assembly of the trials: the only file here that knows how Downfold's parts are put together.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ChainEnvironment,
   defaultPolicy,
@@ -6,10 +8,12 @@ import {
   subchainExtents,
   viewOf,
 } from '@downfold/chain';
+import { createEngine, type Engine } from '@downfold/commit';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import { type BackendDriver, openBackend } from '@downfold/storage';
-import { fileBackendDriver } from '@downfold/storage-file';
+import { fileBackend, fileBackendDriver } from '@downfold/storage-file';
+import { copyDown } from '@downfold/strategies';
 import { byteLength, guestOffset } from '@downfold/units';
 
 /** An open chain as trials look at it. */
@@ -59,6 +63,23 @@ export async function openForReading(
     },
     [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose](),
   };
+}
+
+/** An engine on this machine's files, with the one strategy there is. */
+export function engine(): Engine {
+  return createEngine({
+    backend: fileBackend(),
+    formats: [qcow2, raw],
+    strategies: [copyDown],
+    owner: { host: 'trials', bootId: 'trials', pid: process.pid },
+    isAlive: () => false,
+    newJobId: randomUUID,
+    clock: {
+      now: () => performance.now(),
+      sleep: (milliseconds, signal) => sleep(milliseconds, undefined, { signal }),
+      date: () => new Date().toISOString(),
+    },
+  });
 }
 
 /** A backend that writes down what it opens, by real path. */

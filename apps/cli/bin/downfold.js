@@ -1,0 +1,11 @@
+#!/usr/bin/env node
+// Plain JavaScript that any Node can parse: the bundle behind it needs Node 24's syntax.
+const floor = 24;
+const version = process.versions.node;
+
+if (Number.parseInt(version, 10) < floor) {
+  process.stderr.write(`downfold: needs Node.js ${floor} or newer, and this is ${version}\n`);
+  process.exitCode = 1;
+} else {
+  await import('../dist/main.js');
+}

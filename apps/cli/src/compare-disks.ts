@@ -1,0 +1,122 @@
+import { type OpenChain, type OwnedExtent, subchainExtents, viewOf } from '@downfold/chain';
+import type { CowSource } from '@downfold/image';
+import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import type { Progress } from './output/progress.ts';
+
+/** Where two disks first differ. `offset` of a content difference: the start of its 512-byte sector. */
+export interface Difference {
+  readonly reason: 'content' | 'allocation';
+  readonly offset: number;
+}
+
+/** How to compare. */
+export interface CompareDisksOptions {
+  /** Also what is allocated must be the same. */
+  readonly strict: boolean;
+  readonly onProgress: (progress: Progress) => void;
+  readonly signal?: AbortSignal;
+}
+
+const BUFFER_BYTES = 1 << 20;
+const SECTOR_BYTES = 512;
+
+/** One disk while it is walked: the extent that holds the current byte. */
+class Walk {
+  readonly size: number;
+  readonly view: CowSource;
+  readonly #batches: AsyncIterator<readonly OwnedExtent[]>;
+  #batch: readonly OwnedExtent[] = [];
+  #next = 0;
+
+  constructor({ layers }: OpenChain, signal: AbortSignal | undefined) {
+    const top = layers.length - 1;
+    this.size = layers[top]?.image.geometry.virtualSize ?? 0;
+    this.view = viewOf(layers, top);
+    this.#batches = subchainExtents(
+      layers,
+      { base: -1, top },
+      rangeBetween(guestOffset(0), this.size),
+      { signal },
+    )[Symbol.asyncIterator]();
+  }
+
+  /** What is at byte `at`, which never goes back: its end, whether it can hold data, whether anything is allocated there. */
+  async at(at: number): Promise<{ end: number; data: boolean; present: boolean }> {
+    if (at >= this.size) return { end: Number.POSITIVE_INFINITY, data: false, present: false };
+    for (;;) {
+      const extent = this.#batch[this.#next];
+      if (extent === undefined) {
+        const { value, done } = await this.#batches.next();
+        if (done === true) throw new Error(`no extent at ${at}`);
+        this.#batch = value;
+        this.#next = 0;
+      } else if (rangeEnd(extent) <= at) this.#next++;
+      else {
+        const { status } = extent;
+        return {
+          end: rangeEnd(extent),
+          data: status === 'data' || status === 'compressed',
+          present: status !== 'unallocated',
+        };
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#batches.return?.();
+  }
+}
+
+/**
+ * Compares what two guests would see. Where both disks can only read as zeros nothing is read; past the end of the shorter disk the
+ * longer one must be zeros. Null: the same.
+ */
+export async function compareDisks(
+  first: OpenChain,
+  second: OpenChain,
+  options: CompareDisksOptions,
+): Promise<Difference | null> {
+  const { strict, onProgress, signal } = options;
+  const [a, b] = [new Walk(first, signal), new Walk(second, signal)];
+  const buffers = [new Uint8Array(BUFFER_BYTES), new Uint8Array(BUFFER_BYTES)] as const;
+  const total = Math.max(a.size, b.size);
+  const common = Math.min(a.size, b.size);
+  try {
+    for (let at = 0; at < total; ) {
+      const [one, other] = [await a.at(at), await b.at(at)];
+      const end = Math.min(one.end, other.end, at < common ? common : total);
+      if (strict && (one.present !== other.present || one.data !== other.data))
+        return { reason: 'allocation', offset: at };
+      if (one.data || other.data) {
+        for (; at < end; at = Math.min(end, at + BUFFER_BYTES)) {
+          signal?.throwIfAborted();
+          const length = Math.min(BUFFER_BYTES, end - at);
+          const offset = await contentDifference(a, b, at, length, buffers);
+          if (offset !== null) return { reason: 'content', offset };
+          onProgress({ phase: 'compare', done: at + length, total });
+        }
+      }
+      at = end;
+      onProgress({ phase: 'compare', done: at, total });
+    }
+    return null;
+  } finally {
+    await a.close();
+    await b.close();
+  }
+}
+
+async function contentDifference(
+  a: Walk,
+  b: Walk,
+  at: number,
+  length: number,
+  [first, second]: readonly [Uint8Array, Uint8Array],
+): Promise<number | null> {
+  const [one, other] = [first.subarray(0, length), second.subarray(0, length)];
+  await a.view(guestOffset(at), one);
+  await b.view(guestOffset(at), other);
+  if (Buffer.compare(one, other) === 0) return null;
+  const byte = one.findIndex((value, index) => value !== other[index]);
+  return at + byte - (byte % SECTOR_BYTES);
+}

@@ -1,0 +1,55 @@
+import { DownfoldError } from '@downfold/units';
+import { printError, printJson } from './output/print.ts';
+
+/** The command line itself is wrong: an option, a size, a name. */
+export class UsageError extends DownfoldError<'USAGE'> {
+  override readonly name: string = 'UsageError';
+
+  constructor(message: string) {
+    super('USAGE', message);
+  }
+}
+
+/** What the user can do, where the error of a layer below cannot know the command line. */
+const NEXT: Readonly<Record<string, string>> = {
+  IMAGE_NOT_RECOGNISED: "if it is a raw image, say so with '-f raw'",
+  IMAGE_NEEDS_REPAIR: "repair it first: 'qemu-img check -r all FILE'",
+  CHAIN_OUTSIDE_ROOTS: "allow its directory with '--allow DIR'",
+  CHAIN_INVALID_IMAGE: "'--force-invalid' opens it all the same",
+  COMMIT_UNCHECKED: "repair it first: 'qemu-img check -r all FILE'",
+  COMMIT_INTERRUPTED_BEFORE: "go on with it: 'downfold resume FILE'",
+  COMMIT_STRANDS: "'--invalidate-siblings' accepts that",
+  STORAGE_NO_SPACE: 'free some space and try again',
+};
+
+/** The line for people: what could not be done, why, and what to do. */
+export function lineOf(cause: unknown, doing: string): string {
+  const message = (cause instanceof Error ? cause.message : String(cause)).replaceAll('\n', ' ');
+  const next = cause instanceof DownfoldError ? NEXT[cause.code] : undefined;
+  const line = cause instanceof UsageError ? message : `Could not ${doing}: ${message}`;
+  return next === undefined || line.includes(next) ? line : `${line}; ${next}`;
+}
+
+/**
+ * Tells of a failure: one line on stderr, and with `--output json` also `{"error": {class, desc, details}}` on stdout.
+ * `DOWNFOLD_DEBUG=1` adds the stack.
+ */
+export function report(cause: unknown, doing: string, json: boolean): void {
+  const line = lineOf(cause, doing);
+  printError(`downfold: ${line}`);
+  if (process.env['DOWNFOLD_DEBUG'] === '1' && cause instanceof Error) printError(stackOf(cause));
+  if (!json) return;
+  const known = cause instanceof DownfoldError;
+  printJson({
+    error: {
+      class: known ? cause.code : 'INTERNAL',
+      desc: line,
+      details: known ? cause.details : {},
+    },
+  });
+}
+
+function stackOf(cause: Error): string {
+  const below = cause.cause instanceof Error ? `\ncaused by ${stackOf(cause.cause)}` : '';
+  return `${cause.stack ?? cause.message}${below}`;
+}

@@ -1,0 +1,31 @@
+import { formatBytes } from '@downfold/chain';
+import { type ByteLength, byteLength } from '@downfold/units';
+import { UsageError } from '../failure.ts';
+
+const SUFFIXES = ['', 'k', 'm', 'g', 't', 'p', 'e'];
+
+/** Bytes of `10M`, `1.5G`, `4096`: suffixes b, k, M, G, T, P, E are powers of 1024. @throws UsageError */
+export function parseBytes(text: string, what: string): ByteLength {
+  const match = /^(\d+(?:\.\d+)?)([bkmgtpe]?)$/i.exec(text.trim());
+  const power = SUFFIXES.indexOf((match?.[2] ?? '').toLowerCase().replace('b', ''));
+  const bytes = Math.ceil(Number(match?.[1]) * 1024 ** power);
+  if (match === null || !Number.isSafeInteger(bytes))
+    throw new UsageError(
+      `Invalid ${what} '${text}': give bytes, or a number with one of the suffixes k, M, G, T, P (at most 8P)`,
+    );
+  return byteLength(bytes);
+}
+
+/** Bytes as qemu-img shows them: three significant digits, `64 MiB`, `1.5 GiB`. */
+export function qemuBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+  let [value, unit] = [bytes, 0];
+  // the next unit as soon as this one would need a fourth digit
+  for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1024;
+  return `${Number(value.toPrecision(3))} ${units[unit]}`;
+}
+
+/** `1.5 GiB (1610612736 bytes)`, or `12 B`. */
+export function exactBytes(bytes: number): string {
+  return bytes < 1024 ? `${bytes} B` : `${formatBytes(bytes)} (${bytes} bytes)`;
+}

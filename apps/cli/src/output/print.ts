@@ -1,0 +1,30 @@
+import { styleText } from 'node:util';
+
+type Style = Parameters<typeof styleText>[0];
+
+/** Results, and nothing else. */
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** As `print`, without a line end, and waits while the reader is slow. */
+export async function printPart(text: string): Promise<void> {
+  if (process.stdout.write(text)) return;
+  await new Promise<void>((resolve) => process.stdout.once('drain', () => resolve()));
+}
+
+/** Everything that is not a result. */
+export function printError(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** One JSON value on stdout, indented as qemu-img does. */
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 4));
+}
+
+/** Colours `text` when stdout is a terminal and neither NO_COLOR nor TERM=dumb forbids it. */
+export function styled(style: Style, text: string): string {
+  if (process.env['TERM'] === 'dumb') return text;
+  return styleText(style, text, { stream: process.stdout });
+}

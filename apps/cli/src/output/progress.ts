@@ -1,0 +1,122 @@
+import { styleText } from 'node:util';
+import { formatBytes } from '@downfold/chain';
+import { printError } from './print.ts';
+
+/** Where a job is. Bytes, but images in the phases `check` and `relink`. */
+export interface Progress {
+  readonly phase: string;
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Shows progress until `end`, which leaves the line clean. */
+export interface ProgressDisplay {
+  show(progress: Progress): void;
+  end(): void;
+}
+
+/** What the user asked for. */
+export interface ProgressWishes {
+  readonly progress?: boolean | undefined;
+  readonly quiet?: boolean | undefined;
+  readonly json: boolean;
+}
+
+const REDRAW_MILLISECONDS = 100;
+const BAR_CELLS = 24;
+const nothing: ProgressDisplay = { show: () => {}, end: () => {} };
+
+/**
+ * On a terminal a bar; in a pipe, only with `-p`, qemu-img's `    (12.34/100%)`, or with `--output json` one JSON object a line.
+ * All on stderr: stdout carries results only.
+ */
+export function progressDisplay({ progress, quiet, json }: ProgressWishes): ProgressDisplay {
+  if (quiet === true) return nothing;
+  if (json) return progress === true ? paced(jsonLines()) : nothing;
+  if (process.stderr.isTTY && process.env['TERM'] !== 'dumb') return paced(bar());
+  return progress === true ? paced(percentages()) : nothing;
+}
+
+/** At most ten times a second, and always the last state. */
+function paced(display: ProgressDisplay): ProgressDisplay {
+  let [drawn, pending]: [number, Progress | null] = [0, null];
+  return {
+    show: (progress) => {
+      pending = progress;
+      const now = performance.now();
+      if (now - drawn < REDRAW_MILLISECONDS) return;
+      drawn = now;
+      pending = null;
+      display.show(progress);
+    },
+    end: () => {
+      if (pending !== null) display.show(pending);
+      display.end();
+    },
+  };
+}
+
+function fractionOf({ done, total }: Progress): number {
+  return total === 0 ? 1 : Math.min(1, done / total);
+}
+
+function percentages(): ProgressDisplay {
+  let shown = false;
+  return {
+    show: (progress) => {
+      shown = true;
+      process.stderr.write(`    (${(fractionOf(progress) * 100).toFixed(2)}/100%)\r`);
+    },
+    end: () => {
+      if (shown) process.stderr.write('\n');
+    },
+  };
+}
+
+function jsonLines(): ProgressDisplay {
+  return { show: (progress) => printError(JSON.stringify({ progress })), end: () => {} };
+}
+
+/** A bar on one line, drawn anew for each phase. */
+function bar(): ProgressDisplay {
+  let start = { phase: '', at: 0, done: 0 };
+  return {
+    show: (progress) => {
+      // what an interrupted run had done already does not count for the rate
+      if (start.phase !== progress.phase)
+        start = { phase: progress.phase, at: performance.now(), done: progress.done };
+      const seconds = (performance.now() - start.at) / 1000;
+      const rate = seconds > 0 ? (progress.done - start.done) / seconds : 0;
+      process.stderr.write(`\r\x1b[2K${barLine(progress, rate)}`);
+    },
+    end: () => {
+      process.stderr.write('\r\x1b[2K');
+    },
+  };
+}
+
+/** Phases that count images, not bytes. */
+const COUNTING: readonly string[] = ['check', 'relink'];
+
+function barLine(progress: Progress, rate: number): string {
+  const { phase, done, total } = progress;
+  const fraction = fractionOf(progress);
+  const full = Math.floor(fraction * BAR_CELLS);
+  const filled = styleText('cyan', '━'.repeat(full), { stream: process.stderr });
+  const empty = styleText('dim', '─'.repeat(BAR_CELLS - full), { stream: process.stderr });
+  const figures = COUNTING.includes(phase)
+    ? `${done}/${total} images`
+    : `${formatBytes(done)} of ${formatBytes(total)}  ${formatBytes(rate)}/s`;
+  const eta =
+    rate > 0 && done < total && !COUNTING.includes(phase)
+      ? `  ETA ${clock((total - done) / rate)}`
+      : '';
+  const percent = `${Math.floor(fraction * 100)}%`.padStart(4);
+  const room = Math.max(0, (process.stderr.columns ?? 80) - 1 - BAR_CELLS - 15);
+  return `${phase.padEnd(8)} ${filled}${empty} ${percent}  ${`${figures}${eta}`.slice(0, room)}`;
+}
+
+function clock(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  return `${Math.floor(whole / 60)}:${(whole % 60).toString().padStart(2, '0')}`;
+}

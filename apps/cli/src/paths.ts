@@ -1,0 +1,26 @@
+import { posix } from 'node:path';
+import type { OpenChain } from '@downfold/chain';
+
+/** The path from the root on. */
+export function absolute(path: string): string {
+  return posix.resolve(path);
+}
+
+/** Absolute directory of a file. */
+export function directoryOf(file: string): string {
+  return posix.dirname(absolute(file));
+}
+
+/** A backing name as qemu-img shows it: relative to the directory of the overlay, as the overlay was named. */
+export function besides(overlay: string, name: string): string {
+  if (posix.isAbsolute(name) || !overlay.includes('/')) return name;
+  return `${overlay.slice(0, overlay.lastIndexOf('/') + 1)}${name}`;
+}
+
+/** How each layer is to be called, bottom first: the leaf as the user named it, others by their backing references. */
+export function namesOf(chain: OpenChain, leaf: string): readonly string[] {
+  const names: string[] = [leaf];
+  for (const { image } of [...chain.layers].reverse())
+    if (image.backing !== null) names.push(besides(names.at(-1) ?? leaf, image.backing.name));
+  return names.reverse();
+}

@@ -1,0 +1,58 @@
+import { constants } from 'node:os';
+import { DownfoldError } from '@downfold/units';
+import { printError } from './output/print.ts';
+
+const BASE_EXIT = 128;
+
+/** The first SIGINT or SIGTERM; `exitCode` is the shell's: 130 or 143. */
+export interface Interruption extends Disposable {
+  readonly signal: AbortSignal;
+  /** Null while nothing came. */
+  readonly exitCode: number | null;
+}
+
+/** Turns the first SIGINT or SIGTERM into an abort signal; the second ends the process at once. */
+export function interruption(saying: string): Interruption {
+  const controller = new AbortController();
+  let exitCode: number | null = null;
+  const listener = (name: 'SIGINT' | 'SIGTERM'): void => {
+    const code = BASE_EXIT + constants.signals[name];
+    if (exitCode !== null) process.exit(code);
+    exitCode = code;
+    printError(`\ndownfold: ${name}: ${saying}`);
+    controller.abort(new DOMException(`stopped by ${name}`, 'AbortError'));
+  };
+  process.on('SIGINT', listener);
+  process.on('SIGTERM', listener);
+  return {
+    signal: controller.signal,
+    get exitCode() {
+      return exitCode;
+    },
+    [Symbol.dispose]: () => {
+      process.off('SIGINT', listener);
+      process.off('SIGTERM', listener);
+    },
+  };
+}
+
+/** A command ended because of a signal, at a consistent point. */
+export class Stopped extends DownfoldError<'STOPPED'> {
+  override readonly name: string = 'Stopped';
+  readonly exitCode: number;
+
+  constructor(exitCode: number, message: string, cause: unknown) {
+    super('STOPPED', message, { exitCode }, cause);
+    this.exitCode = exitCode;
+  }
+}
+
+/** What to throw on for `cause`: a `Stopped` when it comes of the signal, else the cause itself. */
+export function stoppedBy({ signal, exitCode }: Interruption, cause: unknown): unknown {
+  if (exitCode === null) return cause;
+  if (cause === signal.reason)
+    return new Stopped(exitCode, 'stopped before anything was written', cause);
+  if (cause instanceof DownfoldError && cause.code === 'COMMIT_CANCELLED')
+    return new Stopped(exitCode, cause.message, cause);
+  return cause;
+}

@@ -1,0 +1,40 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { defineConfig } from 'vitest/config';
+
+const conditions = ['@downfold/source'];
+
+/** `quick` (default), `ci` or `long`: how much the whole-system proofs in apps/trials try. */
+const tier =
+  process.env['DOWNFOLD_TIER'] ?? (process.env['DOWNFOLD_LONG'] === '1' ? 'long' : 'quick');
+/** `*.long.test.ts` is the heavy tier: run by `pnpm test:long` only. */
+const long = tier === 'long';
+const second = 1000;
+const timeouts = { quick: 30 * second, ci: 180 * second, long: 3600 * second };
+if (!(tier in timeouts)) throw new Error(`DOWNFOLD_TIER is '${tier}', not quick, ci or long`);
+const testTimeout = timeouts[tier as keyof typeof timeouts];
+
+const folders = ['packages', 'apps'].flatMap((group) =>
+  readdirSync(new URL(group, import.meta.url))
+    .filter((name) => existsSync(new URL(`${group}/${name}/package.json`, import.meta.url)))
+    .map((name) => ({ name, root: `${group}/${name}` })),
+);
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions, externalConditions: conditions } },
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: ['**/node_modules/**', '**/dist/**', ...(long ? [] : ['**/*.long.test.ts'])],
+    env: { DOWNFOLD_TIER: tier },
+    isolate: false,
+    testTimeout,
+    hookTimeout: testTimeout,
+    reporters: ['default', './tools/plain-count-reporter.ts'],
+    coverage: { provider: 'v8', include: ['packages/*/src/**', 'apps/*/src/**'] },
+    projects: [
+      ...folders.map((test) => ({ extends: true as const, test })),
+      // the examples in the READMEs
+      { extends: true as const, test: { name: 'docs', root: 'tools' } },
+    ],
+  },
+});
