@@ -180,7 +180,7 @@ async function planRequest(
     invalidateSiblings: request.invalidateSiblings ?? false,
     checkpointBytes: request.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES,
   };
-  return strategy.plan(commit, view, environment);
+  return await strategy.plan(commit, view, environment);
 }
 
 /** Indexes of base and top. */

@@ -30,7 +30,7 @@ export async function execute(job: Job): Promise<CommitResult> {
   } as const;
   await using journal = await createJournal(parts.backend, journalPath(leaf.path), intent);
   await journal.append({ type: 'INVALIDATES', nodes: plan.invalidates.map(({ node }) => node) });
-  return runSteps(job, layers, journal, { cursor: null, copied: 0, zeroed: 0 }, started);
+  return await runSteps(job, layers, journal, { cursor: null, copied: 0, zeroed: 0 }, started);
 }
 
 /** Runs the strategy's steps from a position to the end. */

@@ -36,7 +36,7 @@ export async function resumeJob(
   // what the crash left counted but unreferenced is given back before anything is written
   for (const node of layers.written)
     await layers.get(node).image.reclaimLeaks({ signal: options.signal });
-  return runSteps(job, layers, journal, positionOf(journal.records), started);
+  return await runSteps(job, layers, journal, positionOf(journal.records), started);
 }
 
 function assertOrphan(parts: EngineParts, journal: Journal): void {
@@ -87,7 +87,7 @@ async function lookAgain(
   const policy = { ...environment.policy, allowMarked: true };
   const layer = await openLayer({ ...then, identity }, 'read', { ...environment, policy });
   await using image = layer.image;
-  return factsOf(then.node, then.path, image, parts.backend);
+  return await factsOf(then.node, then.path, image, parts.backend);
 }
 
 /** What is different in a way that forbids to go on; null: nothing. */

@@ -71,7 +71,7 @@ function fateOf(plan: CommitPlan, image: LayerFacts, name: (node: string) => str
   const relink = plan.relinks.find(({ overlay }) => overlay === node);
   const parts: string[] = [];
   const invalid = plan.invalidates.find((one) => one.node === node);
-  if (invalid !== undefined) parts.push(`invalid ${invalid.after}`);
+  if (invalid !== undefined) parts.push(`invalid after ${invalid.after}`);
   else if (plan.preserves.includes(node)) parts.push('reads the same');
   else if (node === plan.request.base) parts.push(`reads as ${name(plan.request.top)}`);
   if (relink !== undefined) parts.push(`backed by ${name(relink.backing)}`);
