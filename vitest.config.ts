@@ -34,7 +34,7 @@ export default defineConfig({
     projects: [
       ...folders.map((test) => ({ extends: true as const, test })),
       // the examples in the READMEs
-      { extends: true as const, test: { name: 'docs', root: 'tools' } },
+      { extends: true as const, test: { name: 'docs', root: 'tools', include: ['*.test.ts'] } },
     ],
   },
 });
