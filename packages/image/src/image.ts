@@ -2,6 +2,8 @@ import type { OpenMode, OperationOptions, Storage } from '@downfold/storage';
 import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
 import type { CheckOptions, CheckReport } from './check.ts';
 import type { Extent } from './extent.ts';
+import type { StageOptions, Staging, StagingToken } from './staging.ts';
+import type { CowSource, ImageWriteOptions } from './write-options.ts';
 
 /** Sizes of an image, in bytes. */
 export interface ImageGeometry {
@@ -23,23 +25,21 @@ export interface BackingReference {
 
 /** Why an image no longer represents any point in time. Written into the image itself. */
 export interface ImageMark {
-  readonly state: 'invalid' | 'superseded';
+  /**
+   * `invalid`: what it shows is of no point in time, neither alone nor below others. `superseded`: another image took its place.
+   * `mixed`: the same as invalid when read alone, but images that lay above it when it was marked read right through it.
+   */
+  readonly state: 'invalid' | 'superseded' | 'mixed';
   /** The job that did it. */
   readonly job: string;
   /** ISO 8601, UTC. */
   readonly date: string;
 }
 
-/**
- * Reads what lies below this image: fills `target` with the backing file's content at `offset`, zeros past
- * its end. Called for the parts of a cluster that a partial write does not cover.
- */
-export type CowSource = (offset: GuestOffset, target: Uint8Array) => Promise<void>;
-
-/** Options of a write. */
-export interface ImageWriteOptions extends OperationOptions {
-  /** `null` says that nothing lies below (no backing file): the rest of a new cluster becomes zeros. */
-  readonly fill: CowSource | null;
+/** Options of `Image.reclaimLeaks`. */
+export interface ReclaimOptions extends OperationOptions {
+  /** Clusters that this staging holds are not leaks. */
+  readonly keep?: StagingToken | null;
 }
 
 /**
@@ -124,7 +124,12 @@ export interface Image extends AsyncDisposable {
    * when it resolves, with the number of clusters freed; 0 for formats that count nothing. Rejects with `IMAGE_CORRUPT`
    * when the check finds anything worse than leaks. The engine calls it on every image it is going to write when it resumes a job.
    */
-  reclaimLeaks(options?: OperationOptions): Promise<number>;
+  reclaimLeaks(options?: ReclaimOptions): Promise<number>;
+  /**
+   * Begins a staging, or goes on with one. One at a time. Rejects with `IMAGE_UNSUPPORTED`, saying why, when the format, or this image,
+   * cannot be staged on.
+   */
+  stage(options: StageOptions): Promise<Staging>;
   /** Verifies the metadata; never writes. */
   check(options?: CheckOptions): Promise<CheckReport>;
 }
@@ -168,4 +173,4 @@ export interface ImageFormat<Create extends CreateImageOptions = CreateImageOpti
 }
 
 /** Abilities an image format may lack. */
-export type ImageAbility = 'backing' | 'zero' | 'deallocate' | 'mark' | 'check';
+export type ImageAbility = 'backing' | 'zero' | 'deallocate' | 'mark' | 'check' | 'stage';

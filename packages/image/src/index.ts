@@ -3,7 +3,6 @@ export { ImageError, type ImageErrorCode } from './errors.ts';
 export type { Allocation, Extent } from './extent.ts';
 export type {
   BackingReference,
-  CowSource,
   CreateImageOptions,
   Image,
   ImageAbility,
@@ -11,6 +10,8 @@ export type {
   ImageGeometry,
   ImageLimits,
   ImageMark,
-  ImageWriteOptions,
   OpenImageOptions,
+  ReclaimOptions,
 } from './image.ts';
+export type { PublishOptions, StageOptions, Staging, StagingToken } from './staging.ts';
+export type { CowSource, ImageWriteOptions } from './write-options.ts';

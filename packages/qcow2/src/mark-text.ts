@@ -11,5 +11,6 @@ export function parseMark(data: Uint8Array | undefined): ImageMark | null {
   const [state, job, date] = new TextDecoder().decode(data).replace(/\0+$/, '').split(' ');
   if (state === 'none') return null;
   // Whatever else stands there was put there to keep readers away: an unreadable mark is a mark.
-  return { state: state === 'superseded' ? state : 'invalid', job: job ?? '', date: date ?? '' };
+  const known = state === 'superseded' || state === 'mixed';
+  return { state: known ? state : 'invalid', job: job ?? '', date: date ?? '' };
 }

@@ -126,6 +126,10 @@ export class RawImage implements Image {
     await this.data.flush('raw W6: data');
   }
 
+  stage(): Promise<never> {
+    return this.#refuse('a second mapping to stage on');
+  }
+
   async reclaimLeaks(): Promise<number> {
     this.#assertWritable({ offset: 0 as GuestOffset, length: byteLength(0) });
     return 0;

@@ -1,0 +1,14 @@
+import type { OperationOptions } from '@downfold/storage';
+import type { GuestOffset } from '@downfold/units';
+
+/**
+ * Reads what lies below this image: fills `target` with the backing file's content at `offset`, zeros past
+ * its end. Called for the parts of a cluster that a partial write does not cover.
+ */
+export type CowSource = (offset: GuestOffset, target: Uint8Array) => Promise<void>;
+
+/** Options of a write. */
+export interface ImageWriteOptions extends OperationOptions {
+  /** `null` says that nothing lies below (no backing file): the rest of a new cluster becomes zeros. */
+  readonly fill: CowSource | null;
+}
