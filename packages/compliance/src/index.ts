@@ -1,3 +1,4 @@
+export { assertSameBytes } from './bytes.ts';
 export type { CaseContext, ComplianceCase, SubjectFactory, TestFunction } from './cases.ts';
 export { caseContext, seededRandom } from './random.ts';
 export { applies, killers, runCase, verify } from './run.ts';

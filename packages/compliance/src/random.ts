@@ -19,6 +19,10 @@ export function caseContext(seed: number): CaseContext {
     seed,
     random,
     integer,
-    bytes: (length) => Uint8Array.from({ length }, () => integer(256)),
+    bytes: (length) => {
+      const bytes = new Uint8Array(length);
+      for (let at = 0; at < length; at++) bytes[at] = integer(256);
+      return bytes;
+    },
   };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   applies,
+  assertSameBytes,
   type ComplianceCase,
   caseContext,
   killers,
@@ -98,4 +99,15 @@ describe('a kit', () => {
     expect(caseContext(7).bytes(16)).toEqual(caseContext(7).bytes(16));
     expect(caseContext(7).bytes(16)).not.toEqual(caseContext(8).bytes(16));
   });
+});
+
+test('bytes that differ are reported by the first place where they do', () => {
+  const bytes = caseContext(1).bytes(100_000);
+  expect(() => assertSameBytes(bytes, bytes.slice(), 'copy')).not.toThrow();
+  const other = bytes.slice();
+  other[70_000] = 1 + (other[70_000] ?? 0);
+  expect(() => assertSameBytes(bytes, other, 'copy')).toThrow('copy: byte 70000 is ');
+  expect(() => assertSameBytes(bytes, bytes.subarray(1), 'copy')).toThrow(
+    'copy: 100000 bytes, expected 99999',
+  );
 });
