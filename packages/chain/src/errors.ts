@@ -3,7 +3,7 @@ import { DownfoldError } from '@downfold/units';
 /**
  * Why a chain could not be opened or analysed.
  * - `CHAIN_OUTSIDE_ROOTS`: a backing file lies (after links) outside the allowed directories.
- * - `CHAIN_FORBIDDEN_NAME`: a protocol or `json:` name, control characters, or not UTF-8.
+ * - `CHAIN_FORBIDDEN_NAME`: a protocol or `json:` name, control characters, or an empty name.
  * - `CHAIN_NO_FORMAT`: a backing reference without a format; nothing is probed. The message names the fix.
  * - `CHAIN_UNKNOWN_FORMAT`: a format that was not passed in.
  * - `CHAIN_LOOP`: an image backs itself, directly or not (by device and inode).

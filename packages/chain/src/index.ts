@@ -13,7 +13,14 @@ export type {
 export { identityKey, openChain, openChainOf, openLayer } from './open-chain.ts';
 export { type ChainPolicy, defaultPolicy, type Formats } from './policy.ts';
 export type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
-export { formatBytes, renderDot, renderMermaid, renderSvg, renderTree } from './render.ts';
+export {
+  formatBytes,
+  printable,
+  renderDot,
+  renderMermaid,
+  renderSvg,
+  renderTree,
+} from './render.ts';
 export { type ChainEnvironment, factsOf, type ResolvedBacking, resolveBacking } from './resolve.ts';
 export { type ScanOptions, scanPool } from './scan-pool.ts';
 export { subchainExtents } from './subchain-extents.ts';

@@ -27,8 +27,10 @@ export function renderTree(graph: PoolGraph): string {
   for (const image of graph.images) if (image.backingNode === null) show(image, '', true, 0);
   // what is left has no bottom: loops
   for (const image of graph.images) if (!shown.has(image)) show(image, '', true, 0);
-  for (const { path, message } of graph.problems) lines.push(`! ${path}: ${message}`);
-  return `${lines.join('\n')}\n`;
+  if (lines.length === 0) lines.push(`No images in ${graph.directories.join(', ')}`);
+  for (const { path, message } of graph.problems)
+    lines.push(`! ${message.startsWith(path) ? '' : `${path}: `}${message}`);
+  return `${lines.map(printable).join('\n')}\n`;
 }
 
 function labelOf(graph: PoolGraph, image: PoolImage): string {
@@ -40,6 +42,15 @@ function labelOf(graph: PoolGraph, image: PoolImage): string {
   if (image.mark !== null) parts.push(`${image.mark.state.toUpperCase()} since ${image.mark.date}`);
   if (image.problem !== null) parts.push(`backing file: ${image.problem.code}`);
   return `${nameOf(graph, image)}  (${parts.join(', ')})`;
+}
+
+/** File names may hold anything: control characters, which could command a terminal, become `\xHH`. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, (character) => {
+    const code = character.charCodeAt(0).toString(16).padStart(2, '0');
+    return `\\x${code}`;
+  });
 }
 
 /** The path, relative to the pool's directory when there is only one. */
@@ -57,7 +68,7 @@ export function renderDot(graph: PoolGraph): string {
     const colour =
       image.mark === null && image.problem === null ? '' : ', color=red, fontcolor=red';
     lines.push(
-      `  ${image.node} [label=${JSON.stringify(`${nameOf(graph, image)}\n${detailOf(image)}`)}${colour}];`,
+      `  ${image.node} [label=${JSON.stringify(`${printable(nameOf(graph, image))}\n${detailOf(image)}`)}${colour}];`,
     );
     if (image.backingNode !== null) lines.push(`  ${image.node} -> ${image.backingNode};`);
   }
@@ -67,7 +78,8 @@ export function renderDot(graph: PoolGraph): string {
 /** Mermaid flow chart, for Markdown. */
 export function renderMermaid(graph: PoolGraph): string {
   const lines = ['flowchart BT'];
-  const quote = (text: string): string => text.replaceAll('"', '#quot;');
+  const quote = (text: string): string =>
+    printable(text).replaceAll('&', '#amp;').replaceAll('<', '#lt;').replaceAll('"', '#quot;');
   for (const image of graph.images) {
     lines.push(`  ${image.node}["${quote(nameOf(graph, image))}<br/>${quote(detailOf(image))}"]`);
     if (image.backingNode !== null) lines.push(`  ${image.node} --> ${image.backingNode}`);
@@ -85,6 +97,8 @@ function detailOf(image: PoolImage): string {
 }
 
 const BOX = { width: 220, height: 46, gapX: 40, gapY: 16 } as const;
+/** Characters of a name that fit into a box. */
+const NAME_CHARACTERS = 28;
 
 /** A self-contained SVG: bases to the left, overlays to the right of what backs them. */
 export function renderSvg(graph: PoolGraph): string {
@@ -102,7 +116,7 @@ export function renderSvg(graph: PoolGraph): string {
     const colour = image.mark === null && image.problem === null ? '#333' : '#c00';
     parts.push(
       `<rect x="${x}" y="${y}" width="${BOX.width}" height="${BOX.height}" rx="4" fill="#fff" stroke="${colour}"/>`,
-      `<text x="${x + 10}" y="${y + 19}" font-weight="bold" fill="${colour}">${escapeXml(posix.basename(image.path))}</text>`,
+      `<text x="${x + 10}" y="${y + 19}" font-weight="bold" fill="${colour}">${escapeXml(shortened(posix.basename(image.path)))}<title>${escapeXml(image.path)}</title></text>`,
       `<text x="${x + 10}" y="${y + 36}" fill="${colour}">${escapeXml(detailOf(image))}</text>`,
     );
   }
@@ -133,8 +147,15 @@ function place(graph: PoolGraph): Map<PoolImage, { x: number; y: number }> {
   return places;
 }
 
+/** The name, its middle left out when it is too long for a box. */
+function shortened(name: string): string {
+  if (name.length <= NAME_CHARACTERS) return name;
+  const half = Math.floor((NAME_CHARACTERS - 1) / 2);
+  return `${name.slice(0, half)}…${name.slice(-half)}`;
+}
+
 function escapeXml(text: string): string {
-  return text
+  return printable(text)
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')

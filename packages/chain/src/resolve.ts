@@ -21,7 +21,7 @@ export interface ResolvedBacking {
 }
 
 /**
- * Turns a name found inside an image into a path that may be opened; the only code that does. Nothing is opened.
+ * Turns a reference found inside an image into a file that may be opened. Nothing is opened.
  * @param overlay absolute path of the image that holds the reference, links resolved
  * @param roots absolute directories, links resolved
  * @throws ChainError when the policy refuses it or the file is missing
@@ -33,12 +33,36 @@ export async function resolveBacking(
   backend: StorageBackend,
 ): Promise<ResolvedBacking> {
   const name = plainName(reference.name, overlay);
-  if (reference.format === null)
-    throw new ChainError(
-      'CHAIN_NO_FORMAT',
-      `${overlay}: backing file '${name}' has no format, and guessing it is unsafe; say it: qemu-img rebase -u -F FORMAT -b '${name}' '${overlay}'`,
-      { image: overlay, name },
-    );
+  if (reference.format === null) throw noFormat(name, overlay);
+  return { path: await locate(name, overlay, roots, backend), format: reference.format };
+}
+
+/** As `resolveBacking`, but only where the file is: enough to know who depends on whom, whatever its format. */
+export async function locateBacking(
+  reference: BackingReference,
+  overlay: string,
+  roots: readonly string[],
+  backend: StorageBackend,
+): Promise<string> {
+  return await locate(plainName(reference.name, overlay), overlay, roots, backend);
+}
+
+/** What is wrong with a reference that has no format. The message names the fix. */
+export function noFormat(name: string, overlay: string): ChainError {
+  return new ChainError(
+    'CHAIN_NO_FORMAT',
+    `${overlay}: backing file '${name}' has no format, and guessing it is unsafe; say it: qemu-img rebase -u -F FORMAT -b '${name}' '${overlay}'`,
+    { image: overlay, name },
+  );
+}
+
+/** The only code that turns a name found inside an image into a path. */
+async function locate(
+  name: string,
+  overlay: string,
+  roots: readonly string[],
+  backend: StorageBackend,
+): Promise<string> {
   const wanted = posix.resolve(posix.dirname(overlay), name);
   const path = await backend.realPath(wanted).catch((cause: unknown) => {
     if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
@@ -50,13 +74,12 @@ export async function resolveBacking(
       );
     throw cause;
   });
-  if (!roots.some((root) => isInside(path, root)))
-    throw new ChainError(
-      'CHAIN_OUTSIDE_ROOTS',
-      `${overlay}: backing file '${name}' lies outside the allowed directories (${path}); allow its directory if you trust it`,
-      { image: overlay, name, path },
-    );
-  return { path, format: reference.format };
+  if (roots.some((root) => isInside(path, root))) return path;
+  throw new ChainError(
+    'CHAIN_OUTSIDE_ROOTS',
+    `${overlay}: backing file '${name}' lies outside the allowed directories (${path}); allow its directory if you trust it`,
+    { image: overlay, name, path },
+  );
 }
 
 /** The name as a path: `file:` stripped, protocols, `json:` and control characters refused. */

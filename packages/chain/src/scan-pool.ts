@@ -1,9 +1,10 @@
 import { posix } from 'node:path';
+import { StorageError } from '@downfold/storage';
 import { DownfoldError, hostOffset } from '@downfold/units';
 import { identityKey, rootsFor } from './open-chain.ts';
 import type { ChainPolicy } from './policy.ts';
 import type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
-import { type ChainEnvironment, factsOf, openImageAt, resolveBacking } from './resolve.ts';
+import { type ChainEnvironment, factsOf, locateBacking, noFormat, openImageAt } from './resolve.ts';
 
 const HEAD_BYTES = 512;
 /** Subdirectories are not entered deeper than this. */
@@ -15,16 +16,36 @@ export interface ScanOptions {
   readonly recursive?: boolean;
 }
 
+/** A file to look at. A format of null: whatever recognises it; else what an overlay says it is. */
+interface Candidate {
+  readonly path: string;
+  readonly format: string | null;
+}
+
 /** An image found, before its backing file is known by node. */
 interface Found {
   readonly image: PoolImage;
   readonly backingKey: string | null;
+  /** Whether an overlay named the format: that outweighs what the bytes look like, which a guest may have written. */
+  readonly said: boolean;
+}
+
+/** What one scan carries along. */
+interface Scan {
+  /** Marked images are opened too. */
+  readonly environment: ChainEnvironment;
+  /** Where backing files may lie. */
+  readonly roots: readonly string[];
+  readonly queue: Candidate[];
+  readonly found: Map<string, Found>;
+  readonly problems: PoolProblem[];
 }
 
 /**
  * Finds every image under `directories`, and those they name as backing files, and who depends on whom. A file is an image when a
- * format recognises it; raw files are images only when one names them. Each is opened read-only and closed again. What cannot be read
- * is a problem in the result, never an exception; marked images are listed with their mark.
+ * format recognises it; raw files are images only when one names them. Links to files are followed, links to directories are not.
+ * Each is opened read-only and closed again. What cannot be read is a problem in the result, never an exception; marked images are
+ * listed with their mark.
  */
 export async function scanPool(
   directories: readonly string[],
@@ -37,62 +58,74 @@ export async function scanPool(
   const real = [
     ...new Set(await Promise.all(directories.map((directory) => backend.realPath(directory)))),
   ].sort();
-  const problems: PoolProblem[] = [];
-  const found = new Map<string, Found>();
-  const queue: { path: string; format: string | null }[] = [];
-  for (const directory of real)
-    await listFiles(directory, DEEPEST, options.recursive ?? true, inside, queue, problems);
-  queue.sort((a, b) => (a.path < b.path ? -1 : 1));
   const roots = [...real, ...(policy.roots === null ? [] : await rootsFor('/', inside))];
-  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+  const scan: Scan = { environment: inside, roots, queue: [], found: new Map(), problems: [] };
+  for (const directory of real)
+    await listFiles(directory, options.recursive === false ? 0 : DEEPEST, scan);
+  scan.queue.sort((a, b) => (a.path < b.path ? -1 : 1));
+  for (let next = scan.queue.shift(); next !== undefined; next = scan.queue.shift()) {
     environment.signal?.throwIfAborted();
-    await visit(next, roots, inside, found, queue, problems);
+    await visit(next, scan);
   }
-  return { directories: real, images: linked(found), problems };
+  return { directories: real, images: linked(scan.found), problems: scan.problems };
 }
 
-async function listFiles(
-  directory: string,
-  depth: number,
-  recursive: boolean,
-  environment: ChainEnvironment,
-  files: { path: string; format: string | null }[],
-  problems: PoolProblem[],
-): Promise<void> {
-  const entries = await environment.backend.list(directory).catch((cause: unknown) => {
-    problems.push(problemOf(directory, cause));
+/** Queues the files of a directory and, down to `depth`, of those in it. */
+async function listFiles(directory: string, depth: number, scan: Scan): Promise<void> {
+  const { backend } = scan.environment;
+  const entries = await backend.list(directory).catch((cause: unknown) => {
+    report(directory, cause, scan);
     return [];
   });
   for (const { name, kind } of entries) {
     const path = posix.join(directory, name);
-    if (kind === 'directory' && recursive && depth > 0)
-      await listFiles(path, depth - 1, recursive, environment, files, problems);
-    if (kind === 'file') files.push({ path, format: null });
+    if (kind === 'directory' && depth > 0) await listFiles(path, depth - 1, scan);
+    if (kind === 'file') scan.queue.push({ path, format: null });
+    if (kind === 'link') {
+      const target = await targetOf(path, scan);
+      if (target !== null) scan.queue.push({ path: target, format: null });
+    }
   }
 }
 
-/** Reads one file; a format of null means: whatever recognises it. */
-async function visit(
-  { path, format }: { path: string; format: string | null },
-  roots: readonly string[],
-  environment: ChainEnvironment,
-  found: Map<string, Found>,
-  queue: { path: string; format: string | null }[],
-  problems: PoolProblem[],
-): Promise<void> {
+/** The file that a link leads to; null: it leads nowhere, which is no problem of a pool. */
+async function targetOf(link: string, scan: Scan): Promise<string | null> {
+  try {
+    return await scan.environment.backend.realPath(link);
+  } catch (cause) {
+    if (!(cause instanceof StorageError) || cause.code !== 'STORAGE_NOT_FOUND')
+      report(link, cause, scan);
+    return null;
+  }
+}
+
+/** Reads one file, unless it is known already. */
+async function visit({ path, format }: Candidate, scan: Scan): Promise<void> {
+  const { environment, found } = scan;
   try {
     const { identity, kind } = await environment.backend.facts(path);
+    if (kind !== 'file' && format === null) return;
     const key = identityKey(identity);
-    if (found.has(key) || (kind !== 'file' && format === null)) return;
+    const known = found.get(key);
+    if (known !== undefined && (known.said || format === null)) return;
+    if (known !== undefined && known.image.format === format) {
+      found.set(key, { ...known, said: true });
+      return;
+    }
     const name = format ?? (await recognise(path, environment));
     if (name === null) return;
     await using image = await openImageAt(path, name, 'read', environment);
-    const facts = await factsOf(`p${found.size}`, path, image, environment.backend);
-    const { backingKey, problem } = await follow(facts, roots, environment, queue);
-    found.set(key, { image: { ...facts, backingNode: null, problem }, backingKey });
+    const node = known?.image.node ?? `p${found.size}`;
+    const facts = await factsOf(node, path, image, environment.backend);
+    const { backingKey, problem } = await follow(facts, scan);
+    found.set(key, {
+      image: { ...facts, backingNode: null, problem },
+      backingKey,
+      said: format !== null,
+    });
   } catch (cause) {
     environment.signal?.throwIfAborted();
-    problems.push(problemOf(path, cause));
+    report(path, cause, scan);
   }
 }
 
@@ -103,22 +136,29 @@ async function recognise(path: string, environment: ChainEnvironment): Promise<s
   return environment.formats.find((one) => one.recognises(head))?.name ?? null;
 }
 
-/** Identity of an image's backing file, which is queued as well; or why it cannot be had. */
+/**
+ * Identity of an image's backing file, which is queued as well; or why it cannot be had. A reference without a format is followed too:
+ * nothing may be read through it, and yet its image depends on that file.
+ */
 async function follow(
-  facts: Pick<PoolImage, 'path' | 'backing'>,
-  roots: readonly string[],
-  environment: ChainEnvironment,
-  queue: { path: string; format: string | null }[],
+  { path, backing }: Pick<PoolImage, 'path' | 'backing'>,
+  { environment, roots, queue }: Scan,
 ): Promise<{ backingKey: string | null; problem: PoolImage['problem'] }> {
-  if (facts.backing === null) return { backingKey: null, problem: null };
+  if (backing === null) return { backingKey: null, problem: null };
+  const why = (cause: unknown): PoolImage['problem'] => {
+    const { code, message } = problemOf(path, cause);
+    return { code, message };
+  };
   try {
-    const backing = await resolveBacking(facts.backing, facts.path, roots, environment.backend);
-    const { identity } = await environment.backend.facts(backing.path);
-    queue.push(backing);
-    return { backingKey: identityKey(identity), problem: null };
+    const at = await locateBacking(backing, path, roots, environment.backend);
+    const { identity } = await environment.backend.facts(at);
+    queue.push({ path: at, format: backing.format });
+    return {
+      backingKey: identityKey(identity),
+      problem: backing.format === null ? why(noFormat(backing.name, path)) : null,
+    };
   } catch (cause) {
-    const { code, message } = problemOf(facts.path, cause);
-    return { backingKey: null, problem: { code, message } };
+    return { backingKey: null, problem: why(cause) };
   }
 }
 
@@ -129,6 +169,13 @@ function linked(found: ReadonlyMap<string, Found>): readonly PoolImage[] {
       backingNode: backingKey === null ? null : (found.get(backingKey)?.image.node ?? null),
     }))
     .sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** Notes a problem; once, however many overlays lead to the file. */
+function report(path: string, cause: unknown, { problems }: Scan): void {
+  const problem = problemOf(path, cause);
+  if (!problems.some((one) => one.path === path && one.code === problem.code))
+    problems.push(problem);
 }
 
 function problemOf(path: string, cause: unknown): PoolProblem {
