@@ -18,7 +18,8 @@ export function dependentsOf(graph: PoolGraph, image: PoolImage): readonly PoolI
   const all = new Set<PoolImage>();
   const queue = [...overlaysOf(graph, image)];
   for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
-    if (all.has(next) || next === image) continue;
+    // an image has one backing file: who comes back to itself is the only one met twice
+    if (next === image) continue;
     all.add(next);
     queue.push(...overlaysOf(graph, next));
   }

@@ -103,7 +103,6 @@ async function decide(
         preallocated: false,
         owner: index,
       };
-    stop = Math.min(stop, size);
     const extent = await cursors.get(index)?.at(at);
     if (extent == null) throw new Error(`layer ${index} has no extent at ${at}`);
     stop = Math.min(stop, rangeEnd(extent));

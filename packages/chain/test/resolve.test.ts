@@ -155,19 +155,19 @@ describe('openChain', () => {
   });
 
   it.each([
-    ['itself', { '/p/a': over('a') }],
-    ['itself by another of its names', { '/p/a': over('hard') }],
-    ['itself by a link', { '/p/a': over('soft') }],
-    ['itself over two others', { '/p/a': over('b'), '/p/b': over('c'), '/p/c': over('a') }],
-  ])('refuses an image that backs %s, by identity and not by name', async (_, layers) => {
+    ['itself', { '/p/a': over('a') }, '/p/a'],
+    ['itself by another of its names', { '/p/a': over('hard') }, '/p/hard'],
+    ['itself by a link', { '/p/a': over('soft') }, '/p/a'],
+    ['itself over two others', { '/p/a': over('b'), '/p/b': over('c'), '/p/c': over('a') }, '/p/a'],
+  ])('refuses an image that backs %s, by identity and not by name', async (_, layers, path) => {
     const disk = await diskOf(layers);
     disk.names.set('/p/hard', disk.inodeOf('/p/a'));
     const backend = withLinks(disk, { '/p/soft': '/p/a' });
-    await expectRefusal(
-      openChain('/p/a', 'toy', environmentOn(disk, { backend })),
-      'CHAIN_LOOP',
-      'backs itself',
-    );
+    const opening = openChain('/p/a', 'toy', environmentOn(disk, { backend }));
+    await expect(opening).rejects.toMatchObject({
+      code: 'CHAIN_LOOP',
+      details: { image: path, seenAs: '/p/a' },
+    });
   });
 
   it.each([

@@ -28,7 +28,7 @@ export interface ToyLayer {
   readonly cellSize: number;
   /** Bytes; the last cell may be cut. */
   readonly size: number;
-  /** What every byte of its data cells is. */
+  /** Makes its data differ from that of other layers; see `toyByte`. */
   readonly fill: number;
   readonly backing?: BackingReference;
   readonly mark?: ImageMark;
@@ -42,6 +42,11 @@ const BATCH_CELLS = 3;
 /** Bytes from the start of the file where a cell is stored. */
 const slotAt = (layer: ToyLayer, cell: number): number => DATA_AT + (cell ^ 2) * layer.cellSize;
 
+/** What a layer holds at byte `at` of the disk, where it holds data. */
+export function toyByte(layer: ToyLayer, at: number): number {
+  return (layer.fill * 37 + at) % 251;
+}
+
 /** Writes a layer to a memory disk, and makes its directory. */
 export async function putToy(disk: MemoryDisk, path: string, layer: ToyLayer): Promise<void> {
   disk.makeDirectory(path.slice(0, path.lastIndexOf('/')) || '/');
@@ -49,8 +54,10 @@ export async function putToy(disk: MemoryDisk, path: string, layer: ToyLayer): P
   const head = new TextEncoder().encode(`${MAGIC}${JSON.stringify(layer)}\n`);
   await storage.write(hostOffset(0), head);
   for (const [cell, letter] of [...layer.cells].entries()) {
-    const byte = letter === 'd' ? layer.fill : letter === 'c' ? 255 - layer.fill : 0xee;
-    const bytes = new Uint8Array(layer.cellSize).fill(byte);
+    const bytes = Uint8Array.from({ length: layer.cellSize }, (_, index) => {
+      const byte = toyByte(layer, cell * layer.cellSize + index);
+      return letter === 'd' ? byte : letter === 'c' ? 255 - byte : 0xee;
+    });
     await storage.write(hostOffset(slotAt(layer, cell)), bytes);
   }
 }
