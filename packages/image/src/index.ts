@@ -13,5 +13,6 @@ export type {
   OpenImageOptions,
   ReclaimOptions,
 } from './image.ts';
+export { DEFAULT_IMAGE_LIMITS } from './limits.ts';
 export type { PublishOptions, StageOptions, Staging, StagingToken } from './staging.ts';
 export type { CowSource, ImageWriteOptions } from './write-options.ts';

@@ -1,5 +1,6 @@
 import type {
   BackingReference,
+  CheckOptions,
   CheckReport,
   CowSource,
   Extent,
@@ -11,6 +12,7 @@ import type {
 import { ImageError, type ImageErrorCode } from '@downfold/image';
 import type { OperationOptions, Storage } from '@downfold/storage';
 import {
+  alignUp,
   type ByteLength,
   byteLength,
   type GuestOffset,
@@ -20,6 +22,16 @@ import {
   rangeEnd,
 } from '@downfold/units';
 
+/** Unit of virtual sizes. A file that ends inside a sector reads as if zeros completed it, as in QEMU. */
+export const SECTOR_BYTES = 512;
+
+/** What a raw image is opened as. */
+export interface RawImageOptions {
+  /** Bytes; the file may end up to 511 bytes earlier. */
+  readonly virtualSize: number;
+  readonly writable: boolean;
+}
+
 /** A raw image: the file is the disk. Guest offsets are host offsets. */
 export class RawImage implements Image {
   readonly format = 'raw';
@@ -28,20 +40,18 @@ export class RawImage implements Image {
   /** Raw files have no header. */
   readonly fingerprint = '00000000';
   readonly data: Storage;
+  readonly writable: boolean;
   #virtualSize: number;
   #closed = false;
 
-  /** `virtualSize`: bytes; the file may end up to 511 bytes earlier. */
-  constructor(storage: Storage, virtualSize: number) {
+  constructor(storage: Storage, { virtualSize, writable }: RawImageOptions) {
     this.data = storage;
+    this.writable = writable;
     this.#virtualSize = virtualSize;
   }
 
   get label(): string {
     return this.data.label;
-  }
-  get writable(): boolean {
-    return this.data.writable;
   }
   get geometry(): ImageGeometry {
     const unit = byteLength(1);
@@ -56,8 +66,12 @@ export class RawImage implements Image {
     return {};
   }
 
-  async *extents(range: GuestRange): AsyncGenerator<readonly Extent[], void, undefined> {
+  async *extents(
+    range: GuestRange,
+    options?: OperationOptions,
+  ): AsyncGenerator<readonly Extent[], void, undefined> {
     this.#assertRange(range);
+    options?.signal?.throwIfAborted();
     if (range.length > 0) yield [{ ...range, status: 'data', host: hostOffset(range.offset) }];
   }
 
@@ -99,14 +113,15 @@ export class RawImage implements Image {
     return this.#refuse('deallocation: a raw image has no unallocated status');
   }
 
-  /** New bytes read as zeros whatever lies below: a raw image hides it anyway. */
+  /** New bytes read as zeros whatever lies below: a raw image hides it anyway. Sizes are rounded up to sectors. */
   async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
-    this.#assertWritable({ offset: 0 as GuestOffset, length: byteLength(0) });
-    options.signal?.throwIfAborted();
-    if (virtualSize < this.#virtualSize) return this.#refuse('shrinking the virtual disk');
-    await this.data.setLength(virtualSize, options);
+    this.#assertChangeable(options);
+    const size = alignUp(virtualSize, SECTOR_BYTES);
+    if (size < this.#virtualSize) return this.#refuse('shrinking the virtual disk');
+    if (size === this.#virtualSize) return;
+    await this.data.setLength(size, options);
     await this.data.flush('raw W12: file length before size');
-    this.#virtualSize = virtualSize;
+    this.#virtualSize = size;
   }
 
   setBacking(): Promise<void> {
@@ -122,7 +137,7 @@ export class RawImage implements Image {
   }
 
   async flush(): Promise<void> {
-    this.#assertOpen();
+    this.#assertChangeable();
     await this.data.flush('raw W6: data');
   }
 
@@ -130,14 +145,15 @@ export class RawImage implements Image {
     return this.#refuse('a second mapping to stage on');
   }
 
-  async reclaimLeaks(): Promise<number> {
-    this.#assertWritable({ offset: 0 as GuestOffset, length: byteLength(0) });
+  async reclaimLeaks(options?: OperationOptions): Promise<number> {
+    this.#assertChangeable(options);
     return 0;
   }
 
   /** There is no metadata: nothing can be wrong. */
-  async check(): Promise<CheckReport> {
+  async check(options?: CheckOptions): Promise<CheckReport> {
     this.#assertOpen();
+    options?.signal?.throwIfAborted();
     return {
       corruptions: 0,
       leaks: 0,
@@ -170,7 +186,13 @@ export class RawImage implements Image {
 
   #assertWritable(range: GuestRange): void {
     this.#assertRange(range);
+    this.#assertChangeable();
+  }
+
+  #assertChangeable(options?: OperationOptions): void {
+    this.#assertOpen();
     if (!this.writable) throw this.#error('IMAGE_READ_ONLY', 'was opened for reading only');
+    options?.signal?.throwIfAborted();
   }
 
   async #refuse(feature: string): Promise<never> {

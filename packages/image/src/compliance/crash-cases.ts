@@ -1,0 +1,93 @@
+import { assertSameBytes, type CaseContext } from '@downfold/compliance';
+import type { Image } from '../image.ts';
+import type { ImageCase } from './cases.ts';
+import { expectEqual, fail } from './expect.ts';
+import type { Layer } from './layer.ts';
+import { RandomChanges } from './random-changes.ts';
+import type { ImageTestBed } from './test-bed.ts';
+
+const STEPS = 8;
+
+/** Crashes with leaks that are reclaimed, in one case. */
+const RECLAIMED = 8;
+
+/** Bytes compared at a time. */
+const PIECE_BYTES = 4096;
+
+/** What the disk read as after a change, and where in the log it is known to be durable from. */
+interface Moment {
+  readonly model: Uint8Array;
+  /** Length of the log when the flush resolved that covers it; null: none did. */
+  durableAt: number | null;
+}
+
+/** A crash at any moment leaves an image that is sound but for leaks, and shows for every byte something it was. */
+export const crashCases: readonly ImageCase[] = (['alone', 'backed'] as const).map((id) => ({
+  id: `crash/${id}`,
+  because: 'power goes while clusters are allocated, mapped, let go and used again',
+  needs: id === 'backed' ? ['backing'] : [],
+  run: async (bed, context) => {
+    const layer = await bed.layer({ backed: id === 'backed' });
+    await layer.write(0, bed.cluster * 2);
+    await layer.image.flush();
+    await layer.file.startLog();
+    const moments = await randomHistory(layer, bed, context);
+    let reclaims = RECLAIMED;
+    for (const { at, kept } of layer.file.crashes(context.random)) {
+      const storage = layer.file.after(kept);
+      await using image = await layer.openAfter(storage);
+      const first = moments.findLastIndex(({ durableAt }) => durableAt !== null && durableAt <= at);
+      const view = await layer.view(image);
+      expectOneOf(
+        view,
+        moments.slice(first).map(({ model }) => model),
+      );
+      const { corruptions, leaks } = await image.check();
+      expectEqual(corruptions, 0, `corruptions after a crash at ${at}`);
+      if (leaks > 0 && reclaims-- > 0) {
+        const file = await layer.file.restored(storage);
+        await using leaking = await bed.format.open(await file.open(), { mode: 'write' });
+        await expectReclaimed(layer, leaking, view);
+      }
+    }
+  },
+}));
+
+async function randomHistory(
+  layer: Layer,
+  bed: ImageTestBed,
+  context: CaseContext,
+): Promise<readonly Moment[]> {
+  const changes = new RandomChanges(layer, bed, context, await bed.copySource(bed.cluster * 3));
+  const moments: Moment[] = [{ model: layer.model.slice(), durableAt: 0 }];
+  for (let step = 0; step < STEPS; step++) {
+    await changes.next();
+    const moment: Moment = { model: layer.model.slice(), durableAt: null };
+    moments.push(moment);
+    if (context.random() < 0.7) continue;
+    await layer.image.flush();
+    moment.durableAt = layer.file.logged;
+  }
+  return moments;
+}
+
+/** Each byte is what it was in one of `models`, and the size is the size of one. */
+function expectOneOf(view: Uint8Array, models: readonly Uint8Array[]): void {
+  const sizes = new Set(models.map(({ length }) => length));
+  if (!sizes.has(view.length)) fail(`size ${view.length} after a crash, not one of ${[...sizes]}`);
+  for (let at = 0; at < view.length; at += PIECE_BYTES) {
+    const piece = view.subarray(at, at + PIECE_BYTES);
+    const olds = models.map((model) => model.subarray(at, at + piece.length));
+    if (olds.some((old) => Buffer.compare(old, piece) === 0)) continue;
+    const foreign = piece.findIndex((byte, index) => !olds.some((old) => old[index] === byte));
+    if (foreign >= 0) fail(`byte ${at + foreign} was never ${piece[foreign]} since the last flush`);
+  }
+}
+
+/** Leaks go, durably, and nothing else changes. */
+async function expectReclaimed(layer: Layer, image: Image, view: Uint8Array): Promise<void> {
+  if ((await image.reclaimLeaks()) === 0) fail('reclaimLeaks found none of the leaks');
+  const { corruptions, leaks } = await image.check();
+  expectEqual([corruptions, leaks], [0, 0], 'corruptions and leaks after reclaimLeaks');
+  assertSameBytes(await layer.view(image), view, 'the disk after reclaimLeaks');
+}

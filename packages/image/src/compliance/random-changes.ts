@@ -1,0 +1,66 @@
+import type { CaseContext } from '@downfold/compliance';
+import type { CopySource, Layer } from './layer.ts';
+import type { ImageTestBed } from './test-bed.ts';
+
+/** Disks are not grown beyond this many times their first size. */
+const GROWTH = 3;
+
+/** Draws changes of a layer. */
+export class RandomChanges {
+  readonly #layer: Layer;
+  readonly #bed: ImageTestBed;
+  readonly #context: CaseContext;
+  readonly #source: CopySource;
+
+  constructor(layer: Layer, bed: ImageTestBed, context: CaseContext, source: CopySource) {
+    this.#layer = layer;
+    this.#bed = bed;
+    this.#context = context;
+    this.#source = source;
+  }
+
+  /** Makes one change. An error says which. */
+  async next(): Promise<void> {
+    const { integer, random } = this.#context;
+    const { size } = this.#layer;
+    const { cluster } = this.#bed;
+    const at = this.#edge(integer(size));
+    const most = Math.min(size - at, cluster * (random() < 0.2 ? 8 : 2));
+    const length = Math.max(0, this.#edge(at + 1 + integer(most)) - at);
+    const name = this.#draw();
+    try {
+      await this.#run(name, at, Math.min(length, size - at));
+    } catch (cause) {
+      throw new Error(`${name} of ${length} at ${at}: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  async #run(name: string, at: number, length: number): Promise<void> {
+    const layer = this.#layer;
+    const { integer } = this.#context;
+    if (name === 'write') return layer.write(at, length);
+    if (name === 'copyFrom')
+      return layer.copyFrom(this.#source, integer(this.#source.bytes.length), at, length);
+    if (name === 'writeZeroes') return layer.writeZeroes(at, length);
+    if (name === 'deallocate') return layer.deallocate(at, length);
+    const grown = layer.size + 512 * (1 + integer(this.#bed.cluster / 256));
+    if (grown <= this.#bed.size * GROWTH) await layer.resize(grown);
+  }
+
+  #draw(): string {
+    const drawn = this.#context.random();
+    if (drawn < 0.35) return 'write';
+    if (drawn < 0.5) return 'copyFrom';
+    if (drawn < 0.75) return 'writeZeroes';
+    if (drawn < 0.92) return this.#bed.abilities.has('deallocate') ? 'deallocate' : 'write';
+    return 'resize';
+  }
+
+  /** `offset`, or the edge of a cluster near it: a third each. */
+  #edge(offset: number): number {
+    const drawn = this.#context.integer(3);
+    if (drawn === 0) return offset;
+    const down = offset - (offset % this.#bed.cluster);
+    return drawn === 1 ? down : Math.min(this.#layer.size, down + this.#bed.cluster);
+  }
+}

@@ -1,0 +1,122 @@
+import { assertSameBytes } from '@downfold/compliance';
+import { byteLength } from '@downfold/units';
+import { type ImageCase, lastCluster, layerCases } from './cases.ts';
+import { expectEqual, expectRefused } from './expect.ts';
+
+/** `resize`: grows; the new area reads as zeros. */
+export const resizeCases: readonly ImageCase[] = [
+  ...layerCases([
+    {
+      id: 'resize/inside-the-last-cluster',
+      because: 'a cluster that the old size cut must not show more than it had',
+      run: async (layer, { cluster }) => {
+        const start = lastCluster(layer.size, cluster);
+        await layer.write(start, layer.size - start);
+        await layer.resize(layer.size + 512);
+        await layer.verify();
+        await layer.resize(start + cluster * 2);
+      },
+    },
+    {
+      id: 'resize/cut-cluster-partly-written',
+      because: '`fill` completes the old part of the last cluster, and nothing of the new one',
+      run: async (layer) => {
+        await layer.write(layer.size - 3, 3);
+        await layer.resize(layer.size + 512);
+      },
+    },
+    {
+      id: 'resize/untouched',
+      because: 'a new area over a longer backing file is explicit zeros, or old bytes show',
+      run: async (layer, { cluster }) => {
+        await layer.resize(layer.size + cluster * 9 + 512);
+        await layer.verify();
+        await layer.write(layer.size - cluster - 5, 9);
+      },
+    },
+    {
+      id: 'resize/after-zeroes',
+      because: 'zeros at the old end stay zeros, and the new ones join them',
+      run: async (layer, { cluster }) => {
+        const start = lastCluster(layer.size, cluster);
+        await layer.writeZeroes(start, layer.size - start);
+        await layer.resize(layer.size + cluster * 3);
+      },
+    },
+    {
+      id: 'resize/after-deallocation',
+      because: 'a cluster that was given up must not come back with its old bytes',
+      needs: ['deallocate'],
+      run: async (layer, { cluster }) => {
+        await layer.write(0, layer.size);
+        await layer.deallocate(lastCluster(layer.size, cluster), layer.size % cluster || cluster);
+        await layer.resize(layer.size + cluster);
+      },
+    },
+    {
+      id: 'resize/many-tables',
+      because: 'the tables grow with the disk',
+      run: async (layer, { cluster }) => {
+        const more = 140 * Math.min(cluster, 4096);
+        await layer.write(0, cluster);
+        await layer.resize(layer.size + more);
+        await layer.verify();
+        await layer.write(layer.size - more / 2, cluster + 1);
+        await layer.resize(layer.size + more);
+      },
+    },
+    {
+      id: 'resize/same-size',
+      because: 'a resumed job asks again for what is done',
+      run: async (layer) => {
+        await layer.write(0, 1000);
+        await layer.resize(layer.size);
+      },
+    },
+    {
+      id: 'resize/shrink-is-refused',
+      because: 'a commit never shrinks base',
+      run: async (layer) => {
+        await layer.write(0, layer.size);
+        await layer.image.flush();
+        const bytes = await layer.file.bytes();
+        for (const size of [layer.size - 512, 0])
+          await expectRefused(
+            () => layer.image.resize(byteLength(size), { fill: layer.fill }),
+            'IMAGE_UNSUPPORTED',
+            `resize to ${size}`,
+          );
+        assertSameBytes(await layer.file.bytes(), bytes, 'the file after a refusal');
+      },
+    },
+    {
+      id: 'resize/durable',
+      because: 'the engine grows base before it copies, and does not flush in between',
+      run: async (layer, { cluster }) => {
+        await layer.write(0, cluster);
+        await layer.image.flush();
+        await layer.file.startLog();
+        await layer.resize(layer.size + cluster);
+        await using image = await layer.openAfter(layer.file.durable());
+        assertSameBytes(await layer.view(image), layer.model, 'the disk after a crash');
+      },
+    },
+  ]),
+  {
+    id: 'resize/short-backing-file',
+    because: 'where the backing file ends before the disk, nothing of it can show in the new area',
+    needs: ['backing'],
+    run: async (bed) => {
+      const { cluster } = bed;
+      for (const belowBytes of [0, bed.size - cluster - 100, bed.size]) {
+        const layer = await bed.layer({ backed: true, belowBytes });
+        await layer.write(cluster / 2, 100);
+        await layer.resize(layer.size + cluster * 3);
+        await layer.verify();
+        await layer.write(layer.size - 100, 100);
+        await layer.settle();
+        expectEqual(layer.image.backing?.name, 'below.img', 'the backing name');
+      }
+    },
+  },
+];
