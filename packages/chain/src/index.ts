@@ -10,6 +10,7 @@ export type {
   Subchain,
   SubchainExtents,
 } from './layer.ts';
+export { markPath, readMark, writeMark } from './marks.ts';
 export { identityKey, openChain, openChainOf, openLayer } from './open-chain.ts';
 export { type ChainPolicy, defaultPolicy, type Formats } from './policy.ts';
 export type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';

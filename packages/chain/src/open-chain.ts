@@ -32,7 +32,8 @@ export async function openChain(
           limit: policy.depth,
         });
       await assertNoLoop(next.path, seen, environment);
-      const image: Image = await openImageAt(next.path, next.format, 'read', environment);
+      const place = images.length === 0 ? 'leaf' : 'below';
+      const image: Image = await openImageAt(next.path, next.format, 'read', environment, place);
       images.push({ path: next.path, image });
       next =
         image.backing === null
@@ -94,7 +95,8 @@ export async function openLayer(
   mode: OpenMode,
   environment: ChainEnvironment,
 ): Promise<ChainLayer> {
-  const image = await openImageAt(facts.path, facts.format, mode, environment);
+  // how it may be read was decided when it was looked at; here it is a part of a job
+  const image = await openImageAt(facts.path, facts.format, mode, environment, 'below');
   if (identityKey(image.data.identity) === identityKey(facts.identity)) return { facts, image };
   await image[Symbol.asyncDispose]();
   throw new ChainError(

@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
-import type { BackingReference, Image, ImageFormat } from '@downfold/image';
+import type { BackingReference, Image, ImageFormat, ImageMark } from '@downfold/image';
 import { type OpenMode, type StorageBackend, StorageError } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { LayerFacts } from './layer.ts';
+import { readMark } from './marks.ts';
 import type { ChainPolicy, Formats } from './policy.ts';
 
 /** What opening images needs; passed in by whoever assembles. */
@@ -116,28 +117,37 @@ export function formatNamed(name: string, formats: Formats, image: string): Imag
   );
 }
 
+/** Where an image stands: read as a disk of its own, or below others. */
+export type Place = 'leaf' | 'below';
+
 /** Opens one image at a real path; refuses a marked one unless the policy allows it. */
 export async function openImageAt(
   path: string,
   formatName: string,
   mode: OpenMode,
   environment: ChainEnvironment,
+  place: Place = 'leaf',
 ): Promise<Image> {
   const { backend, formats, policy, signal } = environment;
   const format = formatNamed(formatName, formats, path);
   const storage = await backend.open(path, mode);
   try {
     const image = await format.open(storage, { mode, limits: policy.limits, signal });
-    if (image.mark === null || policy.allowMarked) return image;
-    throw new ChainError(
-      'CHAIN_INVALID_IMAGE',
-      `${path}: is marked ${image.mark.state} since ${image.mark.date} by job ${image.mark.job}: it no longer represents any point in time`,
-      { image: path, state: image.mark.state, job: image.mark.job },
-    );
+    const mark = policy.allowMarked ? null : await readMark(image, backend);
+    if (mark === null || (mark.state === 'mixed' && place === 'below')) return image;
+    throw refusal(path, mark);
   } catch (cause) {
     await storage[Symbol.asyncDispose]();
     throw cause;
   }
+}
+
+function refusal(path: string, { state, date, job }: ImageMark): ChainError {
+  return new ChainError(
+    'CHAIN_INVALID_IMAGE',
+    `${path}: is marked ${state} since ${date} by job ${job}: it no longer represents any point in time`,
+    { image: path, state, job },
+  );
 }
 
 /** What is to be remembered of an open image. */
@@ -155,7 +165,7 @@ export async function factsOf(
     identity: image.data.identity,
     geometry: image.geometry,
     backing: image.backing,
-    mark: image.mark,
+    mark: await readMark(image, backend),
     fingerprint: image.fingerprint,
     fileLength: await image.data.length(),
     allocated: facts.allocated,

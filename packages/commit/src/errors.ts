@@ -11,6 +11,10 @@ import { DownfoldError } from '@downfold/units';
  * - `COMMIT_LIVE_OWNER`: the process that owns the journal still runs.
  * - `COMMIT_CHANGED`: an image is not what the plan or journal says; the message names the difference.
  * - `COMMIT_CANCELLED`: stopped by its signal at a consistent point; the journal is kept.
+ * - `COMMIT_STOPPED`: storage failed; stopped at a consistent point, the journal is kept; `details.code` says how it failed.
+ * - `COMMIT_FLUSH_FAILED`: the last run ended with a failed flush on this boot: what reads back may not be on the disk.
+ * - `COMMIT_ABORTED`: the job was given up; finish giving it up.
+ * - `COMMIT_PAST_ABORT`: too late to give it up: all data is in place.
  * - `COMMIT_VERIFY_FAILED`: base does not read as top did; nothing was relinked.
  * - `COMMIT_UNSUPPORTED`: the strategy cannot do this request; the message says why.
  * - `COMMIT_UNKNOWN_STRATEGY`: no strategy of that name was passed in.
@@ -25,6 +29,10 @@ export type CommitErrorCode =
   | 'COMMIT_LIVE_OWNER'
   | 'COMMIT_CHANGED'
   | 'COMMIT_CANCELLED'
+  | 'COMMIT_STOPPED'
+  | 'COMMIT_FLUSH_FAILED'
+  | 'COMMIT_ABORTED'
+  | 'COMMIT_PAST_ABORT'
   | 'COMMIT_VERIFY_FAILED'
   | 'COMMIT_UNSUPPORTED'
   | 'COMMIT_UNKNOWN_STRATEGY';

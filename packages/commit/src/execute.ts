@@ -1,117 +1,200 @@
 import { posix } from 'node:path';
-import { identityKey, type LayerFacts, type NodeId } from '@downfold/chain';
+import type { LayerFacts, NodeId } from '@downfold/chain';
+import { type StorageBackend, StorageError } from '@downfold/storage';
 import { CommitError } from './errors.ts';
-import { createJournal, type Journal, type JournalRecord, journalPath } from './journal.ts';
-import { openLayers } from './layers.ts';
+import { createJournal, type Journal, type JournalRecord, journalPath, leafOf } from './journal.ts';
+import { type Layers, openLayers } from './layers.ts';
+import { clearMixed } from './marks.ts';
 import type { CommitResult, Job, Position } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
 import { Throttle } from './progress.ts';
 import { StepRunner } from './step-runner.ts';
-import { chainView } from './view.ts';
+import { chainView, factsOfPlan } from './view.ts';
+
+/** Where a job starts. */
+export const START: Position = { cursor: null, copied: 0, zeroed: 0, stagings: {} };
 
 /**
- * Runs a plan from the start: checks every image, writes INTENT and INVALIDATES, then the strategy's steps. Order of steps: facts on
+ * Runs a plan from the start: checks every image, writes INTENT, then the strategy's steps. Order of steps: facts on
  * crash safety, 2.5, P0 to P11.
  */
 export async function execute(job: Job): Promise<CommitResult> {
   const { parts, environment, plan } = job;
   const started = parts.clock.now();
-  const leaf = plan.images[plan.chainLength - 1] as LayerFacts;
+  const leaf = leafOf(plan);
   await using layers = await openLayers(plan, environment);
   await layers.assertUnchanged(parts.backend);
-  await layers.preflight(plan, job.options, environment.signal);
-  const id = parts.newJobId();
+  await layers.preflight(job.options, environment.signal);
   const intent = {
     type: 'INTENT',
     format: 1,
-    job: id,
+    job: parts.newJobId(),
     owner: parts.owner,
-    plan: relativeTo(plan, posix.dirname(leaf.path)),
+    plan: relativeTo(plan, posix.dirname(leaf)),
   } as const;
-  await using journal = await createJournal(parts.backend, journalPath(leaf.path), intent);
-  await journal.append({ type: 'INVALIDATES', nodes: plan.invalidates.map(({ node }) => node) });
-  return await runSteps(job, layers, journal, { cursor: null, copied: 0, zeroed: 0 }, started);
+  await using journal = await createJournal(parts.backend, journalPath(leaf), intent);
+  return await runSteps(job, layers, journal, START, started);
 }
 
 /** Runs the strategy's steps from a position to the end. */
 export async function runSteps(
   job: Job,
-  layers: Awaited<ReturnType<typeof openLayers>>,
+  layers: Layers,
   journal: Journal,
   from: Position,
   started: number,
 ): Promise<CommitResult> {
   const { parts, plan, strategy, options } = job;
-  const throttle = options.throttle ?? new Throttle(0, parts.clock);
+  const view = chainView(factsOfPlan(plan, abilities(job)), layers);
   const runner = new StepRunner({
+    backend: parts.backend,
     layers,
+    view,
     journal,
     plan,
     options,
-    throttle,
+    throttle: options.throttle ?? new Throttle(0, parts.clock),
     from,
     date: parts.clock.date(),
   });
-  const view = chainView(layers.chain, layers.others, layers.stranded);
   try {
     for await (const batch of strategy.steps(plan, view, from.cursor))
       for (const step of batch) await runner.run(step);
     await runner.finish();
+    await clearMixed(plan, layers, parts.backend);
   } catch (cause) {
     await runner.stop(cause);
-    if (options.signal?.aborted === true && cause === options.signal.reason)
-      throw new CommitError(
-        'COMMIT_CANCELLED',
-        `stopped after ${runner.copied} bytes; go on with: downfold resume '${leafPath(plan)}'`,
-        { copied: runner.copied },
-        cause,
-      );
-    throw cause;
+    throw await stopped(job, journal, runner.copied, cause);
   }
   const deleted =
-    options.deleteIntermediates === true ? await deleteIntermediates(job, journal, layers) : [];
+    options.deleteIntermediates === true ? await deleteInvalid(job, journal, layers) : [];
   await journal.remove();
+  return resultOf(job, journal, runner, from, { deleted, started });
+}
+
+/** Goes on with a job of which all is done but deleting what lost its meaning. */
+export async function finishDone(job: Job, journal: Journal): Promise<CommitResult> {
+  const started = job.parts.clock.now();
+  const position = positionOf(journal.records);
+  const deleted = await deleteFiles(job, journal);
+  await journal.remove();
+  const nothing = { ...position, unmarked: [], verified: false };
+  return resultOf(job, journal, nothing, position, { deleted, started });
+}
+
+function resultOf(
+  { plan, parts }: Job,
+  journal: Journal,
+  done: Pick<StepRunner, 'copied' | 'zeroed' | 'unmarked' | 'verified'>,
+  from: Position,
+  { deleted, started }: { readonly deleted: readonly string[]; readonly started: number },
+): CommitResult {
   const pathOf = (node: NodeId): string =>
     (plan.images.find((one) => one.node === node) as LayerFacts).path;
   return {
+    operation: plan.request.operation,
     strategy: plan.strategy.name,
     job: journal.intent.job,
-    bytesCopied: runner.copied - from.copied,
-    bytesZeroed: runner.zeroed - from.zeroed,
+    bytesCopied: done.copied - from.copied,
+    bytesZeroed: done.zeroed - from.zeroed,
     bytesSkippedByResume: from.copied,
     cases: plan.cases,
     invalidated: plan.invalidates.map(({ node }) => pathOf(node)),
-    unmarked: runner.unmarked,
-    relinked: plan.relinks.map(({ overlay, to }) => ({ image: pathOf(overlay), backing: to.name })),
-    verified: runner.verified,
+    unmarked: done.unmarked,
+    relinked: plan.relinks.map(({ overlay, to }) => ({
+      image: pathOf(overlay),
+      backing: to?.name ?? null,
+    })),
+    verified: done.verified,
     deleted,
     seconds: (parts.clock.now() - started) / 1000,
   };
 }
 
-function leafPath(plan: CommitPlan): string {
-  return (plan.images[plan.chainLength - 1] as LayerFacts).path;
+/** Whether a format, by name, has an ability. */
+export function abilities({
+  parts,
+}: Pick<Job, 'parts'>): (
+  format: string,
+  ability: 'deallocate' | 'mark' | 'stage' | 'zero',
+) => boolean {
+  return (format, ability) =>
+    parts.formats.find(({ name }) => name === format)?.abilities.has(ability) ?? false;
 }
 
-/** P11: unlinks the images between base and top; only after DONE is durable, since a resumed job would need them before. */
-async function deleteIntermediates(
-  { parts, plan }: Job,
+/** What a job rejects with: how far it came, why it stopped, and how to go on. A failed flush is written down, for those who resume. */
+async function stopped(
+  job: Job,
   journal: Journal,
-  layers: Awaited<ReturnType<typeof openLayers>>,
+  copied: number,
+  cause: unknown,
+): Promise<unknown> {
+  const { options, parts, plan } = job;
+  const resume = `downfold resume '${leafOf(plan)}'`;
+  if (options.signal?.aborted === true && cause === options.signal.reason)
+    return new CommitError(
+      'COMMIT_CANCELLED',
+      `stopped after ${copied} bytes; go on with: ${resume}`,
+      { copied },
+      cause,
+    );
+  if (!(cause instanceof StorageError)) return cause;
+  const final = cause.code === 'STORAGE_FLUSH_FAILED';
+  if (final && cause.details['file'] !== journal.path)
+    await journal.append({
+      type: 'FAILED',
+      owner: parts.owner,
+      image: String(cause.details['file'] ?? cause.message),
+    });
+  const next = final
+    ? `what was written since the last checkpoint may not be on the disk: mend it, restart the machine or mount the file system anew, then: ${resume}`
+    : `every image is consistent; when it is mended go on with: ${resume}`;
+  return new CommitError(
+    'COMMIT_STOPPED',
+    `stopped after ${copied} bytes: ${cause.message}; ${next}`,
+    { copied, code: cause.code, ...cause.details },
+    cause,
+  );
+}
+
+/** P11: unlinks images of the chain that lost their meaning; only after DONE is durable, since a resumed job would need them before. */
+async function deleteInvalid(
+  job: Job,
+  journal: Journal,
+  layers: Layers,
 ): Promise<readonly string[]> {
-  if (!journal.records.some(({ type }) => type === 'DONE')) await journal.append({ type: 'DONE' });
+  const { images, chainLength, invalidates } = job.plan;
+  const deletes = images
+    .slice(0, chainLength)
+    .filter(({ node }) => invalidates.some((one) => one.node === node))
+    .map(({ node }) => node);
+  await journal.append({ type: 'DONE', deletes });
   await layers[Symbol.asyncDispose]();
-  const from = plan.images.findIndex(({ node }) => node === plan.request.base);
-  const to = plan.images.findIndex(({ node }) => node === plan.request.top);
+  return deleteFiles(job, journal);
+}
+
+/** Unlinks what DONE names, unless another file has its name by now. */
+async function deleteFiles({ parts, plan }: Job, journal: Journal): Promise<readonly string[]> {
+  const done = journal.records.find((record) => record.type === 'DONE');
   const deleted: string[] = [];
-  for (const { path, identity } of plan.images.slice(from + 1, to)) {
-    const facts = await parts.backend.facts(path);
-    if (identityKey(facts.identity) !== identityKey(identity)) continue;
-    await parts.backend.remove(path);
-    await parts.backend.flushDirectory(posix.dirname(path), 'delete: intermediate');
+  for (const { node, path, identity } of plan.images) {
+    if (done?.deletes.includes(node) !== true) continue;
+    const inode = await inodeOf(parts.backend, path);
+    if (inode !== null && inode !== identity.inode) continue;
+    if (inode !== null) await parts.backend.remove(path);
+    await parts.backend.flushDirectory(posix.dirname(path), 'delete: image without meaning');
     deleted.push(path);
   }
   return deleted;
+}
+
+async function inodeOf(backend: StorageBackend, path: string): Promise<string | null> {
+  try {
+    return (await backend.facts(path)).identity.inode;
+  } catch (cause) {
+    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
+    throw cause;
+  }
 }
 
 /** A plan whose paths are relative to a directory, so that its journal works wherever the files are mounted. */
@@ -124,7 +207,7 @@ export function relativeTo(plan: CommitPlan, directory: string): CommitPlan {
 
 /** The last position that a journal's records say is durable. */
 export function positionOf(records: readonly JournalRecord[]): Position {
-  let position: Position = { cursor: null, copied: 0, zeroed: 0 };
+  let position = START;
   for (const record of records) if (record.type === 'PROGRESS') position = record;
   return position;
 }

@@ -1,14 +1,30 @@
-export {
-  createEngine,
-  type Engine,
-  type JournalSummary,
-  type PlanRequest,
-} from './engine.ts';
+export type { AbortResult } from './abort.ts';
+export { createEngine, type Engine, type JournalSummary } from './engine.ts';
 export { CommitError, type CommitErrorCode } from './errors.ts';
 export { type JournalOwner, type JournalRecord, journalPath, parseJournal } from './journal.ts';
-export type { CommitResult, EngineParts, RunOptions } from './parts.ts';
-export type { CaseBytes, CommitPlan, CommitRequest, Invalidation, Relink } from './plan.ts';
-export { type PlanFacts, planFacts, writtenAtMost } from './plan-facts.ts';
+export type { CommitResult, EngineParts, Failure, RunOptions } from './parts.ts';
+export type {
+  Candidate,
+  CaseBytes,
+  CommitPlan,
+  CommitRequest,
+  Dependent,
+  ImageCost,
+  Invalidation,
+  Operation,
+  Relink,
+} from './plan.ts';
+export {
+  commitPlan,
+  commonCosts,
+  type PlanFacts,
+  type PlanParts,
+  planFacts,
+  relinkTo,
+  writeCost,
+  writesBase,
+} from './plan-facts.ts';
+export type { PlanRequest } from './plan-request.ts';
 export { type Clock, type Progress, Throttle } from './progress.ts';
 export type { Cursor, Step } from './step.ts';
-export type { ChainView, CommitStrategy } from './strategy.ts';
+export type { ChainView, CommitStrategy, NodeExtent } from './strategy.ts';

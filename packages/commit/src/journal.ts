@@ -1,8 +1,8 @@
 import { posix } from 'node:path';
 import { crc32 } from 'node:zlib';
-import type { NodeId } from '@downfold/chain';
-import type { BackingReference } from '@downfold/image';
-import { type Storage, type StorageBackend, StorageError } from '@downfold/storage';
+import type { LayerFacts, NodeId } from '@downfold/chain';
+import type { BackingReference, StagingToken } from '@downfold/image';
+import { type OpenMode, type Storage, type StorageBackend, StorageError } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import type { CommitPlan } from './plan.ts';
@@ -28,29 +28,41 @@ export type JournalRecord =
     }
   /** From the next write on these images no longer represent any point in time. */
   | { readonly type: 'INVALIDATES'; readonly nodes: readonly NodeId[] }
-  /** Everything before `cursor` is durable; `copied`, `zeroed`: bytes so far. */
+  /** Everything before `cursor` is durable; `copied`, `zeroed`: bytes so far; `stagings`: where what was staged lies, by node. */
   | {
       readonly type: 'PROGRESS';
       readonly cursor: Cursor;
       readonly copied: number;
       readonly zeroed: number;
+      readonly stagings: Readonly<Record<NodeId, StagingToken>>;
     }
   /** This backing reference is about to be switched. */
   | {
       readonly type: 'SWITCH';
       readonly overlay: NodeId;
-      readonly from: BackingReference;
-      readonly to: BackingReference;
+      readonly from: BackingReference | null;
+      readonly to: BackingReference | null;
     }
+  /** What was staged on this image is about to be published. */
+  | { readonly type: 'PUBLISH'; readonly node: NodeId }
+  /** A flush failed: what reads back may not be on the disk until `owner`'s machine has forgotten it. */
+  | { readonly type: 'FAILED'; readonly owner: JournalOwner; readonly image: string }
+  /** The user gave the job up; what is left is to clean up. */
+  | { readonly type: 'ABORT' }
   /** Another process goes on with the job. */
   | { readonly type: 'RESUMED'; readonly owner: JournalOwner }
-  /** All is done but deleting files. */
-  | { readonly type: 'DONE' };
+  /** All is done but deleting these files. */
+  | { readonly type: 'DONE'; readonly deletes: readonly NodeId[] };
 
 type Intent = Extract<JournalRecord, { type: 'INTENT' }>;
 
 /** What lies behind the name of the image whose commit a journal is. */
 const SUFFIX = '.downfold';
+
+/** The leaf of a plan's chain: the image that the user named, and that the journal lies beside. */
+export function leafOf(plan: CommitPlan): string {
+  return (plan.images[plan.chainLength - 1] as LayerFacts).path;
+}
 
 /** Path of the journal beside an image. */
 export function journalPath(image: string): string {
@@ -90,22 +102,27 @@ export async function createJournal(
 }
 
 /**
- * Opens a journal to go on with it. Null: there is none, or none that says what it is for (a crash while it was created: nothing has
- * happened; it is removed).
+ * Reads a journal without changing anything. Null: there is none, or none that says what it is for (a crash while it was
+ * created: nothing has happened).
  * @throws CommitError `COMMIT_JOURNAL_BAD` when it is not a journal of ours or was edited
  */
+export async function readJournal(
+  backend: StorageBackend,
+  path: string,
+): Promise<Pick<Journal, 'intent' | 'records'> | null> {
+  await using storage = await openIfThere(backend, path, 'read');
+  if (storage === null) return null;
+  const { records } = await recordsIn(path, storage);
+  const [intent] = records;
+  return intent?.type === 'INTENT' ? { intent, records } : null;
+}
+
+/** Opens a journal to go on with it; null as in `readJournal`, and what was left of it is removed. @throws as `readJournal` */
 export async function openJournal(backend: StorageBackend, path: string): Promise<Journal | null> {
-  let storage: Storage;
+  const storage = await openIfThere(backend, path, 'write');
+  if (storage === null) return null;
   try {
-    storage = await backend.open(path, 'write');
-  } catch (cause) {
-    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
-    throw cause;
-  }
-  try {
-    const bytes = new Uint8Array(await storage.length());
-    await storage.read(hostOffset(0), bytes);
-    const { records, end } = parseJournal(path, bytes);
+    const { records, end } = await recordsIn(path, storage);
     const [intent] = records;
     if (intent?.type === 'INTENT')
       return new OpenJournal(backend, path, storage, records, end, intent);
@@ -117,6 +134,28 @@ export async function openJournal(backend: StorageBackend, path: string): Promis
     await storage[Symbol.asyncDispose]();
     throw cause;
   }
+}
+
+async function openIfThere(
+  backend: StorageBackend,
+  path: string,
+  mode: OpenMode,
+): Promise<Storage | null> {
+  try {
+    return await backend.open(path, mode);
+  } catch (cause) {
+    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
+    throw cause;
+  }
+}
+
+async function recordsIn(
+  path: string,
+  storage: Storage,
+): Promise<{ records: JournalRecord[]; end: number }> {
+  const bytes = new Uint8Array(await storage.length());
+  await storage.read(hostOffset(0), bytes);
+  return parseJournal(path, bytes);
 }
 
 /** The whole records of a journal, and where the first incomplete one starts. */

@@ -5,28 +5,31 @@ import {
   type LayerFacts,
   type NodeId,
   openLayer,
+  viewOf,
 } from '@downfold/chain';
+import type { CowSource, Image } from '@downfold/image';
 import type { OpenMode, StorageBackend } from '@downfold/storage';
 import { CommitError } from './errors.ts';
 import type { CommitPlan } from './plan.ts';
 import type { Progress } from './progress.ts';
 
-/** The images of a plan, open: what will be written for writing, sources for reading. */
+/** The images of a plan, open: what will be written for writing, what is read for reading; the lost ones not before they are marked. */
 export interface Layers extends AsyncDisposable {
-  /** The chain, bottom first. */
-  readonly chain: readonly ChainLayer[];
-  readonly others: readonly { readonly backing: NodeId; readonly facts: LayerFacts }[];
-  readonly stranded: readonly LayerFacts[];
-  /** Nodes open for writing. */
-  readonly written: ReadonlySet<NodeId>;
   get(node: NodeId): ChainLayer;
-  /** Opens an image for writing that was open for reading. */
+  /** The images from `top` down to `base` (exclusive; null: to the bottom) as they were linked when the plan was made; bottom first. */
+  path(base: NodeId | null, top: NodeId): readonly ChainLayer[];
+  /** The virtual disk that `node` shows through the links as they are now, at any offset. */
+  view(node: NodeId): CowSource;
+  /** What `node` reads through to now; null: nothing. */
+  below(node: NodeId): CowSource | null;
+  /** Notes that `node` has another backing file from now on. */
+  link(node: NodeId, backing: NodeId | null): void;
+  /** Opens an image for writing, whether it was open or not. */
   reopen(node: NodeId): Promise<ChainLayer>;
   /** @throws CommitError `COMMIT_CHANGED` when an image is not as the plan found it; the message names the difference. */
   assertUnchanged(backend: StorageBackend): Promise<void>;
   /** @throws CommitError `COMMIT_UNCHECKED`, or ImageError `IMAGE_NO_ROOM`, when an image cannot be written safely. */
   preflight(
-    plan: CommitPlan,
     report: { readonly onProgress?: (progress: Progress) => void },
     signal?: AbortSignal,
   ): Promise<void>;
@@ -34,73 +37,143 @@ export interface Layers extends AsyncDisposable {
 
 /** Opens the images of a plan, found by their paths, not by following references: a crash may have switched some already. */
 export async function openLayers(plan: CommitPlan, environment: ChainEnvironment): Promise<Layers> {
-  const written = new Set<NodeId>([
-    plan.request.base,
-    ...plan.relinks.map(({ overlay }) => overlay),
-    ...(plan.request.emptyTop ? [plan.request.top] : []),
-  ]);
-  const open = new Map<NodeId, ChainLayer>();
-  const close = async (): Promise<void> => {
-    for (const { image } of open.values()) await image[Symbol.asyncDispose]();
-    open.clear();
-  };
-  const openAs = async (facts: LayerFacts, mode: OpenMode): Promise<ChainLayer> => {
-    const layer = await openLayer(facts, mode, environment);
-    open.set(facts.node, layer);
-    return layer;
-  };
-  const relinked = new Set(plan.relinks.map(({ overlay }) => overlay));
-  const outside = plan.images.slice(plan.chainLength);
-  const stranded = outside.filter(({ node }) => plan.invalidates.some((one) => one.node === node));
+  const layers = new OpenLayers(plan, environment);
   try {
-    for (const facts of plan.images)
-      if (!stranded.includes(facts))
-        await openAs(facts, written.has(facts.node) ? 'write' : 'read');
+    await layers.openAll();
+    return layers;
   } catch (cause) {
-    await close();
+    await layers[Symbol.asyncDispose]();
     throw cause;
   }
-  const get = (node: NodeId): ChainLayer => {
-    const layer = open.get(node);
-    if (layer === undefined)
-      throw new CommitError('COMMIT_BAD_REQUEST', `${node} is no image of the plan`, { node });
+}
+
+class OpenLayers implements Layers {
+  readonly #plan: CommitPlan;
+  readonly #environment: ChainEnvironment;
+  readonly #open: Map<NodeId, ChainLayer> = new Map();
+  readonly #links: Map<NodeId, NodeId | null>;
+  /** What `view` made for the links as they are. */
+  readonly #views: Map<NodeId, CowSource> = new Map();
+
+  constructor(plan: CommitPlan, environment: ChainEnvironment) {
+    this.#plan = plan;
+    this.#environment = environment;
+    this.#links = new Map(Object.entries(plan.links));
+  }
+
+  async openAll(): Promise<void> {
+    const { images, writes, reads, relinks, chainLength } = this.#plan;
+    const wanted = (facts: LayerFacts, index: number): boolean =>
+      index < chainLength || writes.includes(facts.node) || reads.includes(facts.node);
+    for (const facts of images.filter(wanted)) {
+      const { image } = await this.#openAs(facts, writes.includes(facts.node) ? 'write' : 'read');
+      const relink = relinks.find(({ overlay }) => overlay === facts.node);
+      if (relink !== undefined && isLinked(image, relink.to))
+        this.#links.set(facts.node, relink.backing);
+    }
+  }
+
+  get(node: NodeId): ChainLayer {
+    const layer = this.#open.get(node);
+    if (layer !== undefined) return layer;
+    throw new CommitError('COMMIT_BAD_REQUEST', `${node} is no open image of the plan`, { node });
+  }
+
+  path(base: NodeId | null, top: NodeId): readonly ChainLayer[] {
+    return pathDown(this.#plan.links, (node) => this.get(node), base, top);
+  }
+
+  view(node: NodeId): CowSource {
+    let view = this.#views.get(node);
+    if (view === undefined) {
+      const down: ChainLayer[] = [];
+      for (let at: NodeId | null = node; at !== null; at = this.#links.get(at) ?? null)
+        down.push(this.get(at));
+      view = viewOf(down.reverse(), down.length - 1);
+      this.#views.set(node, view);
+    }
+    return view;
+  }
+
+  below(node: NodeId): CowSource | null {
+    const backing = this.#links.get(node) ?? null;
+    return backing === null ? null : this.view(backing);
+  }
+
+  link(node: NodeId, backing: NodeId | null): void {
+    this.#links.set(node, backing);
+    this.#views.clear();
+  }
+
+  async reopen(node: NodeId): Promise<ChainLayer> {
+    const facts = this.#plan.images.find((one) => one.node === node) as LayerFacts;
+    const open = this.#open.get(node);
+    if (open?.image.writable === true) return open;
+    await open?.image[Symbol.asyncDispose]();
+    this.#open.delete(node);
+    this.#views.clear();
+    return this.#openAs(facts, 'write');
+  }
+
+  async assertUnchanged(backend: StorageBackend): Promise<void> {
+    for (const { facts, image } of this.#open.values())
+      assertSame(facts, await factsOf(facts.node, facts.path, image, backend));
+  }
+
+  async preflight(
+    { onProgress }: { readonly onProgress?: (progress: Progress) => void },
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { writes, relinks } = this.#plan;
+    for (const [done, node] of writes.entries()) {
+      onProgress?.({ phase: 'check', done, total: writes.length });
+      const { image } = this.get(node);
+      const { corruptions } = await image.check({ signal });
+      if (corruptions > 0)
+        throw new CommitError(
+          'COMMIT_UNCHECKED',
+          `${image.label}: ${corruptions} errors in its metadata; nothing was written; repair it first: qemu-img check -r all`,
+          { image: image.label, corruptions },
+        );
+    }
+    for (const { overlay, to } of relinks)
+      if (to !== null) await this.get(overlay).image.assertRoomFor(to);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { image } of this.#open.values()) await image[Symbol.asyncDispose]();
+    this.#open.clear();
+  }
+
+  async #openAs(facts: LayerFacts, mode: OpenMode): Promise<ChainLayer> {
+    const layer = await openLayer(facts, mode, this.#environment);
+    this.#open.set(facts.node, layer);
     return layer;
-  };
-  return {
-    chain: plan.images.slice(0, plan.chainLength).map(({ node }) => get(node)),
-    others: outside
-      .filter(({ node }) => relinked.has(node) || !stranded.some((one) => one.node === node))
-      .map((facts) => ({ backing: plan.request.top, facts })),
-    stranded,
-    written,
-    get,
-    reopen: async (node) => {
-      const facts = plan.images.find((one) => one.node === node) as LayerFacts;
-      await open.get(node)?.image[Symbol.asyncDispose]();
-      open.delete(node);
-      return openAs(facts, 'write');
-    },
-    assertUnchanged: async (backend) => {
-      for (const { facts, image } of open.values())
-        assertSame(facts, await factsOf(facts.node, facts.path, image, backend));
-    },
-    preflight: async (job, { onProgress }, signal) => {
-      let done = 0;
-      for (const node of written) {
-        onProgress?.({ phase: 'check', done: done++, total: written.size });
-        const { image } = get(node);
-        const { corruptions } = await image.check({ signal });
-        if (corruptions > 0)
-          throw new CommitError(
-            'COMMIT_UNCHECKED',
-            `${image.label}: ${corruptions} errors in its metadata; nothing was written; repair it first: qemu-img check -r all`,
-            { image: image.label, corruptions },
-          );
-      }
-      for (const { overlay, to } of job.relinks) await get(overlay).image.assertRoomFor(to);
-    },
-    [Symbol.asyncDispose]: close,
-  };
+  }
+}
+
+/** The images from `top` down to `base` (exclusive; null: to the bottom), bottom first. */
+export function pathDown(
+  links: CommitPlan['links'],
+  get: (node: NodeId) => ChainLayer,
+  base: NodeId | null,
+  top: NodeId,
+): readonly ChainLayer[] {
+  const down: ChainLayer[] = [];
+  for (let node: NodeId | null = top; node !== base; node = links[node] ?? null) {
+    if (node === null)
+      throw new CommitError('COMMIT_BAD_REQUEST', `${base} does not lie below ${top}`, {
+        base,
+        top,
+      });
+    down.push(get(node));
+  }
+  return down.reverse();
+}
+
+/** Whether an image's reference is this one. */
+export function isLinked(image: Image, to: Image['backing']): boolean {
+  return image.backing?.name === to?.name && image.backing?.format === to?.format;
 }
 
 const COMPARED = ['format', 'fingerprint', 'fileLength', 'modified'] as const;

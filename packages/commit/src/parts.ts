@@ -1,7 +1,8 @@
 import type { ChainEnvironment, ChainPolicy, Formats } from '@downfold/chain';
+import type { StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
 import type { JournalOwner } from './journal.ts';
-import type { CaseBytes, CommitPlan } from './plan.ts';
+import type { CaseBytes, CommitPlan, Operation } from './plan.ts';
 import type { Clock, Progress, Throttle } from './progress.ts';
 import type { Cursor } from './step.ts';
 import type { CommitStrategy } from './strategy.ts';
@@ -21,6 +22,13 @@ export interface EngineParts {
   readonly clock: Clock;
 }
 
+/** A job that an error of storage stopped at a consistent point; its journal stays. */
+export interface Failure {
+  readonly error: Error & { readonly code: string };
+  /** Bytes copied so far, durable or not. */
+  readonly copied: number;
+}
+
 /** How a job is run. */
 export interface RunOptions {
   /** Stops at the next consistent point; the journal stays, and the job rejects with `COMMIT_CANCELLED`. */
@@ -28,14 +36,25 @@ export interface RunOptions {
   readonly onProgress?: (progress: Progress) => void;
   /** Limits copying; change it while the job runs with `setRate`. Default: no limit. */
   readonly throttle?: Throttle;
-  /** Reads base and top again and compares before anything is relinked. */
+  /** Reads what was copied again and compares, before anything is relinked or deallocated. */
   readonly verify?: boolean;
-  /** Deletes the intermediates at the end, unless something else needs them. */
+  /** Deletes the images that are no longer valid, between base and top, at the end. */
   readonly deleteIntermediates?: boolean;
+  /**
+   * Asked after a read or write failed (an input/output error, no space): `true` opens the images again and goes on from the last
+   * checkpoint. Never asked after a failed flush, which is final for its image. Default: the job rejects with `COMMIT_STOPPED`.
+   */
+  readonly onFailure?: (failure: Failure) => Promise<boolean>;
+  /**
+   * Goes on although the last run ended with a failed flush on this very boot of this machine: the user has made sure that what
+   * reads back is on the disk (mounted the file system anew). Default false.
+   */
+  readonly afterFailedFlush?: boolean;
 }
 
 /** What a job did. Plain JSON. */
 export interface CommitResult {
+  readonly operation: Operation;
   readonly strategy: string;
   readonly job: string;
   readonly bytesCopied: number;
@@ -45,9 +64,10 @@ export interface CommitResult {
   readonly cases: CaseBytes;
   /** Paths of images that no longer represent any point in time. */
   readonly invalidated: readonly string[];
-  /** Those of them that could not be marked in the file, and why. */
+  /** Those of them that could not be marked, and why. */
   readonly unmarked: readonly { readonly image: string; readonly why: string }[];
-  readonly relinked: readonly { readonly image: string; readonly backing: string }[];
+  /** `backing` null: stands alone now. */
+  readonly relinked: readonly { readonly image: string; readonly backing: string | null }[];
   readonly verified: boolean;
   readonly deleted: readonly string[];
   readonly seconds: number;
@@ -67,4 +87,6 @@ export interface Position {
   readonly cursor: Cursor | null;
   readonly copied: number;
   readonly zeroed: number;
+  /** Stagings that are worth going on with, by node. */
+  readonly stagings: Readonly<Record<string, StagingToken>>;
 }

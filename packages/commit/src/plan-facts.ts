@@ -1,19 +1,18 @@
-import { backingName, type LayerFacts, type NodeId, type OwnedExtent } from '@downfold/chain';
+import { backingName, type LayerFacts, type NodeId } from '@downfold/chain';
 import type { BackingReference } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
 import { byteLength, type GuestOffset, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
 import { CommitError } from './errors.ts';
-import type { CaseBytes, CommitPlan, CommitRequest, Relink } from './plan.ts';
-import type { ChainView } from './strategy.ts';
+import type { CaseBytes, CommitPlan, CommitRequest, ImageCost, Relink } from './plan.ts';
+import type { ChainView, CommitStrategy, NodeExtent } from './strategy.ts';
 
-/** Everything about a request that does not depend on the strategy. */
+/** Everything about a commit that does not depend on the strategy. */
 export interface PlanFacts
   extends Pick<
     CommitPlan,
     | 'images'
-    | 'chainLength'
+    | 'links'
     | 'relinks'
-    | 'strands'
     | 'growBaseTo'
     | 'zeroTail'
     | 'cases'
@@ -30,7 +29,7 @@ export interface PlanFacts
 }
 
 /**
- * Works out sizes (design section 4), relinks and allocation cases of a request in one streaming pass.
+ * Works out sizes (design section 4), relinks and allocation cases of a commit in one streaming pass.
  * @throws CommitError `COMMIT_BAD_REQUEST` unless base lies below top in the chain
  */
 export async function planFacts(
@@ -55,18 +54,75 @@ export async function planFacts(
       `${top.path} has overlays: emptying it would change what they read`,
       { image: top.path },
     );
+  const others = [...overlays, ...view.outsiders].filter((one) => !chain.includes(one));
   return {
     base,
     top,
     intermediates: chain.slice((baseAt as number) + 1, topAt),
     overlays,
-    images: [...chain, ...overlays.filter((one) => !chain.includes(one)), ...view.stranded],
-    chainLength: chain.length,
-    strands: view.stranded.map(({ path }) => path),
+    images: [...chain, ...new Set(others)],
+    links: view.links,
     relinks: relinksTo(base, [...overlays, top], view),
     ...sizesOf(base, top, overlays),
     ...(await countCases(base.node, top, view, options)),
   };
+}
+
+/** What a strategy adds to the facts. */
+export interface PlanParts
+  extends Pick<CommitPlan, 'writes' | 'reads' | 'preserves' | 'invalidates' | 'costs'> {
+  /** Default 0. */
+  readonly temporaryBytes?: number;
+  /** Bytes copied and zeroed besides those that the facts count. */
+  readonly extraCopy?: number;
+  readonly extraZero?: number;
+  /** Relinks in the order in which they happen; default: those of the facts. */
+  readonly relinks?: readonly Relink[];
+}
+
+/** The plan of a commit. */
+export function commitPlan(
+  strategy: CommitStrategy,
+  request: CommitRequest,
+  view: ChainView,
+  facts: PlanFacts,
+  parts: PlanParts,
+): CommitPlan {
+  const lost = new Set(parts.invalidates.map(({ node }) => node));
+  return {
+    planVersion: 1,
+    strategy: { name: strategy.name, version: strategy.version },
+    chosen: null,
+    request,
+    images: facts.images,
+    chainLength: view.chain.length,
+    links: facts.links,
+    writes: [...new Set(parts.writes)],
+    reads: [...new Set(parts.reads)],
+    preserves: [...new Set(parts.preserves)],
+    invalidates: parts.invalidates,
+    strands: view.outsiders.filter(({ node }) => lost.has(node)).map(({ path }) => path),
+    dependents: view.dependents,
+    relinks: parts.relinks ?? facts.relinks,
+    growBaseTo: facts.growBaseTo,
+    zeroTail: facts.zeroTail,
+    cases: facts.cases,
+    bytesToCopy: facts.bytesToCopy + (parts.extraCopy ?? 0),
+    bytesToZero: facts.bytesToZero + (parts.extraZero ?? 0),
+    bytesWrittenAtMost: parts.costs.reduce((sum, { written }) => sum + written, 0),
+    costs: parts.costs,
+    temporaryBytes: parts.temporaryBytes ?? 0,
+    estimatedSeconds: null,
+  };
+}
+
+/** Whether a commit changes anything in base. */
+export function writesBase(facts: PlanFacts): boolean {
+  return (
+    facts.bytesToCopy + facts.bytesToZero > 0 ||
+    facts.zeroTail !== null ||
+    facts.growBaseTo !== null
+  );
 }
 
 function sizesOf(
@@ -90,17 +146,18 @@ function relinksTo(
   images: readonly LayerFacts[],
   view: ChainView,
 ): readonly Relink[] {
-  const direct = new Set(view.overlaysOf(base.node).map(({ node }) => node));
-  const relinks: Relink[] = [];
-  for (const overlay of images) {
-    if (overlay.backing === null || direct.has(overlay.node)) continue;
-    const to: BackingReference = {
-      name: backingName(overlay.path, base.path, overlay.backing.name),
-      format: base.format,
-    };
-    relinks.push({ overlay: overlay.node, backing: base.node, from: overlay.backing, to });
-  }
-  return relinks;
+  return images
+    .filter((overlay) => overlay.backing !== null && view.links[overlay.node] !== base.node)
+    .map((overlay) => relinkTo(overlay, base));
+}
+
+/** The relink of an image onto another; a relative name stays relative, and the format is always said. */
+export function relinkTo(overlay: LayerFacts, backing: LayerFacts): Relink {
+  const to: BackingReference = {
+    name: backingName(overlay.path, backing.path, overlay.backing?.name ?? ''),
+    format: backing.format,
+  };
+  return { overlay: overlay.node, backing: backing.node, from: overlay.backing, to };
 }
 
 /** Counts bytes per allocation case: merges the layers up to top, and beside it those below top. */
@@ -111,18 +168,15 @@ async function countCases(
   options?: OperationOptions,
 ): Promise<{ cases: CaseBytes; bytesToCopy: number; bytesToZero: number; runs: number }> {
   const range = rangeBetween(guestOffset(0), top.geometry.virtualSize);
-  const topIndex = view.chain.indexOf(top);
-  const under = view.chain[topIndex - 1] as LayerFacts;
+  const under = view.links[top.node] as NodeId;
   const below =
-    under.node === base
-      ? null
-      : new Follower(view.extentsAbove({ base, top: under.node }, range, options));
+    under === base ? null : new Follower(view.extentsAbove({ base, top: under }, range, options));
   let [unallocated, intermediateOnly, several, topOnly] = [0, 0, 0, 0];
   let [bytesToCopy, bytesToZero, runs] = [0, 0, 0];
   for await (const batch of view.extentsAbove({ base, top: top.node }, range, options)) {
     for (const extent of batch) {
       if (extent.owner === null) unallocated += extent.length;
-      else if (extent.owner !== topIndex) intermediateOnly += extent.length;
+      else if (extent.owner !== top.node) intermediateOnly += extent.length;
       else {
         const both = below === null ? 0 : await below.allocatedIn(extent.offset, rangeEnd(extent));
         several += both;
@@ -146,11 +200,11 @@ async function countCases(
 
 /** Follows a second stream of extents, for ranges asked for in order. */
 class Follower {
-  readonly #batches: AsyncIterator<readonly OwnedExtent[]>;
-  #batch: readonly OwnedExtent[] = [];
+  readonly #batches: AsyncIterator<readonly NodeExtent[]>;
+  #batch: readonly NodeExtent[] = [];
   #next = 0;
 
-  constructor(extents: AsyncIterable<readonly OwnedExtent[]>) {
+  constructor(extents: AsyncIterable<readonly NodeExtent[]>) {
     this.#batches = extents[Symbol.asyncIterator]();
   }
 
@@ -179,14 +233,39 @@ class Follower {
   }
 }
 
-/** Upper bound of what copying writes, in bytes: data, clusters that are cut at both ends of each run, and metadata. */
-export function writtenAtMost(
-  facts: Pick<PlanFacts, 'bytesToCopy' | 'bytesToZero' | 'runs' | 'base' | 'zeroTail'>,
+/** What `bytes` of data in `runs` pieces and `zeros` made by metadata cost in the file of an image, at most; bytes. */
+export function writeCost(
+  image: LayerFacts,
+  { bytes, zeros, runs }: { readonly bytes: number; readonly zeros: number; readonly runs: number },
 ): number {
-  const { clusterSize } = facts.base.geometry;
-  const zero = facts.bytesToZero + (facts.zeroTail?.length ?? 0);
-  const data =
-    facts.bytesToCopy + 2 * clusterSize * (facts.runs + 1) + (clusterSize === 1 ? zero : 0);
-  const clusters = Math.ceil((data + zero) / clusterSize);
+  const { clusterSize } = image.geometry;
+  if (bytes + zeros === 0) return 0;
+  // clusters cut at both ends of each run are completed; without clusters zeros are data
+  const data = bytes + 2 * clusterSize * (runs + 1) + (clusterSize === 1 ? zeros : 0);
+  const clusters = Math.ceil((data + zeros) / clusterSize);
   return byteLength(data + (clusterSize === 1 ? 0 : clusters * 32 + 64 * clusterSize));
+}
+
+/** What is written besides data: a new reference and a mark are one header each. */
+const HEADER_BYTES = 1024;
+
+/** What the data of a commit costs in base, and what each relinked or marked image is written. */
+export function commonCosts(
+  facts: PlanFacts,
+  lost: readonly LayerFacts[],
+  relinks: readonly Relink[] = facts.relinks,
+): readonly ImageCost[] {
+  const base = writeCost(facts.base, {
+    bytes: facts.bytesToCopy,
+    zeros: facts.bytesToZero + (facts.zeroTail?.length ?? 0),
+    runs: facts.runs,
+  });
+  const headers = new Set([
+    ...relinks.map(({ overlay }) => overlay),
+    ...lost.map(({ node }) => node),
+  ]);
+  return [
+    { node: facts.base.node, written: base, freed: 0 },
+    ...[...headers].map((node) => ({ node, written: HEADER_BYTES, freed: 0 })),
+  ];
 }

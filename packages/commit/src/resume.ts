@@ -1,8 +1,8 @@
 import { posix } from 'node:path';
 import { type ChainEnvironment, factsOf, type LayerFacts, openLayer } from '@downfold/chain';
 import { CommitError } from './errors.ts';
-import { positionOf, runSteps } from './execute.ts';
-import type { Journal } from './journal.ts';
+import { finishDone, positionOf, runSteps } from './execute.ts';
+import type { Journal, JournalOwner } from './journal.ts';
 import { openLayers } from './layers.ts';
 import type { CommitResult, EngineParts, Job, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
@@ -19,31 +19,42 @@ export async function resumeJob(
   await using journal = open;
   const started = parts.clock.now();
   assertOrphan(parts, journal);
-  const switching = journal.records.some(({ type }) => type === 'SWITCH' || type === 'DONE');
-  const stored = journal.intent.plan;
-  const plan = await foundAgain(stored, posix.dirname(journal.path), parts, environment, switching);
-  const job: Job = {
-    parts,
-    environment: { ...environment, policy: { ...environment.policy, allowMarked: true } },
-    plan,
-    strategy: strategyFor(stored),
-    options,
-  };
-  await using layers = await openLayers(plan, job.environment);
+  assertNotAborted(journal);
+  if (options.afterFailedFlush !== true) assertFlushesHeld(parts, journal);
+  if (journal.records.some(({ type }) => type === 'DONE')) {
+    const plan = inPlace(journal);
+    return finishDone({ parts, environment, plan, strategy: strategyFor(plan), options }, journal);
+  }
+  const { plan, environment: inside } = await planFoundAgain(parts, environment, journal);
+  const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
+  await using layers = await openLayers(plan, inside);
   await journal.append({ type: 'RESUMED', owner: parts.owner });
-  if (!journal.records.some(({ type }) => type === 'INVALIDATES'))
-    await journal.append({ type: 'INVALIDATES', nodes: plan.invalidates.map(({ node }) => node) });
+  const position = positionOf(journal.records);
   // what the crash left counted but unreferenced is given back before anything is written
-  for (const node of layers.written)
-    await layers.get(node).image.reclaimLeaks({ signal: options.signal });
-  return await runSteps(job, layers, journal, positionOf(journal.records), started);
+  for (const node of plan.writes)
+    await layers.get(node).image.reclaimLeaks({
+      signal: options.signal,
+      keep: position.stagings[node] ?? null,
+    });
+  return await runSteps(job, layers, journal, position, started);
 }
 
-function assertOrphan(parts: EngineParts, journal: Journal): void {
-  let { owner } = journal.intent;
-  for (const record of journal.records) if (record.type === 'RESUMED') owner = record.owner;
-  const mine = owner.pid === parts.owner.pid && owner.bootId === parts.owner.bootId;
-  if (!mine && parts.isAlive(owner))
+/** The plan of a journal with its images where they are now, checked, and the environment in which they may be opened. */
+export async function planFoundAgain(
+  parts: EngineParts,
+  environment: ChainEnvironment,
+  journal: Journal,
+): Promise<{ readonly plan: CommitPlan; readonly environment: ChainEnvironment }> {
+  // images that the job itself marked already must not stand in its way
+  const inside = { ...environment, policy: { ...environment.policy, allowMarked: true } };
+  const plan = await foundAgain(journal, parts, inside);
+  return { plan, environment: inside };
+}
+
+/** @throws CommitError `COMMIT_LIVE_OWNER` */
+export function assertOrphan(parts: EngineParts, journal: Journal): void {
+  const owner = lastOwner(journal);
+  if (!isSame(owner, parts.owner) && parts.isAlive(owner))
     throw new CommitError(
       'COMMIT_LIVE_OWNER',
       `${journal.path}: process ${owner.pid} on ${owner.host} still runs this job`,
@@ -51,30 +62,76 @@ function assertOrphan(parts: EngineParts, journal: Journal): void {
     );
 }
 
+/** Who worked on a job last. */
+export function lastOwner(journal: Journal): JournalOwner {
+  let { owner } = journal.intent;
+  for (const record of journal.records) if (record.type === 'RESUMED') owner = record.owner;
+  return owner;
+}
+
+function isSame(a: JournalOwner, b: JournalOwner): boolean {
+  return a.pid === b.pid && a.bootId === b.bootId;
+}
+
+function assertNotAborted(journal: Journal): void {
+  if (journal.records.some(({ type }) => type === 'ABORT'))
+    throw new CommitError(
+      'COMMIT_ABORTED',
+      `${journal.path}: this job was given up, and the giving up was interrupted; finish it with: downfold abort`,
+      { journal: journal.path },
+    );
+}
+
+/** What a failed flush left reads back from memory for as long as the machine runs, whether it is on the disk or not. */
+function assertFlushesHeld(parts: EngineParts, journal: Journal): void {
+  for (const record of journal.records)
+    if (
+      record.type === 'FAILED' &&
+      record.owner.host === parts.owner.host &&
+      record.owner.bootId === parts.owner.bootId
+    )
+      throw new CommitError(
+        'COMMIT_FLUSH_FAILED',
+        `${record.image}: a flush failed, and the system may show what is not on the disk; restart the machine, or unmount and mount the file system and say --after-failed-flush`,
+        { image: record.image },
+      );
+}
+
 /**
  * The plan with its images where they are now. A journal may be read on another machine: the directory and the device number may differ;
  * inode, format, sizes and, while they are still needed as sources, length and time of change must not.
  */
 async function foundAgain(
-  plan: CommitPlan,
-  directory: string,
+  journal: Journal,
   parts: EngineParts,
   environment: ChainEnvironment,
-  switching: boolean,
 ): Promise<CommitPlan> {
+  const plan = inPlace(journal);
+  const switching = journal.records.some(({ type }) => type === 'SWITCH');
   const images: LayerFacts[] = [];
   for (const then of plan.images) {
-    const path = posix.resolve(directory, then.path);
-    const now = await lookAgain({ ...then, path }, parts, environment);
+    const { path } = then;
+    const now = await lookAgain(then, parts, environment);
     const changed = differenceOf(plan, then, now, switching);
     if (changed !== null)
       throw new CommitError(
         'COMMIT_CHANGED',
-        `${path}: ${changed} since the commit was interrupted; it is not safe to go on`,
+        `${path}: ${changed} since the job was interrupted; it is not safe to go on`,
         { image: path },
       );
-    images.push({ ...then, path, identity: now.identity });
+    images.push({ ...then, identity: now.identity });
   }
+  return { ...plan, images };
+}
+
+/** The plan of a journal with absolute paths: the images lie where they lay, seen from the journal. */
+function inPlace(journal: Journal): CommitPlan {
+  const { plan } = journal.intent;
+  const directory = posix.dirname(journal.path);
+  const images = plan.images.map((facts) => ({
+    ...facts,
+    path: posix.resolve(directory, facts.path),
+  }));
   return { ...plan, images };
 }
 
@@ -84,8 +141,7 @@ async function lookAgain(
   environment: ChainEnvironment,
 ): Promise<LayerFacts> {
   const { identity } = await parts.backend.facts(then.path);
-  const policy = { ...environment.policy, allowMarked: true };
-  const layer = await openLayer({ ...then, identity }, 'read', { ...environment, policy });
+  const layer = await openLayer({ ...then, identity }, 'read', environment);
   await using image = layer.image;
   return await factsOf(then.node, then.path, image, parts.backend);
 }
@@ -97,22 +153,18 @@ function differenceOf(
   now: LayerFacts,
   switching: boolean,
 ): string | null {
-  const { base, top } = plan.request;
   if (then.identity.inode !== now.identity.inode) return 'another file has its name';
   const sizes = [
     then.geometry.virtualSize,
-    ...(then.node === base && plan.growBaseTo !== null ? [plan.growBaseTo] : []),
+    ...(then.node === plan.request.base && plan.growBaseTo !== null ? [plan.growBaseTo] : []),
   ];
   if (!sizes.includes(now.geometry.virtualSize))
     return `its virtual size changed to ${now.geometry.virtualSize}`;
   const relink = plan.relinks.find(({ overlay }) => overlay === then.node);
-  const names = [then.backing?.name, relink?.to.name];
+  const names = [then.backing?.name, ...(relink === undefined ? [] : [relink.to?.name])];
   if (!names.includes(now.backing?.name))
-    return `its backing file changed to '${now.backing?.name}'`;
-  const chain = plan.images.slice(0, plan.chainLength);
-  const index = (node: string): number => chain.findIndex((one) => one.node === node);
-  const isSource = index(then.node) > index(base) && index(then.node) <= index(top);
-  if (switching || !isSource) return null;
+    return `its backing file changed to '${now.backing?.name ?? 'none'}'`;
+  if (switching || !plan.reads.includes(then.node)) return null;
   if (then.fileLength !== now.fileLength)
     return `its length changed from ${then.fileLength} to ${now.fileLength}`;
   if (then.modified !== now.modified) return 'it was written to';

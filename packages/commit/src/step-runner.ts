@@ -1,14 +1,17 @@
-import { type LayerFacts, type NodeId, viewOf } from '@downfold/chain';
-import { type CowSource, ImageError } from '@downfold/image';
-import { StorageError } from '@downfold/storage';
-import { byteLength, guestOffset, hostOffset, splitRange } from '@downfold/units';
+import { type LayerFacts, type NodeId, writeMark } from '@downfold/chain';
+import { type CowSource, ImageError, type Staging, type StagingToken } from '@downfold/image';
+import { type StorageBackend, StorageError } from '@downfold/storage';
+import { type GuestRange, hostOffset, splitRange } from '@downfold/units';
+import { copyUnlike } from './copy-unlike.ts';
 import type { Journal } from './journal.ts';
-import type { Layers } from './layers.ts';
+import { isLinked, type Layers } from './layers.ts';
 import type { Position, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
 import type { Throttle } from './progress.ts';
 import type { Cursor, Step } from './step.ts';
-import { verifyCommit } from './verify.ts';
+import type { ChainView } from './strategy.ts';
+import { type Claim, compareRange, zeros } from './verify.ts';
+import { wholeOf } from './view.ts';
 
 /** Bytes of one copy: what a signal or a throttle waits for at most. */
 const PIECE_BYTES = 4 << 20;
@@ -17,7 +20,9 @@ const LANES = 4;
 
 /** What a runner works on. */
 export interface RunnerParts {
+  readonly backend: StorageBackend;
   readonly layers: Layers;
+  readonly view: ChainView;
   readonly journal: Journal;
   readonly plan: CommitPlan;
   readonly options: RunOptions;
@@ -26,6 +31,10 @@ export interface RunnerParts {
   /** ISO date for marks. */
   readonly date: string;
 }
+
+type StepOf<Name extends Step['do']> = Extract<Step, { do: Name }>;
+/** What can be written to: an image, or what is staged on it. */
+type Target = Pick<Staging, 'write' | 'copyFrom' | 'writeZeroes' | 'flush'>;
 
 /**
  * Turns steps into calls, and owns what must be right once: barriers, the order of journal and images, cancellation.
@@ -40,6 +49,9 @@ export class StepRunner {
   readonly #lanes: Set<Promise<void>> = new Set();
   /** Nodes written since their last flush was called. */
   readonly #dirty: Set<NodeId> = new Set();
+  readonly #stagings: Map<NodeId, Staging> = new Map();
+  /** What was written since the last comparison, when the user wants one and sources do not stay. */
+  #claims: Claim[] = [];
   #epoch: Promise<void> = Promise.resolve();
   #failed: { readonly cause: unknown } | null = null;
   #relinked = 0;
@@ -55,17 +67,31 @@ export class StepRunner {
     if (step.do === 'zero') return this.#zero(step);
     if (step.do === 'checkpoint') return this.#checkpoint(step.cursor);
     await this.#settle();
-    if (step.do === 'grow') await this.#grow(step);
-    else if (step.do === 'barrier') await this.#flush(step.nodes);
-    else if (step.do === 'relink') await this.#relink(step);
-    else if (step.do === 'retire') await this.#retire(step.node);
-    else await this.#deallocate(step);
+    switch (step.do) {
+      case 'grow':
+        return this.#grow(step);
+      case 'barrier':
+        return this.#flush(step.nodes);
+      case 'invalidate':
+        return this.#invalidate(step.nodes);
+      case 'stage':
+        return this.#stage(step);
+      case 'publish':
+        return this.#publish(step);
+      case 'relink':
+        return this.#relink(step);
+      case 'retire':
+        return this.#retire(step.node);
+      case 'deallocate':
+        return this.#deallocate(step);
+    }
   }
 
   /** Everything is durable when this resolves. */
   async finish(): Promise<void> {
     await this.#settle();
     await this.#flush([...this.#dirty]);
+    if (this.#parts.options.verify === true) await this.#verify();
   }
 
   /** Waits for what is under way after an error; after a cancellation makes what was copied durable too. */
@@ -76,45 +102,64 @@ export class StepRunner {
       await this.#flush([...this.#dirty]);
   }
 
-  async #copy(step: Extract<Step, { do: 'copy' }>): Promise<void> {
-    const from = this.#parts.layers.get(step.from);
-    const to = this.#parts.layers.get(step.to);
-    const fill = this.#below(step.to);
+  async #copy(step: StepOf<'copy'>): Promise<void> {
+    if (step.unlike !== undefined) return this.#copyUnlike(step.to, step.range, step.unlike);
+    const { layers } = this.#parts;
+    const from = layers.get(step.from).image;
+    const to = this.#target(step.to);
+    const fill = layers.below(step.to);
     for (const piece of splitRange(step.range, PIECE_BYTES)) {
       await this.#admit(piece.length);
-      this.#dirty.add(step.to);
+      this.#wrote({ node: step.to, range: piece, from: step.from });
       if (step.host !== null) {
         const host = hostOffset(step.host + (piece.offset - step.range.offset));
         await this.#lane(
-          () => to.image.copyFrom(from.image.data, host, piece.offset, piece.length, { fill }),
+          () => to.copyFrom(from.data, host, piece.offset, piece.length, { fill }),
           piece.length,
         );
         continue;
       }
       await this.#lane(async () => {
         const bytes = new Uint8Array(piece.length);
-        await from.image.read(piece.offset, bytes, null);
-        await to.image.write(piece.offset, bytes, { fill });
+        await from.read(piece.offset, bytes, null);
+        await to.write(piece.offset, bytes, { fill });
       }, piece.length);
     }
   }
 
-  async #zero(step: Extract<Step, { do: 'zero' }>): Promise<void> {
-    const { image } = this.#parts.layers.get(step.node);
-    const fill = this.#below(step.node);
+  async #zero(step: StepOf<'zero'>): Promise<void> {
+    const to = this.#target(step.node);
+    const fill = this.#parts.layers.below(step.node);
     await this.#admit(0);
-    this.#dirty.add(step.node);
+    this.#wrote({ node: step.node, range: step.range, from: null });
     await this.#lane(async () => {
-      await image.writeZeroes(step.range, { fill });
+      await to.writeZeroes(step.range, { fill });
       this.zeroed += step.range.length;
     }, 0);
   }
 
-  /** What `node` reads through to, or null when it is the bottom. */
-  #below(node: NodeId): CowSource | null {
-    const { chain } = this.#parts.layers;
-    const index = chain.findIndex(({ facts }) => facts.node === node);
-    return index <= 0 ? null : viewOf(chain, index - 1);
+  /** Compares before it writes, so it goes one piece after the other. */
+  async #copyUnlike(node: NodeId, range: GuestRange, unlike: NodeId | null): Promise<void> {
+    const { layers } = this.#parts;
+    for (const piece of splitRange(range, PIECE_BYTES)) {
+      await this.#admit(piece.length);
+      this.#dirty.add(node);
+      const [now, other] = [layers.view(node), unlike === null ? zeros : layers.view(unlike)];
+      const below = layers.below(node);
+      await this.#lane(
+        () => copyUnlike(layers.get(node).image, piece, now, other, below),
+        piece.length,
+      );
+    }
+  }
+
+  #target(node: NodeId): Target {
+    return this.#stagings.get(node) ?? this.#parts.layers.get(node).image;
+  }
+
+  #wrote(claim: Claim): void {
+    this.#dirty.add(claim.node);
+    if (this.#parts.options.verify === true && !this.#sourcesStay()) this.#claims.push(claim);
   }
 
   /** Waits until `bytes` more may be copied; stops here when the job is cancelled or has failed. */
@@ -163,8 +208,12 @@ export class StepRunner {
     await this.#settle();
     const nodes = [...this.#dirty];
     const { journal } = this.#parts;
-    const record = { type: 'PROGRESS', cursor, copied: this.copied, zeroed: this.zeroed } as const;
-    this.#epoch = this.#flush(nodes).then(() => journal.append(record));
+    const stagings: Record<NodeId, StagingToken> = {};
+    for (const [node, { token }] of this.#stagings) stagings[node] = token;
+    const { copied, zeroed } = this;
+    this.#epoch = this.#flush(nodes).then(() =>
+      journal.append({ type: 'PROGRESS', cursor, copied, zeroed, stagings }),
+    );
     // awaited at the next barrier; until then its failure must not count as unhandled
     this.#epoch.catch((cause: unknown) => {
       this.#failed ??= { cause };
@@ -173,79 +222,164 @@ export class StepRunner {
 
   async #flush(nodes: readonly NodeId[]): Promise<void> {
     for (const node of nodes) this.#dirty.delete(node);
-    for (const node of nodes) await this.#parts.layers.get(node).image.flush();
+    for (const node of nodes) await this.#target(node).flush();
   }
 
   /** P2. A backing file whose view reaches past the old end would show in the new area: `fill` makes the image hide it. */
-  async #grow(step: Extract<Step, { do: 'grow' }>): Promise<void> {
-    const { image } = this.#parts.layers.get(step.node);
-    if (image.geometry.virtualSize >= step.virtualSize) return;
-    await image.resize(step.virtualSize, {
-      fill: this.#below(step.node),
-      signal: this.#parts.options.signal,
+  async #grow({ node, virtualSize }: StepOf<'grow'>): Promise<void> {
+    const { layers, options } = this.#parts;
+    const { image } = layers.get(node);
+    if (image.geometry.virtualSize >= virtualSize) return;
+    await image.resize(virtualSize, { fill: layers.below(node), signal: options.signal });
+  }
+
+  /** P3: the journal names them before anything that ends their meaning is written. */
+  async #invalidate(nodes: readonly NodeId[]): Promise<void> {
+    const { journal } = this.#parts;
+    const known = invalidated(journal);
+    if (nodes.every((node) => known.has(node))) return;
+    await journal.append({ type: 'INVALIDATES', nodes });
+  }
+
+  async #stage({ node, virtualSize }: StepOf<'stage'>): Promise<void> {
+    const { layers, from } = this.#parts;
+    const staging = await layers.get(node).image.stage({
+      virtualSize,
+      from: from.stagings[node] ?? null,
+      fill: layers.below(node),
     });
+    this.#stagings.set(node, staging);
+    this.#dirty.add(node);
+  }
+
+  async #publish({ node, keepUndo }: StepOf<'publish'>): Promise<void> {
+    const { journal, options, date } = this.#parts;
+    const staging = this.#stagings.get(node);
+    if (staging === undefined || staging.published) return;
+    await this.#flush([...this.#dirty]);
+    if (options.verify === true) await this.#verify();
+    await journal.append({ type: 'PUBLISH', node });
+    const name = `downfold-undo-${journal.intent.job}`;
+    await staging.publish({ keepUndo: keepUndo ? { name, date } : null });
+    this.#stagings.delete(node);
   }
 
   /** P5 to P8: what will be shown is durable and, when asked, verified; then SWITCH; then the reference. */
-  async #relink(step: Extract<Step, { do: 'relink' }>): Promise<void> {
+  async #relink({ overlay, backing, reference }: StepOf<'relink'>): Promise<void> {
     const { layers, journal, plan, options } = this.#parts;
     await this.#flush([...this.#dirty]);
-    if (options.verify === true && !this.verified) await this.#verify();
+    if (options.verify === true) await this.#verify();
     options.onProgress?.({ phase: 'relink', done: this.#relinked++, total: plan.relinks.length });
-    const { image } = layers.get(step.overlay);
-    if (
-      image.backing !== null &&
-      image.backing.name === step.reference.name &&
-      image.backing.format === step.reference.format
-    )
-      return;
-    const from = image.backing ?? { name: '', format: null };
-    await journal.append({ type: 'SWITCH', overlay: step.overlay, from, to: step.reference });
-    await image.setBacking(step.reference);
+    const { image } = layers.get(overlay);
+    if (!isLinked(image, reference)) {
+      await journal.append({ type: 'SWITCH', overlay, from: image.backing, to: reference });
+      await image.setBacking(reference);
+    }
+    layers.link(overlay, backing);
+  }
+
+  /** Whether what was committed can still be read where it came from: then all of it is compared at once, an earlier run's too. */
+  #sourcesStay(): boolean {
+    const { request, reads } = this.#parts.plan;
+    return request.operation === 'commit' && reads.includes(request.top);
   }
 
   async #verify(): Promise<void> {
-    const { layers, plan, options } = this.#parts;
-    await verifyCommit(layers.chain, plan, options);
+    if (!this.#sourcesStay()) return this.#verifyClaims();
+    if (this.verified) return;
+    const { layers, view, plan, options } = this.#parts;
+    const base = plan.request.base as NodeId;
+    const { top } = plan.request;
+    const [ofBase, ofTop] = [this.#shown(base), layers.view(top)];
+    const names = { foundName: this.#name(base), wantedName: this.#name(top) };
+    const total = plan.bytesToCopy + plan.bytesToZero;
+    let done = 0;
+    const onPiece = (bytes: number): void => {
+      done += bytes;
+      options.onProgress?.({ phase: 'verify', done, total });
+    };
+    const range = wholeOf(layers.get(top).facts);
+    for await (const batch of view.extentsAbove({ base, top }, range, options))
+      for (const extent of batch)
+        if (extent.owner !== null)
+          await compareRange(
+            { found: ofBase, wanted: ofTop, ...names },
+            extent,
+            onPiece,
+            options.signal,
+          );
     this.verified = true;
+  }
+
+  /** Reads back what was written since the last time, while what it came from is still there. */
+  async #verifyClaims(): Promise<void> {
+    const { layers, options } = this.#parts;
+    const claims = this.#claims;
+    this.#claims = [];
+    for (const { node, range, from } of claims) {
+      const wanted: CowSource =
+        from === null ? zeros : (at, target) => layers.get(from).image.read(at, target, null);
+      await compareRange(
+        {
+          found: this.#shown(node),
+          wanted,
+          foundName: this.#name(node),
+          wantedName: from === null ? 'zeros' : this.#name(from),
+        },
+        range,
+        () => undefined,
+        options.signal,
+      );
+    }
+    this.verified = true;
+  }
+
+  /** What a node shows, with what is staged on it. */
+  #shown(node: NodeId): CowSource {
+    const { layers } = this.#parts;
+    const staging = this.#stagings.get(node);
+    if (staging === undefined) return layers.view(node);
+    const below = layers.below(node);
+    return (offset, target) => staging.read(offset, target, below);
+  }
+
+  #name(node: NodeId): string {
+    return factsIn(this.#parts.plan, node).path;
   }
 
   /** Marks an image that lost its meaning; where that cannot be done the result says so. */
   async #retire(node: NodeId): Promise<void> {
-    const { layers, journal, plan, date } = this.#parts;
-    const path = (plan.images.find((one) => one.node === node) as LayerFacts).path;
+    const { backend, layers, journal, date } = this.#parts;
     try {
       const { image } = await layers.reopen(node);
-      if (image.mark === null)
-        await image.setMark({ state: 'invalid', job: journal.intent.job, date });
+      await writeMark(image, { state: 'invalid', job: journal.intent.job, date }, backend);
     } catch (cause) {
       if (!isUnmarkable(cause)) throw cause;
-      this.unmarked.push({ image: path, why: (cause as Error).message });
+      this.unmarked.push({ image: this.#name(node), why: (cause as Error).message });
     }
   }
 
-  /** Only what its content was copied to is durable. @see Step */
-  async #deallocate(step: Extract<Step, { do: 'deallocate' }>): Promise<void> {
+  /** What is deallocated is held elsewhere, durably (the strategy's barrier) and, when asked, verified. */
+  async #deallocate({ node, range }: StepOf<'deallocate'>): Promise<void> {
     const { layers, options } = this.#parts;
-    await this.#flush([...this.#dirty]);
-    if (options.verify === true && !this.verified) await this.#verify();
-    const { image } = layers.get(step.node);
-    options.onProgress?.({ phase: 'empty', done: 0, total: step.range.length });
-    await image.deallocate(
-      { offset: guestOffset(step.range.offset), length: byteLength(step.range.length) },
-      options,
-    );
-    await image.flush();
-    options.onProgress?.({ phase: 'empty', done: step.range.length, total: step.range.length });
+    if (options.verify === true) await this.#verify();
+    await layers.get(node).image.deallocate(range, options);
+    this.#dirty.add(node);
   }
 }
 
-const UNMARKABLE: ReadonlySet<string> = new Set([
-  'IMAGE_NO_ROOM',
-  'IMAGE_UNSUPPORTED',
-  'IMAGE_NEEDS_REPAIR',
-  'STORAGE_ACCESS',
-]);
+/** The nodes that the journal says may have lost their meaning. */
+export function invalidated(journal: Journal): ReadonlySet<NodeId> {
+  return new Set(
+    journal.records.flatMap((record) => (record.type === 'INVALIDATES' ? record.nodes : [])),
+  );
+}
+
+function factsIn(plan: CommitPlan, node: NodeId): LayerFacts {
+  return plan.images.find((one) => one.node === node) as LayerFacts;
+}
+
+const UNMARKABLE: ReadonlySet<string> = new Set(['IMAGE_NEEDS_REPAIR', 'STORAGE_ACCESS']);
 
 function isUnmarkable(cause: unknown): boolean {
   return (

@@ -12,13 +12,17 @@ export type Cursor = Readonly<Record<string, string | number | boolean | null>>;
 export type Step =
   /** The virtual disk of `node` becomes at least `virtualSize`; the new area reads as zeros. Durable before the next step. */
   | { readonly do: 'grow'; readonly node: NodeId; readonly virtualSize: ByteLength }
-  /** `range` of `to` gets the bytes that `from` itself holds there. `host`: where they lie in its file; null: not plainly (compressed). */
+  /**
+   * `range` of `to` gets the bytes that `from` itself holds there. `host`: where they lie in its file; null: not plainly (compressed).
+   * `unlike`: instead, `to` gets what it shows now, where the disk that this node (null: zeros) shows differs from that.
+   */
   | {
       readonly do: 'copy';
       readonly from: NodeId;
       readonly to: NodeId;
       readonly range: GuestRange;
       readonly host: HostOffset | null;
+      readonly unlike?: NodeId | null;
     }
   /** `range` of `node` becomes explicit zeros. */
   | { readonly do: 'zero'; readonly node: NodeId; readonly range: GuestRange }
@@ -26,14 +30,20 @@ export type Step =
   | { readonly do: 'deallocate'; readonly node: NodeId; readonly range: GuestRange }
   /** Everything before is durable in `nodes` before anything after is issued. */
   | { readonly do: 'barrier'; readonly nodes: readonly NodeId[] }
-  /** `overlay`'s backing file becomes `backing`, durably and atomically, after a barrier over `backing`. */
+  /** From the next step on these nodes may stop representing any point in time. The journal knows it before. */
+  | { readonly do: 'invalidate'; readonly nodes: readonly NodeId[] }
+  /** From here on writes to `node` go to a staging: `node` itself does not change before `publish`. */
+  | { readonly do: 'stage'; readonly node: NodeId; readonly virtualSize: ByteLength }
+  /** What was staged on `node` becomes its content, durably and atomically. */
+  | { readonly do: 'publish'; readonly node: NodeId; readonly keepUndo: boolean }
+  /** `overlay`'s backing file becomes `backing` (null: none), durably and atomically, after a barrier over `backing`. */
   | {
       readonly do: 'relink';
       readonly overlay: NodeId;
-      readonly backing: NodeId;
-      readonly reference: BackingReference;
+      readonly backing: NodeId | null;
+      readonly reference: BackingReference | null;
     }
-  /** `node` no longer represents any point in time and is marked so, in the file where it has room. */
+  /** `node` no longer represents any point in time and is marked so, in the file or beside it. */
   | { readonly do: 'retire'; readonly node: NodeId }
   /** A place to go on from: durable in the journal once everything before it is durable. */
   | { readonly do: 'checkpoint'; readonly cursor: Cursor };

@@ -1,54 +1,54 @@
-import { type ChainLayer, subchainExtents, viewOf } from '@downfold/chain';
-import { guestOffset, rangeBetween, splitRange } from '@downfold/units';
+import type { NodeId } from '@downfold/chain';
+import type { CowSource } from '@downfold/image';
+import { type GuestRange, splitRange } from '@downfold/units';
 import { CommitError } from './errors.ts';
-import type { RunOptions } from './parts.ts';
-import type { CommitPlan } from './plan.ts';
 
 const PIECE_BYTES = 1 << 20;
 
+/** A range of one image that must read as it does elsewhere. */
+export interface Claim {
+  readonly node: NodeId;
+  readonly range: GuestRange;
+  /** Node whose content it must be; null: zeros. */
+  readonly from: NodeId | null;
+}
+
+/** Two readers that must agree, and what errors call them. */
+export interface Comparison {
+  readonly found: CowSource;
+  readonly wanted: CowSource;
+  readonly foundName: string;
+  readonly wantedName: string;
+}
+
 /**
- * Reads everything that was committed through base and through top and compares. What no layer above base decides is the same bytes by
- * definition and is not read. @throws CommitError `COMMIT_VERIFY_FAILED` with the first offset that differs
+ * Compares two readers over a range.
+ * @throws CommitError `COMMIT_VERIFY_FAILED` with the first offset that differs
  */
-export async function verifyCommit(
-  chain: readonly ChainLayer[],
-  plan: CommitPlan,
-  { signal, onProgress }: RunOptions,
+export async function compareRange(
+  { found, wanted, foundName, wantedName }: Comparison,
+  range: GuestRange,
+  onPiece: (bytes: number) => void,
+  signal?: AbortSignal,
 ): Promise<void> {
-  const base = chain.findIndex(({ facts }) => facts.node === plan.request.base);
-  const top = chain.findIndex(({ facts }) => facts.node === plan.request.top);
-  const [ofBase, ofTop] = [viewOf(chain, base), viewOf(chain, top)];
-  const range = rangeBetween(guestOffset(0), (chain[top] as ChainLayer).image.geometry.virtualSize);
-  const total = plan.bytesToCopy + plan.bytesToZero;
-  let done = 0;
-  for await (const batch of subchainExtents(chain, { base, top }, range, { signal })) {
-    for (const extent of batch) {
-      if (extent.owner === null) continue;
-      for (const piece of splitRange(extent, PIECE_BYTES)) {
-        signal?.throwIfAborted();
-        const [mine, theirs] = [Buffer.alloc(piece.length), Buffer.alloc(piece.length)];
-        await ofBase(piece.offset, mine);
-        await ofTop(piece.offset, theirs);
-        if (!mine.equals(theirs)) throw differs(chain, { base, top }, piece.offset, mine, theirs);
-        done += piece.length;
-        onProgress?.({ phase: 'verify', done, total });
-      }
+  for (const { offset, length } of splitRange(range, PIECE_BYTES)) {
+    signal?.throwIfAborted();
+    const [mine, theirs] = [Buffer.alloc(length), Buffer.alloc(length)];
+    await found(offset, mine);
+    await wanted(offset, theirs);
+    if (!mine.equals(theirs)) {
+      const at = offset + mine.findIndex((byte, index) => byte !== theirs[index]);
+      throw new CommitError(
+        'COMMIT_VERIFY_FAILED',
+        `${foundName} does not read as ${wantedName} at byte ${at}; nothing was relinked`,
+        { image: foundName, offset: at },
+      );
     }
+    onPiece(length);
   }
 }
 
-function differs(
-  chain: readonly ChainLayer[],
-  { base, top }: { base: number; top: number },
-  offset: number,
-  mine: Uint8Array,
-  theirs: Uint8Array,
-): CommitError {
-  const at = offset + mine.findIndex((byte, index) => byte !== theirs[index]);
-  const [baseName, topName] = [base, top].map((index) => (chain[index] as ChainLayer).facts.path);
-  return new CommitError(
-    'COMMIT_VERIFY_FAILED',
-    `${baseName} does not read as ${topName} at byte ${at}; nothing was relinked`,
-    { image: baseName ?? '', offset: at },
-  );
-}
+/** Reads as zeros everywhere. */
+export const zeros: CowSource = async (_offset, target) => {
+  target.fill(0);
+};

@@ -5,44 +5,98 @@ import {
   type OwnedExtent,
   subchainExtents,
 } from '@downfold/chain';
-import type { Extent } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
-import type { GuestRange } from '@downfold/units';
+import { type GuestRange, rangeBetween } from '@downfold/units';
 import { CommitError } from './errors.ts';
-import type { ChainView } from './strategy.ts';
+import type { Layers } from './layers.ts';
+import type { CommitPlan, Dependent } from './plan.ts';
+import type { ChainView, NodeExtent } from './strategy.ts';
 
-/** What a strategy may look at, over open layers. `others`: overlays of images of the chain that are not in it themselves. */
-export function chainView(
-  layers: readonly ChainLayer[],
-  others: readonly { readonly backing: NodeId; readonly facts: LayerFacts }[],
-  stranded: readonly LayerFacts[],
-): ChainView {
-  const chain = layers.map(({ facts }) => facts);
-  const indexOf = (node: NodeId): number => {
-    const index = chain.findIndex((facts) => facts.node === node);
-    if (index < 0)
-      throw new CommitError('COMMIT_BAD_REQUEST', `${node} is no layer of the chain`, { node });
-    return index;
-  };
+/** What a view knows of images without asking them. */
+export interface ViewFacts extends Pick<ChainView, 'chain' | 'onto' | 'links' | 'outsiders'> {
+  /** Images beside the chain that have a layer of it as their backing file. */
+  readonly others: readonly { readonly backing: NodeId; readonly facts: LayerFacts }[];
+  readonly dependents: readonly Dependent[];
+  /** Whether a format has an ability. */
+  readonly can: (format: string, ability: Parameters<ChainView['can']>[1]) => boolean;
+}
+
+/** A strategy's view over open images. */
+export function chainView(facts: ViewFacts, layers: Pick<Layers, 'get' | 'path'>): ChainView {
+  const { chain, onto, links, outsiders, dependents, others } = facts;
+  const all = new Map(
+    [...chain, ...onto, ...others.map((one) => one.facts)].map((one) => [one.node, one]),
+  );
   return {
     chain,
-    stranded,
+    onto,
+    links,
+    outsiders,
+    dependents,
     overlaysOf: (node) => [
-      ...chain.slice(indexOf(node) + 1, indexOf(node) + 2),
-      ...others.filter(({ backing }) => backing === node).map(({ facts }) => facts),
+      ...chain.filter((one) => links[one.node] === node),
+      ...others.filter(({ backing }) => backing === node).map((one) => one.facts),
     ],
-    extents: (
-      node: NodeId,
-      range: GuestRange,
-      options?: OperationOptions,
-    ): AsyncIterable<readonly Extent[]> =>
-      (layers[indexOf(node)] as ChainLayer).image.extents(range, options),
-    extentsAbove: (subchain, range, options): AsyncIterable<readonly OwnedExtent[]> =>
-      subchainExtents(
-        layers,
-        { base: indexOf(subchain.base), top: indexOf(subchain.top) },
-        range,
-        options,
-      ),
+    can: (node, ability) => {
+      const format = all.get(node)?.format;
+      if (format === undefined)
+        throw new CommitError('COMMIT_BAD_REQUEST', `${node} is no image of the plan`, { node });
+      return facts.can(format, ability);
+    },
+    extents: (node, range, options) => layers.get(node).image.extents(range, options),
+    extentsAbove: ({ base, top }, range, options) => merged(layers.path(base, top), range, options),
   };
+}
+
+async function* merged(
+  layers: readonly ChainLayer[],
+  range: GuestRange,
+  options?: OperationOptions,
+): AsyncGenerator<readonly NodeExtent[], void, undefined> {
+  if (layers.length === 0) {
+    yield [{ ...range, status: 'unallocated', owner: null }];
+    return;
+  }
+  const nodes = layers.map(({ facts }) => facts.node);
+  const owned = (extent: OwnedExtent): NodeExtent => ({
+    ...extent,
+    owner: extent.owner === null ? null : (nodes[extent.owner] as NodeId),
+  });
+  const subchain = { base: -1, top: layers.length - 1 };
+  for await (const batch of subchainExtents(layers, subchain, range, options))
+    yield batch.map(owned);
+}
+
+/** What a view of a plan's images knows, from the plan alone. */
+export function factsOfPlan(plan: CommitPlan, can: ViewFacts['can']): ViewFacts {
+  const outside = plan.images.slice(plan.chainLength);
+  const onto = plan.request.operation === 'rebase' ? outside : [];
+  return {
+    chain: plan.images.slice(0, plan.chainLength),
+    onto,
+    links: plan.links,
+    others: outside
+      .filter((one) => !onto.includes(one))
+      .flatMap((one) => {
+        const backing = plan.links[one.node];
+        return backing == null ? [] : [{ backing, facts: one }];
+      }),
+    outsiders:
+      onto.length > 0
+        ? []
+        : outside.filter(({ node }) => !readsThrough(plan, node, plan.request.top)),
+    dependents: plan.dependents,
+    can,
+  };
+}
+
+function readsThrough({ links }: CommitPlan, node: NodeId, through: NodeId): boolean {
+  for (let at: NodeId | null = node; at !== null; at = links[at] ?? null)
+    if (at === through) return true;
+  return false;
+}
+
+/** All of a virtual disk. */
+export function wholeOf(facts: LayerFacts): GuestRange {
+  return rangeBetween(0 as GuestRange['offset'], facts.geometry.virtualSize);
 }

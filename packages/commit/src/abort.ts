@@ -1,0 +1,85 @@
+import type { ChainEnvironment, LayerFacts, NodeId } from '@downfold/chain';
+import { CommitError } from './errors.ts';
+import { positionOf } from './execute.ts';
+import type { Journal } from './journal.ts';
+import { type Layers, openLayers } from './layers.ts';
+import { markAbandoned } from './marks.ts';
+import type { EngineParts, Position } from './parts.ts';
+import type { CommitPlan } from './plan.ts';
+import { assertOrphan, planFoundAgain } from './resume.ts';
+import { invalidated } from './step-runner.ts';
+
+/** What giving a job up came to. Plain JSON. */
+export interface AbortResult {
+  readonly job: string;
+  readonly strategy: string;
+  /** Every image of the pool reads as it did before the job. */
+  readonly undone: boolean;
+  /** Paths of images whose content is of no point in time now, marked so; images above them read as before. */
+  readonly mixed: readonly string[];
+  /** Clusters given back that the job had taken. */
+  readonly clustersFreed: number;
+}
+
+/**
+ * Gives an interrupted job up: what was only staged is given back; images that were being changed are marked; the journal goes.
+ * Whoever the plan preserves reads as before. Idempotent: interrupted itself, it is called again. Owns the journal.
+ * @throws CommitError `COMMIT_PAST_ABORT` when all data is in place already: then only `resume` leads anywhere
+ */
+export async function abortJob(
+  parts: EngineParts,
+  environment: ChainEnvironment,
+  open: Journal,
+): Promise<AbortResult> {
+  await using journal = open;
+  assertOrphan(parts, journal);
+  const { plan, environment: inside } = await planFoundAgain(parts, environment, journal);
+  const position = positionOf(journal.records);
+  await using layers = await openLayers(plan, inside);
+  const given = journal.records.some(({ type }) => type === 'ABORT');
+  if (!given) {
+    await assertNotComplete(plan, layers, position, journal);
+    await journal.append({ type: 'ABORT' });
+  }
+  let clustersFreed = 0;
+  for (const node of plan.writes) clustersFreed += await layers.get(node).image.reclaimLeaks({});
+  const nodes = invalidated(journal);
+  const mark = { job: journal.intent.job, date: parts.clock.date() };
+  const mixed = await markAbandoned(nodes, layers, parts.backend, mark);
+  await journal.remove();
+  const pathOf = (node: NodeId): string =>
+    (plan.images.find((one) => one.node === node) as LayerFacts).path;
+  return {
+    job: journal.intent.job,
+    strategy: plan.strategy.name,
+    undone: mixed.length === 0,
+    mixed: mixed.map(pathOf),
+    clustersFreed,
+  };
+}
+
+/** A cursor says `complete` once all data is where it shall be, and so does a publish that came through. */
+async function assertNotComplete(
+  plan: CommitPlan,
+  layers: Layers,
+  position: Position,
+  journal: Journal,
+): Promise<void> {
+  let complete = position.cursor?.['complete'] === true;
+  for (const [node, token] of Object.entries(position.stagings)) {
+    const { image } = layers.get(node);
+    const staging = await image.stage({
+      virtualSize: plan.growBaseTo ?? image.geometry.virtualSize,
+      from: token,
+      fill: layers.below(node),
+    });
+    complete ||= staging.published;
+    if (!staging.published) await staging.discard();
+  }
+  if (complete)
+    throw new CommitError(
+      'COMMIT_PAST_ABORT',
+      `${journal.path}: all data is in place already; only links and marks are missing: downfold resume`,
+      { journal: journal.path },
+    );
+}

@@ -1,0 +1,367 @@
+import { posix } from 'node:path';
+import {
+  type ChainEnvironment,
+  type ChainLayer,
+  dependentsOf,
+  identityKey,
+  imageOf,
+  type LayerFacts,
+  type NodeId,
+  type OpenChain,
+  openChain,
+  openLayer,
+  overlaysOf,
+  type PoolGraph,
+  type PoolImage,
+  scanPool,
+  strandedBy,
+} from '@downfold/chain';
+import { type FileIdentity, type StorageBackend, StorageError } from '@downfold/storage';
+import { type ByteLength, byteLength } from '@downfold/units';
+import { CommitError } from './errors.ts';
+import { estimateSeconds } from './estimate.ts';
+import { abilities } from './execute.ts';
+import { type Layers, pathDown } from './layers.ts';
+import type { EngineParts } from './parts.ts';
+import type { CommitPlan, CommitRequest, Dependent } from './plan.ts';
+import type { CommitStrategy } from './strategy.ts';
+import { chainView, type ViewFacts } from './view.ts';
+
+/** What a user asks for, by file name. */
+export interface PlanRequest {
+  /** `commit`: the leaf of the chain. `stream`, `rebase`: the image that receives data. */
+  readonly file: string;
+  /** Format of the leaf; never guessed. */
+  readonly format: string;
+  /**
+   * `commit`: default: the backing file of top. `stream`: default: none. As a path, or as a layer's overlay names it.
+   * `rebase`: the path of the new backing file; none when undefined.
+   */
+  readonly base?: string | undefined;
+  /** `rebase`: the format of the new backing file; never guessed. */
+  readonly baseFormat?: string | undefined;
+  /** `commit`. Default: `file`. */
+  readonly top?: string | undefined;
+  readonly strategy: string;
+  readonly emptyTop?: boolean;
+  /** Directories searched for other images that depend on the chain, beside those that the chain lies in. */
+  readonly pools?: readonly string[];
+  readonly invalidateSiblings?: boolean;
+  readonly keepSiblings?: boolean;
+  /** See `CommitRequest`. */
+  readonly keepUndo?: boolean;
+  readonly unsafe?: boolean;
+  /** Bytes that a crash may cost to copy again, at most. Default 128 MiB. */
+  readonly checkpointBytes?: ByteLength;
+}
+
+const DEFAULT_CHECKPOINT_BYTES = byteLength(128 << 20);
+
+/** Opens the chain, read-only, looks around it, and has the strategy plan. */
+export async function planRequest(
+  parts: EngineParts,
+  environment: ChainEnvironment,
+  strategy: CommitStrategy,
+  request: PlanRequest,
+): Promise<CommitPlan> {
+  await using chain = await openChain(request.file, request.format, environment);
+  const ends = await endsOf(chain, request, strategy, parts.backend);
+  await using onto = await ontoOf(chain, request, strategy, environment);
+  const open = [...chain.layers, ...onto.layers];
+  const directories = open.map(({ facts }) => posix.dirname(facts.path));
+  const graph = await scanPool([...directories, ...(request.pools ?? [])], environment, {
+    recursive: false,
+  });
+  const nodes = namesOf(graph, open);
+  const outsiders = strategy.operation === 'commit' ? lostBy(graph, chain, ends) : [];
+  assertSiblings(outsiders, request, strategy);
+  const facts: ViewFacts = {
+    chain: chain.layers.map((layer) => layer.facts),
+    onto: onto.layers.map((layer) => layer.facts),
+    links: linksOf(chain, onto, outsiders, graph, nodes),
+    others: othersOf(graph, chain, nodes),
+    outsiders: outsiders.map((image) => named(image, nodes)),
+    dependents: dependentsOn(graph, chain, ends),
+    can: abilities({ parts }),
+  };
+  const siblings = strategy.keepsSiblings ? facts.others : [];
+  await using layers = await lookedAt(facts, open, siblings, environment);
+  const view = chainView(facts, layers);
+  const commit = commitRequest(request, strategy, chain, ends, onto);
+  const plan = await strategy.plan(commit, view, environment);
+  return { ...plan, estimatedSeconds: await estimateSeconds(plan, view, layers, parts.clock) };
+}
+
+/** Indexes into the chain; base -1: none of its layers. */
+interface Ends {
+  readonly base: number;
+  readonly top: number;
+}
+
+function commitRequest(
+  request: PlanRequest,
+  { operation }: CommitStrategy,
+  chain: OpenChain,
+  { base, top }: Ends,
+  onto: Onto,
+): CommitRequest {
+  const nodeAt = (index: number): NodeId | null => chain.layers[index]?.facts.node ?? null;
+  return {
+    operation,
+    base: operation === 'rebase' ? onto.node : nodeAt(base),
+    top: nodeAt(top) as NodeId,
+    emptyTop: request.emptyTop ?? false,
+    siblings: request.keepSiblings ? 'keep' : request.invalidateSiblings ? 'invalidate' : 'refuse',
+    keepUndo: request.keepUndo ?? false,
+    unsafe: request.unsafe ?? false,
+    checkpointBytes: request.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES,
+  };
+}
+
+async function endsOf(
+  chain: OpenChain,
+  request: PlanRequest,
+  { operation }: CommitStrategy,
+  backend: StorageBackend,
+): Promise<Ends> {
+  const leaf = chain.layers.length - 1;
+  const name = (index: number): string => (chain.layers[index] as ChainLayer).facts.path;
+  if (operation === 'rebase') return { base: -1, top: leaf };
+  if (leaf === 0)
+    throw new CommitError('COMMIT_BAD_REQUEST', `${name(0)} does not have a backing file`, {
+      image: name(0),
+    });
+  const top =
+    operation === 'stream' || request.top === undefined
+      ? leaf
+      : await findLayer(chain, request.top, backend);
+  if (operation === 'stream' && request.base === undefined) return { base: -1, top };
+  const base = request.base === undefined ? top - 1 : await findLayer(chain, request.base, backend);
+  if (base < 0)
+    throw new CommitError('COMMIT_BAD_REQUEST', `${name(top)} does not have a backing file`, {
+      image: name(top),
+    });
+  if (base >= top)
+    throw new CommitError('COMMIT_BAD_REQUEST', `${name(base)} does not lie below ${name(top)}`, {
+      base: name(base),
+      top: name(top),
+    });
+  return { base, top };
+}
+
+/** A layer by the name its overlay gives it, or by any path to its file. */
+async function findLayer(chain: OpenChain, name: string, backend: StorageBackend): Promise<number> {
+  const { layers } = chain;
+  const asWritten = layers.findIndex((_, index) => layers[index + 1]?.facts.backing?.name === name);
+  if (asWritten >= 0) return asWritten;
+  const leaf = layers.at(-1) as ChainLayer;
+  for (const path of [posix.resolve(name), posix.resolve(posix.dirname(leaf.facts.path), name)]) {
+    const identity = await identityOf(path, backend);
+    const found = layers.findIndex(
+      ({ facts }) => identity !== null && identityKey(facts.identity) === identityKey(identity),
+    );
+    if (found >= 0) return found;
+  }
+  throw new CommitError(
+    'COMMIT_BAD_REQUEST',
+    `Did not find '${name}' in the backing chain of '${leaf.facts.path}'`,
+    { name, image: leaf.facts.path },
+  );
+}
+
+async function identityOf(path: string, backend: StorageBackend): Promise<FileIdentity | null> {
+  try {
+    return (await backend.facts(path)).identity;
+  } catch (cause) {
+    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
+    throw cause;
+  }
+}
+
+/** `rebase`: the new backing chain, as far as it is not part of the old one. */
+interface Onto extends AsyncDisposable {
+  readonly layers: readonly ChainLayer[];
+  /** Node of the new backing file; null: none. */
+  readonly node: NodeId | null;
+  /** Node of the old chain that the lowest of `layers` reads through to, or null. */
+  readonly backing: NodeId | null;
+}
+
+async function ontoOf(
+  chain: OpenChain,
+  request: PlanRequest,
+  { operation }: CommitStrategy,
+  environment: ChainEnvironment,
+): Promise<Onto> {
+  const none = { layers: [], node: null, backing: null, [Symbol.asyncDispose]: async () => {} };
+  if (operation !== 'rebase' || request.base === undefined) return none;
+  if (request.baseFormat === undefined)
+    throw new CommitError(
+      'COMMIT_BAD_REQUEST',
+      `${request.base}: say the format of the new backing file; it is not guessed`,
+      { image: request.base },
+    );
+  const onto = await openChain(request.base, request.baseFormat, environment);
+  const old = new Map(
+    chain.layers.map(({ facts }) => [identityKey(facts.identity), facts.node] as const),
+  );
+  const nodeOf = ({ facts }: ChainLayer): NodeId | undefined =>
+    old.get(identityKey(facts.identity));
+  const leaf = chain.layers.at(-1) as ChainLayer;
+  if (onto.layers.some((layer) => nodeOf(layer) === leaf.facts.node)) {
+    await onto[Symbol.asyncDispose]();
+    throw new CommitError(
+      'COMMIT_BAD_REQUEST',
+      `${request.base} is or reads through ${request.file}`,
+      {
+        image: request.base,
+      },
+    );
+  }
+  const shared = onto.layers.findLastIndex((layer) => nodeOf(layer) !== undefined);
+  const layers = onto.layers.slice(shared + 1).map(({ facts, image }, index) => ({
+    facts: { ...facts, node: `n${index}` },
+    image,
+  }));
+  const backing = shared < 0 ? null : (nodeOf(onto.layers[shared] as ChainLayer) ?? null);
+  return {
+    layers,
+    node: layers.at(-1)?.facts.node ?? backing,
+    backing,
+    [Symbol.asyncDispose]: () => onto[Symbol.asyncDispose](),
+  };
+}
+
+/** Images that would stop reading what they read. Marked ones have no meaning to lose. */
+function lostBy(graph: PoolGraph, chain: OpenChain, { base, top }: Ends): readonly PoolImage[] {
+  const subchain = chain.layers.slice(base, top + 1).map(({ facts }) => facts.identity);
+  return strandedBy(graph, subchain).filter(({ mark }) => mark === null);
+}
+
+function assertSiblings(
+  stranded: readonly PoolImage[],
+  request: PlanRequest,
+  strategy: CommitStrategy,
+): void {
+  if (stranded.length === 0 || request.invalidateSiblings === true) return;
+  if (strategy.keepsSiblings && request.keepSiblings === true) return;
+  const images = stranded.map(({ path }) => path);
+  if (request.keepSiblings === true)
+    throw new CommitError(
+      'COMMIT_UNSUPPORTED',
+      `strategy '${strategy.name}' cannot keep what other images read: ${images.join(', ')}; use --strategy preserve`,
+      { images, strategy: strategy.name },
+    );
+  throw new CommitError(
+    'COMMIT_STRANDS',
+    `would change what ${images.length === 1 ? 'another image reads' : `${images.length} other images read`}: ${images.join(', ')}. Three ways on: keep what they read (--keep-siblings), accept the loss (--invalidate-siblings), or give them a backing file of their own first (downfold rebase)`,
+    { images },
+  );
+}
+
+/** Names of images by identity: those that are open have one, all others of the pool get one. */
+function namesOf(graph: PoolGraph, open: readonly ChainLayer[]): ReadonlyMap<string, NodeId> {
+  const nodes = new Map(open.map(({ facts }) => [identityKey(facts.identity), facts.node]));
+  for (const { identity } of graph.images) {
+    const key = identityKey(identity);
+    if (!nodes.has(key)) nodes.set(key, `x${nodes.size}`);
+  }
+  return nodes;
+}
+
+function named(image: PoolImage, nodes: ReadonlyMap<string, NodeId>): LayerFacts {
+  const { backingNode: _, problem: __, ...facts } = image;
+  return { ...facts, node: nodes.get(identityKey(image.identity)) as NodeId };
+}
+
+function linksOf(
+  chain: OpenChain,
+  onto: Onto,
+  outsiders: readonly PoolImage[],
+  graph: PoolGraph,
+  nodes: ReadonlyMap<string, NodeId>,
+): Record<NodeId, NodeId | null> {
+  const links: Record<NodeId, NodeId | null> = {};
+  for (const [index, { facts }] of chain.layers.entries())
+    links[facts.node] = chain.layers[index - 1]?.facts.node ?? null;
+  for (const [index, { facts }] of onto.layers.entries())
+    links[facts.node] = onto.layers[index - 1]?.facts.node ?? onto.backing;
+  const nodeOf = (image: PoolImage | undefined): NodeId | null =>
+    image === undefined ? null : (nodes.get(identityKey(image.identity)) ?? null);
+  const direct = chain.layers.flatMap(({ facts }) => {
+    const image = imageOf(graph, facts.identity);
+    return image === undefined ? [] : overlaysOf(graph, image);
+  });
+  for (const image of [...direct, ...outsiders]) {
+    const node = nodeOf(image) as NodeId;
+    if (node in links) continue;
+    links[node] = nodeOf(graph.images.find((one) => one.node === image.backingNode));
+  }
+  return links;
+}
+
+/** Overlays of the chain's images that are not in the chain. */
+function othersOf(
+  graph: PoolGraph,
+  chain: OpenChain,
+  nodes: ReadonlyMap<string, NodeId>,
+): { backing: NodeId; facts: LayerFacts }[] {
+  const inChain = new Set(chain.layers.map(({ facts }) => identityKey(facts.identity)));
+  return chain.layers.flatMap(({ facts }) => {
+    const image = imageOf(graph, facts.identity);
+    return (image === undefined ? [] : overlaysOf(graph, image))
+      .filter(({ identity, mark }) => mark === null && !inChain.has(identityKey(identity)))
+      .map((overlay) => ({ backing: facts.node, facts: named(overlay, nodes) }));
+  });
+}
+
+/** Everyone outside the chain who reads through an image from base to top. */
+function dependentsOn(
+  graph: PoolGraph,
+  chain: OpenChain,
+  { base, top }: Ends,
+): readonly Dependent[] {
+  const inChain = new Set(chain.layers.map(({ facts }) => identityKey(facts.identity)));
+  const found = new Map<string, Dependent>();
+  for (const { facts } of chain.layers.slice(Math.max(0, base), top + 1).reverse()) {
+    const image = imageOf(graph, facts.identity);
+    for (const { path, identity } of image === undefined ? [] : dependentsOf(graph, image))
+      if (!inChain.has(identityKey(identity)) && !found.has(path))
+        found.set(path, { path, through: facts.path });
+  }
+  return [...found.values()];
+}
+
+/** What a view looks at while a plan is made: the chain, and overlays of it that a strategy may want to write. */
+async function lookedAt(
+  { links }: ViewFacts,
+  open: readonly ChainLayer[],
+  others: ViewFacts['others'],
+  environment: ChainEnvironment,
+): Promise<Pick<Layers, 'get' | 'path'> & AsyncDisposable> {
+  const layers = new Map(open.map((layer) => [layer.facts.node, layer]));
+  const own: ChainLayer[] = [];
+  const close = async (): Promise<void> => {
+    for (const { image } of own) await image[Symbol.asyncDispose]();
+  };
+  try {
+    for (const { facts } of others) {
+      const layer = await openLayer(facts, 'read', environment);
+      own.push(layer);
+      layers.set(facts.node, layer);
+    }
+  } catch (cause) {
+    await close();
+    throw cause;
+  }
+  const get = (node: NodeId): ChainLayer => {
+    const layer = layers.get(node);
+    if (layer !== undefined) return layer;
+    throw new CommitError('COMMIT_BAD_REQUEST', `${node} is not open`, { node });
+  };
+  return {
+    get,
+    path: (base, top) => pathDown(links, get, base, top),
+    [Symbol.asyncDispose]: close,
+  };
+}

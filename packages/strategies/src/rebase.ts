@@ -1,0 +1,190 @@
+import type { LayerFacts, NodeId } from '@downfold/chain';
+import {
+  type ChainView,
+  type CommitPlan,
+  type CommitStrategy,
+  type Cursor,
+  type NodeExtent,
+  relinkTo,
+  type Step,
+  writeCost,
+} from '@downfold/commit';
+import {
+  type ByteLength,
+  type GuestOffset,
+  guestOffset,
+  rangeBetween,
+  rangeEnd,
+  splitRange,
+} from '@downfold/units';
+import { Shadow } from './shadow.ts';
+import { epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
+
+/**
+ * Gives an image another backing file. Safe: where the old and the new backing file show different bytes, the old ones go into
+ * the image first, durably. `unsafe`: the user says that they show the same; only the reference changes.
+ */
+export const rebase: CommitStrategy = {
+  name: 'rebase',
+  version: 1,
+  operation: 'rebase',
+  keepsSiblings: true,
+  summary: 'give an image another backing file, and first what would read differently over it',
+  plan: async (request, view) => {
+    const top = view.chain.find(({ node }) => node === request.top) as LayerFacts;
+    const base = [...view.chain, ...view.onto].find(({ node }) => node === request.base) ?? null;
+    let [bytes, runs] = [0, 0];
+    if (!request.unsafe)
+      for await (const batch of differing(view, top, request.base, 0))
+        for (const { length } of batch) {
+          bytes += length;
+          runs++;
+        }
+    const written = writeCost(top, { bytes, zeros: 0, runs });
+    const others = [...view.chain, ...view.onto].filter((one) => one !== top);
+    return {
+      planVersion: 1,
+      strategy: { name: rebase.name, version: rebase.version },
+      chosen: null,
+      request,
+      images: [...view.chain, ...view.onto],
+      chainLength: view.chain.length,
+      links: view.links,
+      writes: [top.node],
+      reads: others.map(({ node }) => node),
+      preserves: [...others, ...(request.unsafe ? [] : [top])].map(({ node }) => node),
+      invalidates: [],
+      strands: [],
+      dependents: view.dependents,
+      relinks: [
+        base === null
+          ? { overlay: top.node, backing: null, from: top.backing, to: null }
+          : relinkTo(top, base),
+      ],
+      growBaseTo: null,
+      zeroTail: null,
+      cases: { unallocated: 0, intermediateOnly: 0, several: 0, topOnly: 0 },
+      // at most: what turns out to be the same is not written
+      bytesToCopy: bytes,
+      bytesToZero: 0,
+      bytesWrittenAtMost: written,
+      costs: [{ node: top.node, written, freed: 0 }],
+      temporaryBytes: 0,
+      estimatedSeconds: null,
+    };
+  },
+  steps,
+};
+
+async function* steps(
+  plan: CommitPlan,
+  view: ChainView,
+  cursor: Cursor | null,
+): AsyncGenerator<readonly Step[], void, undefined> {
+  const { top, unsafe } = plan.request;
+  if (cursor?.['phase'] !== 'relink') {
+    if (!unsafe) yield* saving(plan, view, Number(cursor?.['offset'] ?? 0));
+    yield [
+      { do: 'barrier', nodes: [top] },
+      { do: 'checkpoint', cursor: { phase: 'relink', complete: true } },
+    ];
+  }
+  yield plan.relinks.map(relinkStep);
+}
+
+async function* saving(
+  plan: CommitPlan,
+  view: ChainView,
+  from: number,
+): AsyncGenerator<readonly Step[], void, undefined> {
+  const { base, top } = plan.request;
+  const epoch = epochOf(plan);
+  let sinceCheckpoint = 0;
+  for await (const batch of differing(view, factsOf(plan, top), base, from)) {
+    const list: Step[] = [];
+    for (const run of batch)
+      for (const range of splitRange(run, epoch)) {
+        list.push({ do: 'copy', from: top, to: top, range, host: null, unlike: base });
+        sinceCheckpoint += range.length;
+        if (sinceCheckpoint < epoch) continue;
+        list.push({ do: 'checkpoint', cursor: { phase: 'copy', offset: rangeEnd(range) } });
+        sinceCheckpoint = 0;
+      }
+    yield list;
+  }
+}
+
+type Run = { readonly offset: GuestOffset; readonly length: ByteLength };
+
+/** Where top shows what lies below it, and old and new backing file are decided by different layers: only there can they differ. */
+async function* differing(
+  view: ChainView,
+  top: LayerFacts,
+  base: NodeId | null,
+  from: number,
+): AsyncGenerator<readonly Run[], void, undefined> {
+  const end = rangeEnd(wholeDisk(top));
+  const under = view.links[top.node] ?? null;
+  const [old, fresh] = [new Owners(view, under, from, end), new Owners(view, base, from, end)];
+  const shadow = new Shadow(view, top, from, end);
+  let batch: Run[] = [];
+  try {
+    for (let at = from; at < end; ) {
+      const [mine, theirs] = [await old.at(at), await fresh.at(at)];
+      const stop = Math.min(end, mine.end, theirs.end);
+      if (mine.owner !== theirs.owner)
+        for (const [start, to] of await shadow.openIn(at, stop)) append(batch, start, to);
+      at = stop;
+      if (batch.length < BATCH_RUNS) continue;
+      yield batch;
+      batch = [];
+    }
+    yield batch;
+  } finally {
+    await Promise.all([old.close(), fresh.close(), shadow.close()]);
+  }
+}
+
+const BATCH_RUNS = 1024;
+
+function append(batch: Run[], from: number, to: number): void {
+  const last = batch.at(-1);
+  if (last === undefined || rangeEnd(last) < from) batch.push(rangeBetween(guestOffset(from), to));
+  else batch[batch.length - 1] = rangeBetween(last.offset, to);
+}
+
+/** Which layer decides each byte of a view, asked in ascending order; null where it reads as zeros. */
+class Owners {
+  readonly #extents: AsyncIterator<readonly NodeExtent[]> | null;
+  #batch: readonly NodeExtent[] = [];
+  #next = 0;
+
+  constructor(view: ChainView, top: NodeId | null, from: number, to: number) {
+    this.#extents =
+      top === null
+        ? null
+        : view
+            .extentsAbove({ base: null, top }, rangeBetween(guestOffset(from), to))
+            [Symbol.asyncIterator]();
+  }
+
+  async at(at: number): Promise<{ readonly end: number; readonly owner: NodeId | null }> {
+    for (;;) {
+      const extent = this.#batch[this.#next];
+      if (extent !== undefined && rangeEnd(extent) > at)
+        return { end: rangeEnd(extent), owner: extent.status === 'zero' ? null : extent.owner };
+      if (extent !== undefined) {
+        this.#next++;
+        continue;
+      }
+      const { value, done } = (await this.#extents?.next()) ?? { value: undefined, done: true };
+      if (done === true) return { end: Number.POSITIVE_INFINITY, owner: null };
+      this.#batch = value;
+      this.#next = 0;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#extents?.return?.();
+  }
+}

@@ -1,0 +1,64 @@
+import type { LayerFacts, NodeId } from '@downfold/chain';
+import type { CommitPlan, NodeExtent, Relink, Step } from '@downfold/commit';
+import {
+  type ByteLength,
+  type GuestOffset,
+  type GuestRange,
+  type HostOffset,
+  hostOffset,
+  rangeBetween,
+  splitRange,
+} from '@downfold/units';
+
+/** Bytes copied between two checkpoints: a crash may cost twice that, since one epoch is copied while the last is made durable. */
+export function epochOf(plan: CommitPlan): number {
+  return Math.max(1, Math.floor(plan.request.checkpointBytes / 2));
+}
+
+/** The facts of a node of a plan. */
+export function factsOf(plan: CommitPlan, node: NodeId | null): LayerFacts {
+  const facts = plan.images.find((one) => one.node === node);
+  if (facts === undefined) throw new RangeError(`${node} is no image of the plan`);
+  return facts;
+}
+
+/** All of an image's virtual disk. */
+export function wholeDisk({ geometry }: LayerFacts): GuestRange {
+  return rangeBetween(0 as GuestOffset, geometry.virtualSize);
+}
+
+/** Steps that give `to` what `extent` holds, in pieces of at most `piece` bytes; nothing when no layer decides it. */
+export function* copyExtent(
+  extent: NodeExtent,
+  to: NodeId,
+  piece: number,
+): Generator<Extract<Step, { do: 'copy' | 'zero' }>, void, undefined> {
+  if (extent.owner === null) return;
+  const { owner, offset, length } = extent;
+  if (extent.status === 'zero') {
+    yield { do: 'zero', node: to, range: { offset, length } };
+    return;
+  }
+  for (const range of splitRange(extent, piece))
+    yield { do: 'copy', from: owner, to, range, host: hostAt(extent, range.offset) };
+}
+
+/** Where guest byte `at` of an extent lies in its file; null when it does not lie there plainly. */
+export function hostAt(extent: NodeExtent, at: number): HostOffset | null {
+  return extent.status === 'data' ? hostOffset(extent.host + (at - extent.offset)) : null;
+}
+
+/** The part of an extent within [from, to). */
+export function cut(extent: NodeExtent, from: number, to: number): NodeExtent {
+  const start = Math.max(from, extent.offset);
+  const end = Math.min(to, extent.offset + extent.length);
+  const range = { offset: start as GuestOffset, length: (end - start) as ByteLength };
+  if (extent.status === 'data')
+    return { ...extent, ...range, host: hostOffset(extent.host + (start - extent.offset)) };
+  return { ...extent, ...range };
+}
+
+/** The step of a relink. */
+export function relinkStep({ overlay, backing, to }: Relink): Step {
+  return { do: 'relink', overlay, backing, reference: to };
+}
