@@ -6,6 +6,7 @@ const entries = {
   index: 'src/index.ts',
   main: 'src/main.ts',
   'compliance/index': 'src/compliance/index.ts',
+  'faults/index': 'src/faults/index.ts',
 };
 
 /** Every package runs this one, in its own folder, with `tsup --config ../../tsup.config.ts`. */

@@ -12,7 +12,7 @@ export interface FileFacts {
   readonly length: ByteLength;
   /** Bytes of host storage in use; equal to `length` where the backend cannot tell. */
   readonly allocated: ByteLength;
-  /** Last modification, nanoseconds since 1970 as decimal text. */
+  /** Last modification, nanoseconds since 1970 as decimal text; a backend without a clock counts changes instead. */
   readonly modified: string;
 }
 
@@ -25,6 +25,7 @@ export interface DirectoryEntry {
 /**
  * A place that holds named files, as implementers write it. Paths are absolute and use `/`.
  * Creations, renames and removals are durable only after `flushDirectory` of the directory they are in.
+ * An open file stays the same file when its name moves or goes.
  */
 export interface BackendDriver {
   readonly name: string;
@@ -32,11 +33,14 @@ export interface BackendDriver {
   open(path: string, mode: OpenMode): Promise<StorageDriver>;
   /** Creates an empty file, readable by its owner only when `secret`; rejects with `STORAGE_EXISTS` when the name is taken. */
   create(path: string, options: { readonly secret: boolean }): Promise<StorageDriver>;
+  /** Rejects with `STORAGE_NOT_FOUND` when there is none. */
   remove(path: string): Promise<void>;
-  /** Replaces `to` when it exists, atomically. */
+  /** Replaces `to` when it exists: at every moment, also after a crash, `to` names the old file or the new one. */
   rename(from: string, to: string): Promise<void>;
+  /** Makes the names in a directory durable. `barrier` names the rule it serves. */
   flushDirectory(path: string, barrier: string): Promise<void>;
   facts(path: string): Promise<FileFacts>;
+  /** In no particular order; `.` and `..` are left out. */
   list(directory: string): Promise<readonly DirectoryEntry[]>;
   /** The path with every link resolved. */
   realPath(path: string): Promise<string>;

@@ -13,13 +13,9 @@ import type { OperationOptions, Storage, StorageDriver, WriteOptions } from './s
 /** Bytes of the buffer that copies between files whose backends cannot do it themselves. */
 const COPY_BUFFER_BYTES = 1 << 20;
 
-const drivers = new WeakMap<Storage, StorageDriver>();
-
 /** Wraps a driver: checks ranges and state, fills reads past the end with zeros, makes a failed flush final. */
 export function openStorage(driver: StorageDriver): Storage {
-  const storage = new OpenStorage(driver);
-  drivers.set(storage, driver);
-  return storage;
+  return new OpenStorage(driver);
 }
 
 /** Wraps a backend driver so that the files it opens are wrapped too. */
@@ -39,8 +35,11 @@ export function openBackend(driver: BackendDriver): StorageBackend {
 
 class OpenStorage implements Storage {
   readonly #driver: StorageDriver;
-  #closed = false;
+  #closing: Promise<void> | undefined;
   #flushFailure: unknown;
+  /** Calls of the driver that have not settled. */
+  #underWay = 0;
+  #lastSettled: (() => void) | undefined;
 
   constructor(driver: StorageDriver) {
     this.#driver = driver;
@@ -61,27 +60,29 @@ class OpenStorage implements Storage {
 
   async length(): Promise<ByteLength> {
     this.#assertOpen();
-    return this.#driver.length();
+    return await this.#call(this.#driver.length());
   }
 
   async read(offset: HostOffset, target: Uint8Array, options?: OperationOptions): Promise<void> {
     this.#assertOpen();
     this.#assertRange(offset, target.length);
     options?.signal?.throwIfAborted();
-    const filled = await this.#driver.read(offset, target);
+    const filled = await this.#call(this.#driver.read(offset, target));
     if (filled < target.length) target.fill(0, filled);
   }
 
   async write(offset: HostOffset, source: Uint8Array, options?: WriteOptions): Promise<void> {
     this.#assertWritable(offset, source.length);
     options?.signal?.throwIfAborted();
-    if (source.length > 0) await this.#driver.write(offset, source, options?.what ?? 'data');
+    if (source.length > 0)
+      await this.#call(this.#driver.write(offset, source, options?.what ?? 'data'));
   }
 
   async writeZeroes(range: HostRange, options?: WriteOptions): Promise<void> {
     this.#assertWritable(range.offset, range.length);
     options?.signal?.throwIfAborted();
-    if (range.length > 0) await this.#driver.writeZeroes(range, options?.what ?? 'data');
+    if (range.length > 0)
+      await this.#call(this.#driver.writeZeroes(range, options?.what ?? 'data'));
   }
 
   async copyFrom(
@@ -93,30 +94,26 @@ class OpenStorage implements Storage {
   ): Promise<void> {
     this.#assertWritable(to, length);
     this.#assertRange(from, length);
+    this.#assertApart(source, from, to, length);
     const what = options?.what ?? 'data';
-    const other = drivers.get(source);
-    let done = 0;
-    let direct = other !== undefined;
+    let direct = true;
     let buffer: Uint8Array | undefined;
-    while (done < length) {
+    for (let done = 0; done < length; ) {
+      // each piece anew: the files may be closed and a flush may fail while the copy goes on
+      this.#assertWritable(to, length);
       options?.signal?.throwIfAborted();
       const [readAt, writeAt] = [hostOffset(from + done), hostOffset(to + done)];
-      if (direct && other !== undefined) {
-        const copied = await this.#driver.copyFrom(
-          other,
-          readAt,
-          writeAt,
-          byteLength(length - done),
-          what,
-        );
-        done += copied;
+      const left = byteLength(length - done);
+      if (direct) {
+        const copied = await this.#copyDirect(source, readAt, writeAt, left, what);
         direct = copied > 0;
+        done += copied;
         continue;
       }
-      buffer ??= new Uint8Array(Math.min(COPY_BUFFER_BYTES, length - done));
-      const piece = buffer.subarray(0, Math.min(buffer.length, length - done));
+      buffer ??= new Uint8Array(Math.min(COPY_BUFFER_BYTES, left));
+      const piece = buffer.subarray(0, left);
       await source.read(readAt, piece);
-      await this.#driver.write(writeAt, piece, what);
+      await this.write(writeAt, piece, { what });
       done += piece.length;
     }
   }
@@ -125,39 +122,75 @@ class OpenStorage implements Storage {
     this.#assertWritable(range.offset, range.length);
     this.#assertSupported('discard');
     options?.signal?.throwIfAborted();
-    if (range.length > 0) await this.#driver.discard(range);
+    if (range.length > 0) await this.#call(this.#driver.discard(range));
   }
 
   async setLength(length: ByteLength, options?: OperationOptions): Promise<void> {
     this.#assertWritable(hostOffset(0), length);
     this.#assertSupported('resize');
     options?.signal?.throwIfAborted();
-    await this.#driver.setLength(length);
+    await this.#call(this.#driver.setLength(length));
   }
 
   async flush(barrier: string): Promise<void> {
     this.#assertWritable(hostOffset(0), 0);
     try {
-      await this.#driver.flush(barrier);
+      await this.#call(this.#driver.flush(barrier));
     } catch (cause) {
       this.#flushFailure ??= cause;
+    }
+    // also when another flush failed meanwhile: the system reports a lost write once, to whoever asks first
+    if (this.#flushFailure !== undefined)
       throw this.#error(
         'STORAGE_FLUSH_FAILED',
         `flush (${barrier}) failed; nothing written since the last good flush can be relied on`,
         { barrier },
-        cause,
+        this.#flushFailure,
       );
-    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+    this.#closing ??= this.#close();
+    await this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#underWay > 0) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#lastSettled = resolve;
+      await promise;
+    }
     await this.#driver[Symbol.asyncDispose]();
   }
 
+  /** Every call of the driver goes through here, so that closing waits for those under way. */
+  async #call<T>(call: Promise<T>): Promise<T> {
+    this.#underWay += 1;
+    try {
+      return await call;
+    } finally {
+      this.#underWay -= 1;
+      if (this.#underWay === 0) this.#lastSettled?.();
+    }
+  }
+
+  /** Bytes that the driver copied itself; 0 when it cannot. */
+  async #copyDirect(
+    source: Storage,
+    from: HostOffset,
+    to: HostOffset,
+    length: ByteLength,
+    what: string,
+  ): Promise<number> {
+    if (!(source instanceof OpenStorage)) return 0;
+    source.#assertOpen();
+    return await source.#call(
+      this.#call(this.#driver.copyFrom(source.#driver, from, to, length, what)),
+    );
+  }
+
   #assertOpen(): void {
-    if (this.#closed) throw this.#error('STORAGE_CLOSED', 'is closed');
+    if (this.#closing !== undefined) throw this.#error('STORAGE_CLOSED', 'is closed');
   }
 
   #assertWritable(offset: HostOffset, length: number): void {
@@ -175,11 +208,24 @@ class OpenStorage implements Storage {
   }
 
   #assertRange(offset: number, length: number): void {
-    if (Number.isSafeInteger(offset) && offset >= 0 && offset + length <= LARGEST_OFFSET) return;
+    const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
+    if (whole && offset >= 0 && length >= 0 && offset + length <= LARGEST_OFFSET) return;
     throw this.#error('STORAGE_RANGE', `${length} bytes at ${offset} cannot be addressed`, {
       offset,
       length,
     });
+  }
+
+  /** Copies go piece by piece, front to back: onto itself, a piece would be read after it was overwritten. */
+  #assertApart(source: Storage, from: number, to: number, length: number): void {
+    const [mine, other] = [this.identity, source.identity];
+    if (mine.device !== other.device || mine.inode !== other.inode) return;
+    if (Math.abs(from - to) >= length) return;
+    throw this.#error(
+      'STORAGE_RANGE',
+      `cannot copy ${length} bytes from ${from} to ${to} of the same file: the ranges overlap`,
+      { offset: to, length },
+    );
   }
 
   #assertSupported(ability: keyof StorageDriver['supports']): void {

@@ -53,7 +53,8 @@ export interface StorageDriver extends AsyncDisposable {
   /**
    * Copies inside the backend when `source` is of the same kind, and resolves with the bytes copied:
    * less than `length` when it stopped early, 0 when it cannot do it for this pair (the wrapper then goes on
-   * through a buffer). Never fewer because of an error: errors reject.
+   * through a buffer). Never fewer because of an error: errors reject. Past the end of `source` are zeros, as in a read.
+   * Ranges of the same file do not overlap.
    */
   copyFrom(
     source: StorageDriver,
@@ -62,7 +63,7 @@ export interface StorageDriver extends AsyncDisposable {
     length: ByteLength,
     what: string,
   ): Promise<number>;
-  /** Gives host space back; the range reads as zeros afterwards. */
+  /** Gives host space back; the range reads as zeros afterwards. Never grows the file. */
   discard(range: HostRange): Promise<void>;
   setLength(length: ByteLength): Promise<void>;
   /** Everything written before the call is on stable storage when this resolves. `barrier` names the rule it serves. */
@@ -71,7 +72,8 @@ export interface StorageDriver extends AsyncDisposable {
 
 /**
  * The caller's side of an open file: any offset, checked, cancellable, loud.
- * Ownership: who opened it closes it (`await using`). Closing does not flush.
+ * Ownership: who opened it closes it (`await using`). Closing does not flush; it waits for the calls under way and
+ * refuses later ones with `STORAGE_CLOSED`.
  */
 export interface Storage extends AsyncDisposable {
   readonly label: string;
@@ -84,9 +86,13 @@ export interface Storage extends AsyncDisposable {
   read(offset: HostOffset, target: Uint8Array, options?: OperationOptions): Promise<void>;
   /** Not durable until a later `flush` resolves. Overlapping writes in flight land in undefined order. */
   write(offset: HostOffset, source: Uint8Array, options?: WriteOptions): Promise<void>;
-  /** The range reads as zeros afterwards. */
+  /** The range reads as zeros afterwards; past the end it grows the file, as a write does. */
   writeZeroes(range: HostRange, options?: WriteOptions): Promise<void>;
-  /** Copies from another file without the bytes passing through the caller. Not durable until `flush`. */
+  /**
+   * Copies from another file, or another place of this one, without the bytes passing through the caller. Past the end of
+   * `source` are zeros. Not durable until `flush`. When it rejects, some of the bytes may have been copied.
+   * @throws StorageError `STORAGE_RANGE` when both ranges are of the same file and overlap
+   */
   copyFrom(
     source: Storage,
     from: HostOffset,
@@ -94,13 +100,14 @@ export interface Storage extends AsyncDisposable {
     length: ByteLength,
     options?: WriteOptions,
   ): Promise<void>;
-  /** Gives host space back; the range reads as zeros. Rejects with `STORAGE_UNSUPPORTED` unless `supports.discard`. */
+  /** Gives host space back; the range reads as zeros and the length stays. Rejects with `STORAGE_UNSUPPORTED` unless `supports.discard`. */
   discard(range: HostRange, options?: OperationOptions): Promise<void>;
   /** Rejects with `STORAGE_UNSUPPORTED` unless `supports.resize`. New bytes read as zeros. */
   setLength(length: ByteLength, options?: OperationOptions): Promise<void>;
   /**
    * Barrier: every write that resolved before the call is on stable storage when this resolves.
-   * Once it rejects, every later write and flush rejects with `STORAGE_FLUSH_FAILED`.
+   * Once it rejects, every flush under way and every later write and flush rejects with `STORAGE_FLUSH_FAILED`.
+   * Rejects with `STORAGE_READ_ONLY` when opened for reading.
    * @param barrier the ordering rule it serves, e.g. `W1 refcounts before L2`; crash tests switch barriers off by it.
    */
   flush(barrier: string): Promise<void>;

@@ -1,0 +1,2 @@
+export { type FaultyDriver, faulty } from './faulty.ts';
+export type { FaultOperation, FaultRule, FiredFault } from './rules.ts';
