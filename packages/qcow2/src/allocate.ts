@@ -1,61 +1,74 @@
-import { imageError } from './corrupt.ts';
-import { cleanTable, type L2Table, markDirty } from './l2-cache.ts';
-import { forgetMetadata, registerMetadata } from './overlap.ts';
-import { dropReference, takeClusters } from './refcounts.ts';
-import type { Qcow2State, Release, Writer } from './state.ts';
+import { cleanTable, type L2Table } from './l2-table.ts';
+import { registerMetadata } from './overlap.ts';
+import { type ClusterRun, takeClusters, takeLongRun } from './refcounts.ts';
+import type { Qcow2State } from './state.ts';
 import { offsetLow, ownedHigh } from './structures.ts';
 import { l1Owned, loadL2 } from './tables.ts';
+import { writerOf } from './writer.ts';
 
-/** The writer's part of a state. @throws ImageError `IMAGE_READ_ONLY`, or `IMAGE_CORRUPT` after an overlap. */
-export function writerOf(state: Qcow2State): Writer {
-  if (state.writer === null)
-    throw imageError('IMAGE_READ_ONLY', state.label, 'was opened for reading only');
-  if (state.writer.poisoned)
-    throw imageError(
-      'IMAGE_CORRUPT',
-      state.label,
-      'takes no more writes after an earlier failure; check it',
-    );
-  return state.writer;
+/** A place in the file: `offset` in bytes, and how many clusters. */
+export interface Place {
+  readonly offset: number;
+  readonly count: number;
 }
 
-/** A run of fresh clusters: `offset` in bytes, 1 to `want` clusters. Their refcount is 1 from now on, in memory. */
-export async function allocate(
-  state: Qcow2State,
-  want: number,
-): Promise<{ readonly offset: number; readonly count: number }> {
+/** A run of fresh clusters, 1 to `want` of them. Their refcount is 1 from now on, in memory. */
+export async function allocate(state: Qcow2State, want: number): Promise<Place> {
   const writer = writerOf(state);
-  const { cluster, count } = await takeClusters(state, writer.refcounts, writer.nextFree, want);
-  writer.nextFree = cluster + count;
+  const run = await takeClusters(state, writer.refcounts, writer.nextFree, want);
+  writer.nextFree = run.cluster + run.count;
+  return placeOf(state, run);
+}
+
+/** As `allocate`, but all `want` clusters in one piece. Shorter runs met on the way are let go. */
+export async function allocateAll(state: Qcow2State, want: number): Promise<Place> {
+  const { clusterSize, refcountsPerBlock } = state.geometry;
+  // a block counts itself as well
+  if (want > refcountsPerBlock - 1)
+    return placeOf(state, takeLongRun(state, writerOf(state).refcounts, want));
+  let run = await allocate(state, want);
+  while (run.count < want) {
+    const more = await allocate(state, want - run.count);
+    if (more.offset === run.offset + run.count * clusterSize)
+      run = { offset: run.offset, count: run.count + more.count };
+    else {
+      release(state, run.offset, run.count * clusterSize);
+      run = more;
+    }
+  }
+  return run;
+}
+
+function placeOf(state: Qcow2State, { cluster, count }: ClusterRun): Place {
   const offset = cluster * state.geometry.clusterSize;
   state.fileEnd = Math.max(state.fileEnd, offset + count * state.geometry.clusterSize);
   return { offset, count };
 }
 
+/** Runs `use` of freshly allocated clusters; when it fails they are let go. */
+export async function releaseOnFailure<T>(
+  state: Qcow2State,
+  place: Place,
+  use: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await use();
+  } catch (cause) {
+    release(state, place.offset, place.count * state.geometry.clusterSize);
+    throw cause;
+  }
+}
+
 /** Lets clusters go: their refcounts go down after the next flush made the mapping without them durable (W5). */
 export function release(state: Qcow2State, offset: number, length: number): void {
   const { clusterSize } = state.geometry;
+  const releases = state.writer?.releases ?? [];
   const first = Math.floor(offset / clusterSize);
-  const last = Math.floor((offset + length - 1) / clusterSize);
-  writerOf(state).releases.push({ offset: first * clusterSize, clusters: last - first + 1 });
-}
-
-/** Lowers the refcounts of released clusters; resolves with those that nothing refers to any more. */
-export async function applyReleases(
-  state: Qcow2State,
-  writer: Writer,
-  releases: readonly Release[],
-): Promise<readonly number[]> {
-  const free: number[] = [];
-  const { clusterSize } = state.geometry;
-  for (const { offset, clusters } of releases) {
-    for (let at = offset; at < offset + clusters * clusterSize; at += clusterSize) {
-      if ((await dropReference(state, writer.refcounts, at / clusterSize)) > 0) continue;
-      forgetMetadata(state, at);
-      free.push(at);
-    }
-  }
-  return free;
+  const clusters = Math.floor((offset + length - 1) / clusterSize) - first + 1;
+  const last = releases.at(-1);
+  if (last?.references === 1 && last.offset + last.clusters * clusterSize === first * clusterSize)
+    last.clusters += clusters;
+  else releases.push({ offset: first * clusterSize, clusters, references: 1 });
 }
 
 /**
@@ -72,13 +85,14 @@ export async function ownTable(state: Qcow2State, l1Index: number): Promise<L2Ta
   state.l1[2 * l1Index + 1] = offsetLow(offset);
   writerOf(state).l1Changed.add(l1Index);
   registerMetadata(state, offset, 'L2 table');
-  state.l2.put(own);
+  state.l2.touch(own);
   return own;
 }
 
-/** Notes that entries [from, to) of a table changed, and keeps the table in memory until they are flushed. */
+/** Notes that entries [from, to) of a table are about to change, and keeps it in memory until they are flushed. */
 export function touchEntries(state: Qcow2State, table: L2Table, from: number, to: number): void {
   const { entryWords } = state.geometry;
-  markDirty(table, from * entryWords, to * entryWords);
-  state.l2.put(table);
+  table.dirtyFrom = Math.min(table.dirtyFrom, from * entryWords);
+  table.dirtyTo = Math.max(table.dirtyTo, to * entryWords);
+  state.l2.touch(table);
 }

@@ -2,29 +2,52 @@ import { hostOffset } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { patchHeader } from './header-sector.ts';
-import type { Qcow2State, Writer } from './state.ts';
+import { assertNoOverlap } from './overlap.ts';
+import type { Qcow2State } from './state.ts';
 import { AUTOCLEAR } from './structures.ts';
+import { writerOf } from './writer.ts';
 
 const IN_USE = 1;
 
-/**
- * Rules W8 and W9, before the first change of an image: autoclear bits that Downfold does not know go, since it cannot keep true
- * what they claim; persistent bitmaps, which it does not update, are flagged in use, so that everyone takes them for inconsistent
- * and nobody for true. Durable before it resolves. An image opened for writing and closed unchanged stays as it was.
- */
-export async function claimAutoclear(state: Qcow2State, writer: Writer): Promise<void> {
-  if (writer.autoclearDone) return;
+/** What is about to change: the header alone, or the disk that the guest sees. */
+export type Change = 'header' | 'disk';
+
+/** Whether `disclaim` has something to do. */
+export function claims(state: Qcow2State, change: Change): boolean {
   const [high, low] = state.header.autoclear;
-  const known = (low & AUTOCLEAR.bitmaps) >>> 0;
-  const bitmaps = (await readBitmaps(state))?.bitmaps ?? [];
-  for (const { flagsAt, flags } of bitmaps) {
+  const writer = writerOf(state);
+  return high !== 0 || low !== knownBits(low) || (change === 'disk' && !writer.bitmapsDisowned);
+}
+
+/**
+ * Rules W8 and W9, before a change: autoclear bits that Downfold does not know go, since it cannot keep true what they claim;
+ * before a change of the disk, persistent bitmaps, which it does not update, are flagged in use, so that everyone takes them for
+ * inconsistent and nobody for true. Durable when it resolves. An image opened for writing and closed unchanged stays as it was.
+ */
+export async function disclaim(state: Qcow2State, change: Change): Promise<void> {
+  const writer = writerOf(state);
+  const flagged = change === 'disk' && !writer.bitmapsDisowned && (await flagBitmaps(state));
+  const [high, low] = state.header.autoclear;
+  if (high !== 0 || low !== knownBits(low))
+    await patchHeader(state, { autoclear: [0, knownBits(low)] }, BARRIER.autoclear);
+  else if (flagged) await state.storage.flush(BARRIER.autoclear);
+  if (change === 'disk') writer.bitmapsDisowned = true;
+}
+
+function knownBits(low: number): number {
+  return (low & AUTOCLEAR.bitmaps) >>> 0;
+}
+
+/** Resolves with whether anything was written. */
+async function flagBitmaps(state: Qcow2State): Promise<boolean> {
+  let written = false;
+  for (const { flagsAt, flags } of (await readBitmaps(state))?.bitmaps ?? []) {
     if (flags & IN_USE) continue;
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, flags | IN_USE);
+    await assertNoOverlap(state, flagsAt, bytes.length, 'bitmap directory');
     await state.storage.write(hostOffset(flagsAt), bytes, { what: 'bitmap directory' });
+    written = true;
   }
-  if (bitmaps.length > 0) await state.storage.flush(BARRIER.autoclear);
-  if (high !== 0 || low !== known)
-    await patchHeader(state, { autoclear: [0, known] }, BARRIER.autoclear);
-  writer.autoclearDone = true;
+  return written;
 }

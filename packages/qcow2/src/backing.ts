@@ -1,11 +1,10 @@
 import type { BackingReference } from '@downfold/image';
-import { alignUp, hostOffset } from '@downfold/units';
+import { alignUp } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { encodeExtension, findExtension } from './extensions.ts';
-import { adoptHeader, writeHeaderSector } from './header-sector.ts';
+import { writeHeader } from './header-sector.ts';
 import { HARD_LIMITS } from './limits.ts';
-import { assertNoOverlap } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
 import {
   EXTENSION,
@@ -14,34 +13,44 @@ import {
   headerV2,
   SECTOR_BYTES,
 } from './structures.ts';
+import { inTurn } from './writer.ts';
 
 /** Bytes kept free behind the extensions, where there is room, so that a mark can be added later. */
 const ROOM_FOR_MARK = 256;
 
-/** The header cluster with a new backing reference, and which part of it must be durable before its first sector. */
+/** The header cluster with a new backing reference. */
 interface NewHeader {
   readonly cluster: Uint8Array;
-  readonly nameAt: number;
-  readonly nameBytes: number;
+  /** What is new behind the first sector. It means nothing, and nothing else lies there, until the first sector says so. */
+  readonly behind: readonly Span[];
+}
+
+/** Bytes [from, to) of the header cluster. */
+interface Span {
+  readonly from: number;
+  readonly to: number;
 }
 
 /**
  * Rewrites the backing reference (rule W11): the new name goes to a place of the header cluster that nothing uses, then one
  * 512-byte write of the first sector switches offset, size and format. After a crash the old or the new reference is complete.
  */
-export async function setBackingReference(
+export function setBackingReference(
   state: Qcow2State,
   reference: BackingReference | null,
 ): Promise<void> {
-  const { cluster, nameAt, nameBytes } = layOut(state, reference);
-  if (nameAt + nameBytes > SECTOR_BYTES) {
-    const name = cluster.subarray(nameAt, nameAt + nameBytes);
-    await assertNoOverlap(state, nameAt, nameBytes, 'header');
-    await state.storage.write(hostOffset(nameAt), name, { what: 'backing name' });
-    await state.storage.flush(BARRIER.backingName);
-    adoptHeader(state, name, nameAt);
-  }
-  await writeHeaderSector(state, cluster.subarray(0, SECTOR_BYTES), BARRIER.backingSwitch);
+  return inTurn(state, 'header', () => switchBacking(state, reference));
+}
+
+/** `setBackingReference`, for callers that have the header's turn already. */
+export async function switchBacking(
+  state: Qcow2State,
+  reference: BackingReference | null,
+): Promise<void> {
+  const { cluster, behind } = layOut(state, reference);
+  for (const { from, to } of behind)
+    await writeHeader(state, from, cluster.subarray(from, to), BARRIER.backingName);
+  await writeHeader(state, 0, cluster.subarray(0, SECTOR_BYTES), BARRIER.backingSwitch);
 }
 
 /** @throws ImageError `IMAGE_NO_ROOM` when the header has no place for `reference`; writes nothing. */
@@ -51,71 +60,84 @@ export function assertRoomForBacking(state: Qcow2State, reference: BackingRefere
 
 function layOut(state: Qcow2State, reference: BackingReference | null): NewHeader {
   const cluster = state.headerCluster.slice();
-  if (reference === null) return finish(cluster, 0, 0);
+  const fields = headerV2.decode(cluster);
+  if (reference === null) {
+    closeArea(state, cluster);
+    headerV2.encode({ ...fields, backingFileOffset: 0, backingFileSize: 0 }, cluster);
+    return { cluster, behind: [] };
+  }
   const name = new TextEncoder().encode(reference.name);
   if (name.length > HARD_LIMITS.backingName)
     throw noRoom(state, `backing file name of ${name.length} bytes is longer than 1023`);
-  const areaEnd = setFormat(state, cluster, reference.format);
-  const nameAt = findPlace(state, areaEnd, name.length, cluster.length);
+  const format = setFormat(state, cluster, reference.format);
+  const nameAt = findPlace(state, format.to, name.length);
   cluster.set(name, nameAt);
-  return finish(cluster, nameAt, name.length);
-}
-
-function finish(cluster: Uint8Array, nameAt: number, nameBytes: number): NewHeader {
-  const fields = headerV2.decode(cluster);
-  headerV2.encode({ ...fields, backingFileOffset: nameAt, backingFileSize: nameBytes }, cluster);
-  return { cluster, nameAt, nameBytes };
+  headerV2.encode({ ...fields, backingFileOffset: nameAt, backingFileSize: name.length }, cluster);
+  const behind = [format, { from: nameAt, to: nameAt + name.length }]
+    .map(({ from, to }) => ({ from: Math.max(from, SECTOR_BYTES), to }))
+    .filter(({ from, to }) => from < to);
+  return { cluster, behind };
 }
 
 /**
- * Puts the backing format into the extension area, within the first sector; returns the first byte after the area. Where the
- * old format's extension has room it is changed in place, else the area is laid out anew, which only an area that fits the
- * first sector allows: a longer one could not be switched by one write.
+ * Puts the backing format into the extension area. Resolves with what is new there; its end is the first byte after the area.
+ * - An old format of about the same length is replaced in place.
+ * - Else the area is laid out anew, which only one that fits the first sector allows: a longer one cannot be switched by one write.
+ * - A first format may also follow a longer area, whose end marker it replaces: that lies in the first sector, and the rest in
+ *   free space.
  */
-function setFormat(state: Qcow2State, cluster: Uint8Array, format: string | null): number {
-  const { area } = state.header;
+function setFormat(state: Qcow2State, cluster: Uint8Array, format: string | null): Span {
+  const { area, headerLength } = state.header;
   const old = findExtension(area, EXTENSION.backingFormat);
+  if (old === undefined && format === null) return closeArea(state, cluster);
   const text = new TextEncoder().encode(format ?? '');
-  const areaEnd = Math.min(area.endAt + extensionHead.size, area.limit);
-  if (old === undefined && format === null) return areaEnd;
-  const place = alignUp(old?.data.length ?? 0, EXTENSION_ALIGNMENT);
-  if (
-    old !== undefined &&
-    text.length <= place &&
-    old.at + extensionHead.size + place <= SECTOR_BYTES
-  ) {
-    cluster.set(encodeExtension(EXTENSION.backingFormat, text), old.at);
-    cluster.fill(0, old.at + extensionHead.size + text.length, old.at + extensionHead.size + place);
-    // an extension whose data shrank must still end where the next one starts
-    if (alignUp(text.length, EXTENSION_ALIGNMENT) === place) return areaEnd;
+  const added = encodeExtension(EXTENSION.backingFormat, text);
+  if (format !== null && old !== undefined) {
+    const present = encodeExtension(EXTENSION.backingFormat, old.data).length;
+    if (added.length === present && old.at + present <= SECTOR_BYTES) {
+      cluster.set(added, old.at);
+      return closeArea(state, cluster);
+    }
   }
-  const others = area.extensions.filter((extension) => extension !== old);
-  const all = format === null ? others : [{ type: EXTENSION.backingFormat, data: text }, ...others];
-  const bytes = all.map(({ type, data }) => encodeExtension(type, data));
-  const start = state.header.headerLength;
-  const end = start + bytes.reduce((sum, part) => sum + part.length, 0) + extensionHead.size;
-  if (Math.max(end, areaEnd) > SECTOR_BYTES)
-    throw noRoom(state, 'the first sector of the header has no place for a backing format');
-  let at = start;
-  for (const part of bytes) {
+  const parts = area.extensions
+    .filter((extension) => extension !== old)
+    .map(({ type, data }) => encodeExtension(type, data));
+  if (format !== null) parts.unshift(added);
+  const anew = headerLength + parts.reduce((sum, part) => sum + part.length, extensionHead.size);
+  if (Math.max(anew, area.endAt + extensionHead.size) <= SECTOR_BYTES)
+    return put(cluster, headerLength, parts);
+  const fits = area.endAt + added.length + extensionHead.size <= area.limit;
+  if (old === undefined && fits && area.endAt + extensionHead.size <= SECTOR_BYTES)
+    return put(cluster, area.endAt, [added]);
+  throw noRoom(state, 'the first sector of the header has no place for a backing format');
+}
+
+/** The end of the area: its marker is there, or there is none because the area was full, and then it is put there. */
+function closeArea(state: Qcow2State, cluster: Uint8Array): Span {
+  const { endAt, limit } = state.header.area;
+  const to = endAt + extensionHead.size;
+  if (to <= limit) return { from: to, to };
+  if (to > SECTOR_BYTES) throw noRoom(state, 'the extensions of the header fill all its room');
+  return put(cluster, endAt, []);
+}
+
+/** Writes extensions and an end marker at `from`. */
+function put(cluster: Uint8Array, from: number, parts: readonly Uint8Array[]): Span {
+  let at = from;
+  for (const part of parts) {
     cluster.set(part, at);
     at += part.length;
   }
-  cluster.fill(0, at, end);
-  return end;
+  cluster.fill(0, at, at + extensionHead.size);
+  return { from, to: at + extensionHead.size };
 }
 
 /** A place for the new name: behind the extensions, clear of the old name unless all of it lies in the first sector. */
-function findPlace(
-  state: Qcow2State,
-  areaEnd: number,
-  length: number,
-  clusterSize: number,
-): number {
+function findPlace(state: Qcow2State, areaEnd: number, length: number): number {
   const { backingFileOffset: oldAt, backingFileSize: oldBytes } = state.header;
   const oldEnd = oldAt + oldBytes;
   const free = (at: number): boolean =>
-    at + length <= clusterSize &&
+    at + length <= state.geometry.clusterSize &&
     (at + length <= SECTOR_BYTES || oldAt === 0 || at >= oldEnd || at + length <= oldAt);
   const behindOld = alignUp(Math.max(areaEnd, oldEnd), EXTENSION_ALIGNMENT);
   for (const at of [areaEnd + ROOM_FOR_MARK, behindOld, areaEnd]) if (free(at)) return at;

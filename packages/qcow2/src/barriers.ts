@@ -1,5 +1,5 @@
 /**
- * The names of all barriers that qcow2 issues, each for the ordering rule it serves (W1 to W13, CONTRIBUTING.md). Crash tests
+ * The names of all barriers that qcow2 issues, each for the ordering rule it serves (W1 to W13, README.md). Crash tests
  * enumerate them and switch them off one at a time.
  */
 export const BARRIER = {
@@ -11,25 +11,29 @@ export const BARRIER = {
   refcountTableMoved: 'qcow2 W2: header with moved refcount table',
   /** W5: the mapping is durable before what it let go loses its refcount; also the end of a flush. */
   mapping: 'qcow2 W5: mapping before release',
-  /** W5: released refcounts are durable before host space is discarded and reused. */
+  /** W5: refcounts are lowered, durably, before host space is discarded and reused; also the end of a flush. */
   release: 'qcow2 W5: release before reuse',
+  /** W5: what an earlier process wrote, and a power cut could still take back, before its leaks are released. */
+  inherited: 'qcow2 W5: what was found before leaks are released',
   /** W6: guest data in place, no metadata: the end of a flush. */
   data: 'qcow2 W6: data in place',
-  /** W8: unknown autoclear bits are off before the first other write. */
-  autoclear: 'qcow2 W8: autoclear bits before the first write',
+  /** W8, W9: autoclear bits are off, and bitmaps in use, before the first other write. */
+  autoclear: 'qcow2 W8 W9: autoclear bits and bitmaps before the first write',
   /** W10: the corrupt bit. */
   corruptBit: 'qcow2 W10: corrupt bit',
   /** W11: the new backing name is durable before the sector that points to it. */
   backingName: 'qcow2 W11: backing name before header',
   /** W11: the sector that switches. */
-  backingSwitch: 'qcow2 W11: header',
+  backingSwitch: 'qcow2 W11: header with new backing reference',
   /** W12: a larger L1 table is durable before the header points to it. */
-  l1Moved: 'qcow2 W12: L1 table before header',
-  /** W12: everything a larger disk needs is durable before the header says so; and the header. */
+  l1Content: 'qcow2 W12: larger L1 table before header',
+  /** W12: the header points to the larger L1 table before the old one is released. */
+  l1Switch: 'qcow2 W12: header with larger L1 table',
+  /** W12: the header says the new size. */
   size: 'qcow2 W12: header with new size',
-  /** A mark's body before its head. */
-  markBody: 'qcow2: mark before its head',
-  markHead: 'qcow2: mark',
+  /** W11: a mark's body is durable before its head, and its head. */
+  markBody: 'qcow2 W11: mark before its head',
+  markHead: 'qcow2 W11: mark',
   /** A new image is durable when `create` resolves. */
   create: 'qcow2: new image',
 } as const;

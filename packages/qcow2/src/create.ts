@@ -52,6 +52,8 @@ interface Clusters {
 
 /** Writes an empty image onto empty storage; durable when it resolves. */
 export async function createImage(storage: Storage, options: Qcow2CreateOptions): Promise<void> {
+  options.signal?.throwIfAborted();
+  options.signal?.throwIfAborted();
   const geometry = checkOptions(storage.label, options);
   const clusters = layOut(geometry, options.virtualSize);
   if (clusters.l1Size * ENTRY_BYTES > HARD_LIMITS.l1Table)

@@ -50,7 +50,7 @@ export function parseExtensions(
     if (ONCE.has(type) && seen.has(type)) throw corrupt(label, 'header extension stands twice', at);
     seen.add(type);
     extensions.push({ type, at, data: area.slice(dataAt, dataAt + length) });
-    at = alignUp(dataAt + length, EXTENSION_ALIGNMENT);
+    at = dataAt + alignUp(length, EXTENSION_ALIGNMENT);
   }
   return { extensions, endAt: Math.min(at, limit), limit };
 }

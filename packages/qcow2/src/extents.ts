@@ -2,9 +2,10 @@ import type { Extent } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
 import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
 import { corrupt } from './corrupt.ts';
-import type { L2Table } from './l2-cache.ts';
+import { entryAt, hostOf } from './l2-entry.ts';
+import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
-import { entryOffset, HIGH_COMPRESSED, LOW_ZERO, l2Reserved } from './structures.ts';
+import { HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
 import { assertClusterInFile, l2OffsetAt, loadL2 } from './tables.ts';
 
 const UNALLOCATED = 0;
@@ -110,7 +111,7 @@ function scanStandard(
   runs: Runs,
 ): void {
   const { clusterSize, l2Reach } = state.geometry;
-  const base = table.l1Index * l2Reach;
+  const base = table.index * l2Reach;
   const { words } = table;
   for (let at = from; at < to; ) {
     const index = Math.floor((at - base) / clusterSize);
@@ -121,8 +122,8 @@ function scanStandard(
     if (high & HIGH_COMPRESSED) runs.add(COMPRESSED, at, end, 0);
     else if (high === 0 && low === 0) runs.add(UNALLOCATED, at, end, 0);
     else {
-      const host = hostOf(state, table, index, high, low);
-      if (low & LOW_ZERO) runs.add(zeroKind(state, table, index, host), at, end, 0);
+      const host = hostOf(state, table, index);
+      if (low & LOW_ZERO) runs.add(host === 0 ? ZERO : ZERO_PREALLOCATED, at, end, 0);
       else runs.add(host === 0 ? UNALLOCATED : DATA, at, end, host + (at - start));
     }
     at = end;
@@ -137,28 +138,28 @@ function scanExtended(
   runs: Runs,
 ): void {
   const { clusterSize, unitSize, l2Reach } = state.geometry;
-  const base = table.l1Index * l2Reach;
+  const base = table.index * l2Reach;
   const { words } = table;
   for (let at = from; at < to; ) {
     const index = Math.floor((at - base) / clusterSize);
     const start = base + index * clusterSize;
     const stop = Math.min(to, start + clusterSize);
-    const [high, low] = [words[4 * index] as number, words[4 * index + 1] as number];
+    const high = words[4 * index] as number;
     const [zero, allocated] = [words[4 * index + 2] as number, words[4 * index + 3] as number];
     if (high & HIGH_COMPRESSED) {
       if (zero !== 0 || allocated !== 0)
         throw corrupt(
           state.label,
           'compressed cluster with a subcluster bitmap',
-          entryAt(state, table, index),
+          entryAt(table, 4 * index),
         );
       runs.add(COMPRESSED, at, stop, 0);
       at = stop;
       continue;
     }
-    const host = hostOf(state, table, index, high, low);
+    const host = hostOf(state, table, index);
     if ((zero & allocated) !== 0 || (allocated !== 0 && host === 0))
-      throw corrupt(state.label, 'invalid subcluster bitmap', entryAt(state, table, index));
+      throw corrupt(state.label, 'invalid subcluster bitmap', entryAt(table, 4 * index));
     while (at < stop) {
       const unit = Math.floor((at - start) / unitSize);
       const end = Math.min(stop, start + (unit + 1) * unitSize);
@@ -168,37 +169,4 @@ function scanExtended(
       at = end;
     }
   }
-}
-
-function hostOf(
-  state: Qcow2State,
-  table: L2Table,
-  index: number,
-  high: number,
-  low: number,
-): number {
-  if (l2Reserved(high, low, state.geometry.extendedL2))
-    throw corrupt(
-      state.label,
-      'reserved bits are set in an L2 entry',
-      entryAt(state, table, index),
-    );
-  const host = entryOffset(high, low);
-  if (host < 0 || host % state.geometry.clusterSize !== 0)
-    throw corrupt(
-      state.label,
-      `L2 entry points to ${host}, not a cluster`,
-      entryAt(state, table, index),
-    );
-  return host;
-}
-
-function zeroKind(state: Qcow2State, table: L2Table, index: number, host: number): number {
-  if (state.header.version === 2)
-    throw corrupt(state.label, 'zero flag in a version 2 image', entryAt(state, table, index));
-  return host === 0 ? ZERO : ZERO_PREALLOCATED;
-}
-
-function entryAt(state: Qcow2State, table: L2Table, index: number): number {
-  return table.offset + index * state.geometry.entryWords * 4;
 }

@@ -1,12 +1,12 @@
-import { hostOffset } from '@downfold/units';
-import { applyReleases } from './allocate.ts';
+import { byteLength, hostOffset } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { patchHeader } from './header-sector.ts';
-import { mutate } from './mutate.ts';
 import { assertNoOverlap } from './overlap.ts';
-import type { MetadataKind, Qcow2State, Release, Writer } from './state.ts';
+import { applyReleases } from './refcounts.ts';
+import type { MetadataKind, Qcow2State, RefcountBlock, Release, Writer } from './state.ts';
 import { SECTOR_BYTES } from './structures.ts';
 import { bytesOf } from './words.ts';
+import { inTurn, writerOf } from './writer.ts';
 
 /** A piece of metadata as it was when the flush was called. */
 interface Piece {
@@ -27,38 +27,46 @@ interface Sealed {
   readonly releases: readonly Release[];
 }
 
-/** Bytes of dirty tables above which writes wait for a flush of their own. */
+/** Bytes of changed tables above which writes wait for a flush of their own. */
 export const DIRTY_LIMIT_BYTES: number = 16 << 20;
 
 /**
  * Makes everything written before the call durable, in the order of rules W1 to W6, with as few barriers as that needs: one for
  * data in place, two when clusters were allocated, one or two more when clusters are released or refcount blocks are new.
+ * When it fails the image takes no more writes.
  */
-export function flushImage(state: Qcow2State, writer: Writer): Promise<void> {
-  // sealed when its turn comes: an earlier flush lowers refcounts at its end, and a copy made before would undo that
-  const turn = writer.flushing.then(() => writeSealed(state, writer, seal(state, writer)));
-  writer.flushing = turn.catch(() => {
-    writer.poisoned = true;
+export function flushImage(state: Qcow2State): Promise<void> {
+  return inTurn(state, 'flush', async () => {
+    const writer = writerOf(state);
+    try {
+      // sealed when its turn comes: an earlier flush lowers refcounts at its end, and a copy made before would undo that
+      await writeSealed(state, writer, seal(state, writer));
+    } catch (cause) {
+      writer.failure ??= cause;
+      throw cause;
+    }
   });
-  return turn;
 }
 
 async function writeSealed(state: Qcow2State, writer: Writer, sealed: Sealed): Promise<void> {
   const { storage } = state;
+  const { refcountTable, moved, mapping } = sealed;
   await writePieces(state, sealed.content);
   if (sealed.content.length > 0) await storage.flush(BARRIER.content);
-  else if (sealed.data)
-    await storage.flush(sealed.mapping.length > 0 ? BARRIER.content : BARRIER.data);
-  if (sealed.moved !== null) await switchRefcountTable(state, writer, sealed.moved);
-  else if (sealed.refcountTable.length > 0) {
-    await writePieces(state, sealed.refcountTable);
+  else if (sealed.data) await storage.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);
+  let releases = sealed.releases;
+  if (moved !== null) releases = [...releases, await switchRefcountTable(state, moved)];
+  else if (refcountTable.length > 0) {
+    await writePieces(state, refcountTable);
     await storage.flush(BARRIER.refcountTable);
   }
-  if (sealed.mapping.length > 0) {
-    await writePieces(state, sealed.mapping);
+  if (mapping.length > 0) {
+    await writePieces(state, mapping);
     await storage.flush(BARRIER.mapping);
   }
-  if (sealed.releases.length > 0) await releaseClusters(state, writer, sealed.releases);
+  state.l2.settle();
+  if (releases.length > 0) await releaseClusters(state, writer, releases);
+  writer.refcounts.blocks.settle();
 }
 
 /** W5: lowers refcounts, makes that durable, then gives host space back; only now may the clusters be used again. */
@@ -67,75 +75,68 @@ async function releaseClusters(
   writer: Writer,
   releases: readonly Release[],
 ): Promise<void> {
-  const { free, blocks } = await mutate(writer, async () => {
-    const free = await applyReleases(state, writer, releases);
-    return { free, blocks: sealBlocks(writer) };
-  });
-  await writePieces(state, blocks);
+  const holding = await applyReleases(state, writer.refcounts, releases);
+  await writePieces(state, sealBlocks(writer));
   await state.storage.flush(BARRIER.release);
-  const { clusterSize } = state.geometry;
-  await mutate(writer, async () => {
-    for (const at of free) {
-      if (state.storage.supports.discard)
-        await state.storage.discard({ offset: hostOffset(at), length: clusterSize as never });
-      writer.nextFree = Math.min(writer.nextFree, at / clusterSize);
-    }
-  });
+  for (const block of holding) await freeHeld(state, writer, block);
 }
 
+async function freeHeld(state: Qcow2State, writer: Writer, block: RefcountBlock): Promise<void> {
+  const { clusterSize, refcountsPerBlock } = state.geometry;
+  const held = block.held as Uint8Array;
+  const base = block.index * refcountsPerBlock;
+  for (let first = held.indexOf(1), end = 0; first >= 0; first = held.indexOf(1, end)) {
+    end = held.indexOf(0, first);
+    if (end < 0) end = refcountsPerBlock;
+    if (state.storage.supports.discard)
+      await state.storage.discard({
+        offset: hostOffset((base + first) * clusterSize),
+        length: byteLength((end - first) * clusterSize),
+      });
+    writer.nextFree = Math.min(writer.nextFree, base + first);
+  }
+  block.held = null;
+}
+
+/** Resolves with the place of the old table, which nothing refers to any more. */
 async function switchRefcountTable(
   state: Qcow2State,
-  writer: Writer,
   moved: { readonly offset: number; readonly clusters: number },
-): Promise<void> {
-  const old = {
-    offset: state.header.refcountTableOffset,
-    clusters: state.header.refcountTableClusters,
-  };
+): Promise<Release> {
+  const { refcountTableOffset: offset, refcountTableClusters: clusters } = state.header;
   await patchHeader(
     state,
     { refcountTableOffset: moved.offset, refcountTableClusters: moved.clusters },
     BARRIER.refcountTableMoved,
   );
-  writer.releases.push(old);
+  return { offset, clusters, references: 1 };
 }
 
 function seal(state: Qcow2State, writer: Writer): Sealed {
   const { refcounts } = writer;
   const content = sealBlocks(writer);
   const mapping: Piece[] = [];
-  for (const table of state.l2.dirty()) {
-    if (table.fresh)
-      content.push({ kind: 'L2 table', offset: table.offset, bytes: bytesOf(table.words) });
-    else
-      mapping.push(
-        sealWords('L2 table', table.offset, table.words, table.dirtyFrom, table.dirtyTo),
-      );
+  for (const table of state.l2.seal()) {
+    const { offset, words } = table;
+    if (table.fresh) content.push({ kind: 'L2 table', offset, bytes: bytesOf(words) });
+    else mapping.push(sealWords('L2 table', offset, words, table.dirtyFrom, table.dirtyTo));
     table.fresh = false;
-    table.dirtyFrom = table.words.length;
+    table.dirtyFrom = words.length;
     table.dirtyTo = 0;
   }
-  if (refcounts.moved !== null)
-    content.push({
-      kind: 'refcount table',
-      offset: refcounts.moved.offset,
-      bytes: bytesOf(refcounts.table),
-    });
-  const tablePieces =
-    refcounts.moved === null
-      ? sealEntries(
-          'refcount table',
-          state.header.refcountTableOffset,
-          refcounts.table,
-          refcounts.changed,
-        )
-      : [];
-  mapping.push(...sealEntries('L1 table', state.header.l1TableOffset, state.l1, writer.l1Changed));
+  const { moved, table } = refcounts;
+  if (moved !== null)
+    content.push({ kind: 'refcount table', offset: moved.offset, bytes: bytesOf(table) });
+  const { refcountTableOffset, l1TableOffset } = state.header;
+  mapping.push(...sealEntries('L1 table', l1TableOffset, state.l1, writer.l1Changed));
   const sealed: Sealed = {
     data: writer.dataDirty,
     content,
-    refcountTable: tablePieces,
-    moved: refcounts.moved,
+    refcountTable:
+      moved === null
+        ? sealEntries('refcount table', refcountTableOffset, table, refcounts.changed)
+        : [],
+    moved,
     mapping,
     releases: writer.releases,
   };
@@ -148,13 +149,9 @@ function seal(state: Qcow2State, writer: Writer): Sealed {
 }
 
 function sealBlocks(writer: Writer): Piece[] {
-  const pieces: Piece[] = [];
-  for (const block of writer.refcounts.blocks.values()) {
-    if (!block.dirty) continue;
-    block.dirty = false;
-    pieces.push({ kind: 'refcount block', offset: block.offset, bytes: block.bytes.slice() });
-  }
-  return pieces;
+  return writer.refcounts.blocks
+    .seal()
+    .map(({ offset, bytes }) => ({ kind: 'refcount block', offset, bytes: bytes.slice() }));
 }
 
 /** The sectors around the changed entries of a table. */
@@ -192,9 +189,7 @@ async function writePieces(state: Qcow2State, pieces: readonly Piece[]): Promise
   }
 }
 
-/** Bytes of tables and refcount blocks that wait for a flush. */
-export function dirtyBytes(state: Qcow2State, writer: Writer): number {
-  let blocks = 0;
-  for (const block of writer.refcounts.blocks.values()) if (block.dirty) blocks++;
-  return (state.l2.dirtyCount() + blocks) * state.geometry.clusterSize;
+/** Bytes of tables and refcount blocks that stay in memory until a flush. */
+export function pinnedBytes(state: Qcow2State, writer: Writer): number {
+  return (state.l2.pinned + writer.refcounts.blocks.pinned) * state.geometry.clusterSize;
 }

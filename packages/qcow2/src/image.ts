@@ -9,6 +9,7 @@ import type {
   ImageGeometry,
   ImageMark,
   ImageWriteOptions,
+  ReclaimOptions,
 } from '@downfold/image';
 import type { OperationOptions, Storage } from '@downfold/storage';
 import {
@@ -19,22 +20,21 @@ import {
   type HostOffset,
   rangeEnd,
 } from '@downfold/units';
-import { writerOf } from './allocate.ts';
-import { claimAutoclear } from './autoclear.ts';
+import { type Change, claims, disclaim } from './autoclear.ts';
 import { assertRoomForBacking, setBackingReference } from './backing.ts';
 import { checkImage } from './check.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
 import { imageExtents } from './extents.ts';
-import { DIRTY_LIMIT_BYTES, dirtyBytes, flushImage } from './flush.ts';
+import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
 import { setImageMark } from './mark.ts';
-import { mutate } from './mutate.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { growImage } from './resize.ts';
-import type { Qcow2State, Writer } from './state.ts';
+import type { Qcow2State } from './state.ts';
 import { deallocateImage, zeroImage } from './unmap.ts';
 import { writeImage } from './write.ts';
+import { mutate, writerOf } from './writer.ts';
 
 /** The `Image` contract over a state: checks ranges and modes, queues changes; the operations are in files of their own. */
 export class Qcow2Image implements Image {
@@ -126,13 +126,11 @@ export class Qcow2Image implements Image {
   }
 
   async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
-    await this.#prepare(options);
-    await growImage(this.#state, virtualSize, options.fill);
+    await this.#mutate('disk', options, (state) => growImage(state, virtualSize, options.fill));
   }
 
   async setBacking(reference: BackingReference | null): Promise<void> {
-    await this.#prepare();
-    await setBackingReference(this.#state, reference);
+    await this.#mutate('header', undefined, (state) => setBackingReference(state, reference));
   }
 
   async assertRoomFor(reference: BackingReference): Promise<void> {
@@ -141,54 +139,78 @@ export class Qcow2Image implements Image {
   }
 
   async setMark(mark: ImageMark | null): Promise<void> {
-    await this.#prepare();
-    await setImageMark(this.#state, mark);
+    await this.#mutate('header', undefined, (state) => setImageMark(state, mark));
   }
 
   async flush(): Promise<void> {
     this.#assertOpen();
-    await flushImage(this.#state, writerOf(this.#state));
+    writerOf(this.#state);
+    await flushImage(this.#state);
   }
 
-  async reclaimLeaks(options?: OperationOptions): Promise<number> {
+  async stage(): Promise<never> {
+    throw this.#unsupported('a second mapping to stage on');
+  }
+
+  async reclaimLeaks(options?: ReclaimOptions): Promise<number> {
     this.#assertOpen();
-    return reclaimLeaks(this.#state, options);
+    writerOf(this.#state);
+    if (options?.keep != null) throw this.#unsupported('a staging to keep');
+    return mutate(this.#state, () => reclaimLeaks(this.#state, options));
   }
 
   async check(options?: CheckOptions): Promise<CheckReport> {
     this.#assertOpen();
-    if (this.#state.writer !== null) await this.flush();
-    return checkImage(this.#state, options);
+    const state = this.#state;
+    if (state.writer === null) return checkImage(state, options);
+    writerOf(state);
+    // what is in the file is whole when nothing changes in memory and all of that was written
+    return mutate(state, async () => {
+      await flushImage(state);
+      return checkImage(state, options);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#state.closed) return;
+    const { closed, writer, storage } = this.#state;
+    if (closed) return;
     this.#state.closed = true;
-    await this.#state.writer?.flushing;
-    await this.#state.storage[Symbol.asyncDispose]();
+    if (writer !== null) await Promise.all(Object.values(writer.ends));
+    await storage[Symbol.asyncDispose]();
   }
 
-  /** Runs a change of `range` in the queue; when much metadata waits to be written, a flush follows. */
+  /** Changes `range` in its turn; when much metadata waits to be written, a flush follows. */
   async #change(
     range: GuestRange,
     options: OperationOptions | undefined,
     work: (state: Qcow2State) => Promise<void>,
   ): Promise<void> {
     this.#assertRange(range);
-    const writer = await this.#prepare(options);
+    writerOf(this.#state);
     if (range.length === 0) return;
-    await mutate(writer, () => work(this.#state));
-    if (dirtyBytes(this.#state, writer) > DIRTY_LIMIT_BYTES) await flushImage(this.#state, writer);
+    await this.#mutate('disk', options, work);
+    if (pinnedBytes(this.#state, writerOf(this.#state)) > DIRTY_LIMIT_BYTES)
+      await flushImage(this.#state);
   }
 
-  /** What goes before every change: it may be refused, and autoclear bits go first. */
-  async #prepare(options?: OperationOptions): Promise<Writer> {
+  /** Runs a change in its turn. It may be refused, and what it makes untrue goes first. */
+  async #mutate(
+    change: Change,
+    options: OperationOptions | undefined,
+    work: (state: Qcow2State) => Promise<void>,
+  ): Promise<void> {
+    const state = this.#state;
     this.#assertOpen();
     options?.signal?.throwIfAborted();
-    const writer = writerOf(this.#state);
-    if (!writer.autoclearDone) await mutate(writer, () => claimAutoclear(this.#state, writer));
-    this.#state.lastCompressed = null;
-    return writer;
+    writerOf(state);
+    await mutate(state, async () => {
+      if (claims(state, change)) await disclaim(state, change);
+      await work(state);
+    });
+  }
+
+  #unsupported(feature: string): Error {
+    return imageError('IMAGE_UNSUPPORTED', this.label, feature, undefined, { feature });
   }
 
   #assertOpen(): void {

@@ -1,12 +1,13 @@
 import type { ImageLimits, OpenImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
+import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
 import { geometryOf } from './geometry.ts';
 import { claimedClusterSize, parseHeader } from './header.ts';
-import { L2Cache } from './l2-cache.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
-import { metadataMap } from './overlap.ts';
+import { MetadataCache } from './metadata-cache.ts';
+import { metadataMap, protect } from './overlap.ts';
 import { openRefcounts } from './refcounts.ts';
 import { readSnapshots, snapshotTableBytes } from './snapshots.ts';
 import type { Qcow2State, Writer } from './state.ts';
@@ -46,7 +47,7 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
     headerCluster,
     fileEnd,
     l1: wordsOf(l1Bytes),
-    l2: new L2Cache(geometry.clusterSize),
+    l2: new MetadataCache(geometry.clusterSize),
     lastCompressed: null,
     writer: null,
     closed: false,
@@ -65,15 +66,15 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     );
   const refcounts = await openRefcounts(state);
   const metadata = metadataMap(state, refcounts.table);
-  const { clusterSize } = state.geometry;
   const snapshots = await readSnapshots(state);
-  const protect = (kind: 'L1 table' | 'snapshot table', offset: number, bytes: number): void => {
-    for (let at = offset; at < offset + bytes; at += clusterSize)
-      metadata.set(at / clusterSize, kind);
-  };
-  protect('snapshot table', state.header.snapshotsOffset, snapshotTableBytes(snapshots));
-  for (const snapshot of snapshots)
-    protect('L1 table', snapshot.l1TableOffset, snapshot.l1Size * ENTRY_BYTES);
+  const tableBytes = snapshotTableBytes(snapshots);
+  protect(metadata, state, 'snapshot table', state.header.snapshotsOffset, tableBytes);
+  for (const { l1TableOffset, l1Size } of snapshots)
+    protect(metadata, state, 'L1 table', l1TableOffset, l1Size * ENTRY_BYTES);
+  const directory = await readBitmaps(state);
+  if (directory !== null)
+    protect(metadata, state, 'bitmap directory', directory.offset, directory.length);
+  const done = Promise.resolve();
   return {
     refcounts,
     metadata,
@@ -81,9 +82,8 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     releases: [],
     l1Changed: new Set(),
     dataDirty: false,
-    autoclearDone: false,
-    poisoned: false,
-    mutation: Promise.resolve(),
-    flushing: Promise.resolve(),
+    bitmapsDisowned: (directory?.bitmaps.length ?? 0) === 0,
+    failure: null,
+    ends: { mutation: done, flush: done, header: done },
   };
 }

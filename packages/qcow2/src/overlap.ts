@@ -9,37 +9,46 @@ import {
   SECTOR_BYTES,
   tableOffset,
 } from './structures.ts';
+import { inTurn, writerOf } from './writer.ts';
 
-/**
- * Host clusters that hold metadata, by cluster number: what QEMU's `overlap-check=cached` protects. Built once from the tables
- * in memory, and kept up to date by those who allocate and release metadata (rule W13).
- */
+/** The metadata that every image has, by cluster number, from the tables in memory. */
 export function metadataMap(
   state: Qcow2State,
   refcountTable: Uint32Array,
 ): Map<number, MetadataKind> {
   const { header, geometry, l1 } = state;
   const map = new Map<number, MetadataKind>();
-  const range = (kind: MetadataKind, offset: number, bytes: number): void => {
-    for (let at = offset; at < offset + bytes; at += geometry.clusterSize)
-      map.set(Math.floor(at / geometry.clusterSize), kind);
-  };
   for (let index = 0; index < l1.length; index += 2) {
     const offset = entryOffset(l1[index] as number, l1[index + 1] as number);
-    if (offset > 0) range('L2 table', offset, 1);
+    if (offset > 0) map.set(Math.floor(offset / geometry.clusterSize), 'L2 table');
   }
   for (let index = 0; index < refcountTable.length; index += 2) {
     const offset = tableOffset(refcountTable[index] as number, refcountTable[index + 1] as number);
-    if (offset > 0) range('refcount block', offset, 1);
+    if (offset > 0) map.set(Math.floor(offset / geometry.clusterSize), 'refcount block');
   }
-  range('header', 0, 1);
-  range('L1 table', header.l1TableOffset, header.l1Size * 8);
-  range(
+  protect(map, state, 'header', 0, 1);
+  protect(map, state, 'L1 table', header.l1TableOffset, header.l1Size * 8);
+  protect(
+    map,
+    state,
     'refcount table',
     header.refcountTableOffset,
     header.refcountTableClusters * geometry.clusterSize,
   );
   return map;
+}
+
+/** Notes that the clusters of [offset, offset + bytes) hold metadata. */
+export function protect(
+  map: Map<number, MetadataKind>,
+  state: Qcow2State,
+  kind: MetadataKind,
+  offset: number,
+  bytes: number,
+): void {
+  const { clusterSize } = state.geometry;
+  for (let at = offset; at < offset + bytes; at += clusterSize)
+    map.set(Math.floor(at / clusterSize), kind);
 }
 
 /** Notes that the cluster at `offset` holds metadata from now on. */
@@ -54,7 +63,8 @@ export function forgetMetadata(state: Qcow2State, offset: number): void {
 
 /**
  * Rule W13: asserts before a write that [offset, offset + length) holds what the writer means to write: `kind`, or guest
- * data when null. On a violation marks the image corrupt (W10), durably, and refuses every later write.
+ * data when null. On a violation marks the image corrupt (W10), durably, and refuses every later write. What is protected is
+ * what QEMU's `overlap-check=cached` protects.
  */
 export async function assertNoOverlap(
   state: Qcow2State,
@@ -62,30 +72,33 @@ export async function assertNoOverlap(
   length: number,
   kind: MetadataKind | null,
 ): Promise<void> {
-  const { writer } = state;
+  const { metadata } = writerOf(state);
   const { clusterSize } = state.geometry;
   const last = Math.floor((offset + length - 1) / clusterSize);
   for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) {
-    const found = writer?.metadata.get(cluster) ?? null;
-    if (found === kind && cluster !== 0) continue;
-    if (kind === 'header' && cluster === 0) continue;
-    await markCorrupt(state);
+    const found = metadata.get(cluster) ?? null;
+    if (found === kind) continue;
     const meant = kind ?? 'guest data';
-    throw corrupt(
+    const problem = corrupt(
       state.label,
       `a write of ${meant} would overwrite ${found ?? 'other clusters'}; the image was marked corrupt`,
       cluster * clusterSize,
     );
+    await markCorrupt(state, problem);
+    throw problem;
   }
 }
 
 /** Rule W10: sets the corrupt bit, durably, in one sector; version 2 images have none. The image takes no more writes. */
-async function markCorrupt(state: Qcow2State): Promise<void> {
-  if (state.writer !== null) state.writer.poisoned = true;
+async function markCorrupt(state: Qcow2State, problem: Error): Promise<void> {
+  writerOf(state).failure = problem;
   if (state.header.version < 3) return;
-  const sector = state.headerCluster.slice(0, SECTOR_BYTES);
-  const at = INCOMPATIBLE_AT + 7;
-  sector[at] = (sector[at] as number) | INCOMPATIBLE.corrupt;
-  await state.storage.write(hostOffset(0), sector, { what: 'header' });
-  await state.storage.flush(BARRIER.corruptBit);
+  await inTurn(state, 'header', async () => {
+    const sector = state.headerCluster.subarray(0, SECTOR_BYTES);
+    // set in memory first: no later write of the header may take it away
+    const at = INCOMPATIBLE_AT + 7;
+    sector[at] = (sector[at] as number) | INCOMPATIBLE.corrupt;
+    await state.storage.write(hostOffset(0), sector.slice(), { what: 'header' });
+    await state.storage.flush(BARRIER.corruptBit);
+  });
 }

@@ -1,28 +1,43 @@
 import { hostOffset } from '@downfold/units';
 import { corrupt, imageError } from './corrupt.ts';
 import { HARD_LIMITS } from './limits.ts';
-import { registerMetadata } from './overlap.ts';
-import { largestRefcount, refcountAt, setRefcount } from './refcount-codec.ts';
-import type { Qcow2State, RefcountBlock, Refcounts } from './state.ts';
+import { MetadataCache } from './metadata-cache.ts';
+import { forgetMetadata, registerMetadata } from './overlap.ts';
+import { refcountAt, setRefcount } from './refcount-codec.ts';
+import type { Qcow2State, RefcountBlock, Refcounts, Release } from './state.ts';
 import { ENTRY_BYTES, offsetLow, tableOffset, tableReserved } from './structures.ts';
 import { assertClusterInFile } from './tables.ts';
 import { wordsOf } from './words.ts';
 
-/** Clean refcount blocks kept in memory; dirty ones stay until they are flushed. */
-const CACHE_BYTES = 8 << 20;
+/** Contiguous host clusters. */
+export interface ClusterRun {
+  /** Number of the first one. */
+  readonly cluster: number;
+  readonly count: number;
+}
 
 /** Reads the refcount table. */
 export async function openRefcounts(state: Qcow2State): Promise<Refcounts> {
+  return {
+    table: await readRefcountTable(state),
+    changed: new Set(),
+    moved: null,
+    blocks: new MetadataCache(state.geometry.clusterSize),
+  };
+}
+
+/** The refcount table in the file as words, two an entry. */
+export async function readRefcountTable(state: Qcow2State): Promise<Uint32Array> {
   const { header, geometry } = state;
   const bytes = new Uint8Array(header.refcountTableClusters * geometry.clusterSize);
   await state.storage.read(hostOffset(header.refcountTableOffset), bytes);
-  return { table: wordsOf(bytes), changed: new Set(), moved: null, blocks: new Map() };
+  return wordsOf(bytes);
 }
 
 /** Byte of a refcount block in the file; 0 when there is none. @throws ImageError `IMAGE_CORRUPT`. */
-export function blockOffset(state: Qcow2State, table: Uint32Array, blockIndex: number): number {
-  const [high, low] = [table[2 * blockIndex] ?? 0, table[2 * blockIndex + 1] ?? 0];
-  const at = state.header.refcountTableOffset + ENTRY_BYTES * blockIndex;
+function blockOffset(state: Qcow2State, table: Uint32Array, index: number): number {
+  const [high, low] = [table[2 * index] ?? 0, table[2 * index + 1] ?? 0];
+  const at = state.header.refcountTableOffset + ENTRY_BYTES * index;
   if (tableReserved(low))
     throw corrupt(state.label, 'reserved bits are set in a refcount table entry', at);
   const offset = tableOffset(high, low);
@@ -31,165 +46,160 @@ export function blockOffset(state: Qcow2State, table: Uint32Array, blockIndex: n
   return offset;
 }
 
-/** The block that counts cluster `blockIndex * refcountsPerBlock` and those after it; null when there is none. */
-export async function loadBlock(
+/** Refcount block number `index`; null when there is none. */
+function loadBlock(
   state: Qcow2State,
   refcounts: Refcounts,
-  blockIndex: number,
+  index: number,
 ): Promise<RefcountBlock | null> {
-  const cached = refcounts.blocks.get(blockIndex);
-  if (cached !== undefined) return cached;
-  const offset = blockOffset(state, refcounts.table, blockIndex);
-  if (offset === 0) return null;
-  const bytes = new Uint8Array(state.geometry.clusterSize);
-  await state.storage.read(hostOffset(offset), bytes);
-  const raced = refcounts.blocks.get(blockIndex);
-  if (raced !== undefined) return raced;
-  const block = { offset, bytes, dirty: false };
-  dropCleanBlocks(state, refcounts);
-  refcounts.blocks.set(blockIndex, block);
-  return block;
-}
-
-function dropCleanBlocks(state: Qcow2State, refcounts: Refcounts): void {
-  let over =
-    refcounts.blocks.size + 1 - Math.max(2, Math.floor(CACHE_BYTES / state.geometry.clusterSize));
-  for (const [index, block] of refcounts.blocks) {
-    if (over <= 0) return;
-    if (block.dirty) continue;
-    refcounts.blocks.delete(index);
-    over--;
-  }
+  return refcounts.blocks.load(index, async () => {
+    const offset = blockOffset(state, refcounts.table, index);
+    if (offset === 0) return null;
+    const bytes = new Uint8Array(state.geometry.clusterSize);
+    await state.storage.read(hostOffset(offset), bytes);
+    return { index, offset, bytes, changed: false, held: null };
+  });
 }
 
 /**
- * Counts up to `want` contiguous free clusters from cluster `from` on as used (refcount 1) and returns the first and how many.
- * Adds refcount blocks, and a larger refcount table, where there are none.
+ * Counts up to `want` contiguous free clusters from cluster `from` on as used (refcount 1). Adds refcount blocks, and a larger
+ * refcount table, where there are none.
  */
 export async function takeClusters(
   state: Qcow2State,
   refcounts: Refcounts,
   from: number,
   want: number,
-): Promise<{ readonly cluster: number; readonly count: number }> {
+): Promise<ClusterRun> {
   const { refcountsPerBlock, refcountBits } = state.geometry;
   for (let cluster = from; ; ) {
-    const blockIndex = Math.floor(cluster / refcountsPerBlock);
-    const block = await loadBlock(state, refcounts, blockIndex);
+    const index = Math.floor(cluster / refcountsPerBlock);
+    const block = await loadBlock(state, refcounts, index);
     if (block === null) {
-      addBlock(state, refcounts, blockIndex);
+      addBlock(state, refcounts, index);
       continue;
     }
-    const { bytes } = block;
-    let index = cluster % refcountsPerBlock;
-    while (index < refcountsPerBlock && refcountAt(bytes, index, refcountBits) !== 0) index++;
-    if (index === refcountsPerBlock) {
-      cluster = (blockIndex + 1) * refcountsPerBlock;
+    const { bytes, held } = block;
+    const free = (at: number): boolean =>
+      at < refcountsPerBlock && refcountAt(bytes, at, refcountBits) === 0 && held?.[at] !== 1;
+    let first = cluster % refcountsPerBlock;
+    while (first < refcountsPerBlock && !free(first)) first++;
+    if (first === refcountsPerBlock) {
+      cluster = (index + 1) * refcountsPerBlock;
       continue;
     }
     let count = 0;
-    while (
-      count < want &&
-      index + count < refcountsPerBlock &&
-      refcountAt(bytes, index + count, refcountBits) === 0
-    )
-      setRefcount(bytes, index + count++, refcountBits, 1);
-    block.dirty = true;
-    return { cluster: blockIndex * refcountsPerBlock + index, count };
+    while (count < want && free(first + count))
+      setRefcount(bytes, first + count++, refcountBits, 1);
+    refcounts.blocks.touch(block);
+    return { cluster: index * refcountsPerBlock + first, count };
   }
-}
-
-/** Lowers the refcount of one cluster by one. Resolves with the new count. */
-export async function dropReference(
-  state: Qcow2State,
-  refcounts: Refcounts,
-  cluster: number,
-): Promise<number> {
-  const { refcountsPerBlock, refcountBits } = state.geometry;
-  const block = await loadBlock(state, refcounts, Math.floor(cluster / refcountsPerBlock));
-  const index = cluster % refcountsPerBlock;
-  const count = block === null ? 0 : refcountAt(block.bytes, index, refcountBits);
-  if (block === null || count === 0)
-    throw corrupt(
-      state.label,
-      'cluster in use has refcount 0',
-      cluster * state.geometry.clusterSize,
-    );
-  setRefcount(block.bytes, index, refcountBits, count - 1);
-  block.dirty = true;
-  return count - 1;
-}
-
-/** A new block in the first cluster it counts: nothing there is in use, or a block would count it. */
-function addBlock(state: Qcow2State, refcounts: Refcounts, blockIndex: number): void {
-  if (2 * blockIndex >= refcounts.table.length) {
-    growTable(state, refcounts, blockIndex);
-    return;
-  }
-  const { clusterSize, refcountsPerBlock, refcountBits } = state.geometry;
-  const offset = blockIndex * refcountsPerBlock * clusterSize;
-  const bytes = new Uint8Array(clusterSize);
-  setRefcount(bytes, 0, refcountBits, 1);
-  putBlock(state, refcounts, blockIndex, { offset, bytes, dirty: true });
-}
-
-function putBlock(
-  state: Qcow2State,
-  refcounts: Refcounts,
-  blockIndex: number,
-  block: RefcountBlock,
-): void {
-  refcounts.blocks.set(blockIndex, block);
-  refcounts.table[2 * blockIndex] = Math.floor(block.offset / 2 ** 32);
-  refcounts.table[2 * blockIndex + 1] = offsetLow(block.offset);
-  refcounts.changed.add(blockIndex);
-  registerMetadata(state, block.offset, 'refcount block');
 }
 
 /**
- * Moves the refcount table to fresh clusters behind everything that the old one could count, with the blocks that count
- * the new place: K blocks, then T clusters of table, all in the first range that the old table had no entry for.
+ * As `takeClusters`, but all `want` clusters, more than one block counts: behind everything counted so far, with new blocks in
+ * front of them.
  */
-function growTable(state: Qcow2State, refcounts: Refcounts, blockIndex: number): void {
+export function takeLongRun(state: Qcow2State, refcounts: Refcounts, want: number): ClusterRun {
+  const blocks = Math.ceil(want / (state.geometry.refcountsPerBlock - 1));
+  for (;;) {
+    let first = refcounts.table.length / 2;
+    while (first > 0 && !hasBlock(refcounts, first - 1)) first--;
+    if (first + blocks <= refcounts.table.length / 2)
+      return { cluster: addBlocks(state, refcounts, first, want), count: want };
+    growTable(state, refcounts, first + blocks);
+  }
+}
+
+/**
+ * Lowers the refcounts of released clusters. Those that reach zero are held: free, but not to be taken yet. Resolves with the
+ * blocks that hold some.
+ */
+export async function applyReleases(
+  state: Qcow2State,
+  refcounts: Refcounts,
+  releases: readonly Release[],
+): Promise<ReadonlySet<RefcountBlock>> {
+  const { refcountsPerBlock, refcountBits, clusterSize } = state.geometry;
+  const holding = new Set<RefcountBlock>();
+  for (const { offset, clusters, references } of releases) {
+    const end = offset / clusterSize + clusters;
+    for (let cluster = offset / clusterSize; cluster < end; ) {
+      const index = Math.floor(cluster / refcountsPerBlock);
+      const block = await loadBlock(state, refcounts, index);
+      const stop = Math.min(end, (index + 1) * refcountsPerBlock);
+      for (; cluster < stop; cluster++) {
+        const at = cluster % refcountsPerBlock;
+        const count = block === null ? 0 : refcountAt(block.bytes, at, refcountBits);
+        if (block === null || count < references)
+          throw corrupt(state.label, `cluster in use has refcount ${count}`, cluster * clusterSize);
+        setRefcount(block.bytes, at, refcountBits, count - references);
+        refcounts.blocks.touch(block);
+        if (count > references) continue;
+        forgetMetadata(state, cluster * clusterSize);
+        block.held ??= new Uint8Array(refcountsPerBlock);
+        block.held[at] = 1;
+        holding.add(block);
+      }
+    }
+  }
+  return holding;
+}
+
+function hasBlock(refcounts: Refcounts, index: number): boolean {
+  return (refcounts.table[2 * index] ?? 0) !== 0 || (refcounts.table[2 * index + 1] ?? 0) !== 0;
+}
+
+/** A new block in the first cluster it counts: nothing there is in use, or a block would count it. */
+function addBlock(state: Qcow2State, refcounts: Refcounts, index: number): void {
+  if (2 * index >= refcounts.table.length) growTable(state, refcounts, index + 1);
+  if (!hasBlock(refcounts, index)) addBlocks(state, refcounts, index, 0);
+}
+
+/**
+ * New blocks from number `first` on, in the first clusters they count, as many as it takes to count `want` clusters behind
+ * them. Returns the number of the first of those. The table must be long enough.
+ */
+function addBlocks(state: Qcow2State, refcounts: Refcounts, first: number, want: number): number {
   const { clusterSize, refcountsPerBlock, refcountBits } = state.geometry;
+  const blocks = Math.max(1, Math.ceil(want / (refcountsPerBlock - 1)));
+  const start = first * refcountsPerBlock;
+  for (let block = 0; block < blocks; block++) {
+    const bytes = new Uint8Array(clusterSize);
+    const used = Math.min(refcountsPerBlock, blocks + want - block * refcountsPerBlock);
+    for (let at = 0; at < used; at++) setRefcount(bytes, at, refcountBits, 1);
+    const offset = (start + block) * clusterSize;
+    refcounts.blocks.touch({ index: first + block, offset, bytes, changed: true, held: null });
+    refcounts.table[2 * (first + block)] = Math.floor(offset / 2 ** 32);
+    refcounts.table[2 * (first + block) + 1] = offsetLow(offset);
+    refcounts.changed.add(first + block);
+    registerMetadata(state, offset, 'refcount block');
+  }
+  state.fileEnd = Math.max(state.fileEnd, (start + blocks + want) * clusterSize);
+  return start + blocks;
+}
+
+/**
+ * Moves the refcount table, made longer than `least` entries, to fresh clusters behind everything that the old one could
+ * count, with the blocks that count the new place.
+ */
+function growTable(state: Qcow2State, refcounts: Refcounts, least: number): void {
+  const { clusterSize, refcountsPerBlock } = state.geometry;
   const first = refcounts.table.length / 2;
   const sizeFor = (blocks: number): number =>
-    Math.ceil((Math.max(first + blocks, blockIndex + 1) * 1.5 * ENTRY_BYTES) / clusterSize);
+    Math.ceil((Math.max(first + blocks, least) * 1.5 * ENTRY_BYTES) / clusterSize);
   let blocks = 1;
-  while (blocks + sizeFor(blocks) > blocks * refcountsPerBlock) blocks++;
+  while (sizeFor(blocks) > blocks * (refcountsPerBlock - 1)) blocks++;
   const clusters = sizeFor(blocks);
   if (clusters * clusterSize > HARD_LIMITS.refcountTable)
     throw imageError('IMAGE_NO_SPACE', state.label, 'the refcount table cannot grow any more');
   const table = new Uint32Array((clusters * clusterSize) / 4);
   table.set(refcounts.table);
   refcounts.table = table;
-  const start = first * refcountsPerBlock;
-  for (let block = 0; block < blocks; block++) {
-    const bytes = new Uint8Array(clusterSize);
-    const used = Math.min(refcountsPerBlock, blocks + clusters - block * refcountsPerBlock);
-    for (let index = 0; index < used; index++) setRefcount(bytes, index, refcountBits, 1);
-    putBlock(state, refcounts, first + block, {
-      offset: (start + block) * clusterSize,
-      bytes,
-      dirty: true,
-    });
-  }
-  for (let cluster = 0; cluster < clusters; cluster++)
-    registerMetadata(state, (start + blocks + cluster) * clusterSize, 'refcount table');
-  if (refcounts.moved !== null)
-    state.writer?.releases.push({
-      offset: refcounts.moved.offset,
-      clusters: refcounts.moved.clusters,
-    });
-  refcounts.moved = { offset: (start + blocks) * clusterSize, clusters };
-}
-
-/** @throws ImageError `IMAGE_NO_SPACE` when a refcount of this image cannot reach `value`. */
-export function assertRefcountFits(state: Qcow2State, value: number): void {
-  if (value > largestRefcount(state.geometry.refcountBits))
-    throw imageError(
-      'IMAGE_NO_SPACE',
-      state.label,
-      `refcount ${value} does not fit ${state.geometry.refcountBits} bits`,
-    );
+  const cluster = addBlocks(state, refcounts, first, clusters);
+  for (let at = cluster; at < cluster + clusters; at++)
+    registerMetadata(state, at * clusterSize, 'refcount table');
+  // a table that was to move there, and never will
+  if (refcounts.moved !== null) state.writer?.releases.push({ ...refcounts.moved, references: 1 });
+  refcounts.moved = { offset: cluster * clusterSize, clusters };
 }

@@ -1,36 +1,34 @@
 import type { CowSource } from '@downfold/image';
 import { type ByteLength, type GuestOffset, hostOffset } from '@downfold/units';
-import { allocate, release, writerOf } from './allocate.ts';
+import { allocateAll, type Place, release, releaseOnFailure } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { imageExtents } from './extents.ts';
 import { flushImage } from './flush.ts';
 import { patchHeader } from './header-sector.ts';
 import { HARD_LIMITS } from './limits.ts';
-import { mutate } from './mutate.ts';
 import { assertNoOverlap, registerMetadata } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES } from './structures.ts';
 import { zeroImage } from './unmap.ts';
 import { bytesOf } from './words.ts';
+import { inTurn } from './writer.ts';
 
 /**
  * Grows the virtual disk (rule W12): a large enough L1 table is durable and in the header, and the new area reads as zeros,
- * before the header says the new size.
+ * before the header says the new size. To be run in the mutation queue.
  */
 export async function growImage(
   state: Qcow2State,
   size: number,
   fill: CowSource | null,
 ): Promise<void> {
-  const writer = writerOf(state);
   const old = state.header.size;
   assertCanGrow(state, size);
   if (size === old) return;
-  await flushImage(state, writer);
   await growL1(state, Math.ceil(size / state.geometry.l2Reach));
-  await mutate(writer, () => clearNewArea(state, old, size, fill));
-  await flushImage(state, writer);
+  await clearNewArea(state, old, size, fill);
+  await flushImage(state);
   await patchHeader(state, { size }, BARRIER.size);
 }
 
@@ -55,44 +53,33 @@ function assertCanGrow(state: Qcow2State, size: number): void {
 /** Makes the L1 table at least `entries` long: in the clusters it has, or in new ones. */
 async function growL1(state: Qcow2State, entries: number): Promise<void> {
   const { header, geometry } = state;
-  const writer = writerOf(state);
   if (entries <= header.l1Size) return;
   const clustersFor = (count: number): number =>
     Math.ceil((count * ENTRY_BYTES) / geometry.clusterSize);
-  const l1 = new Uint32Array(2 * entries);
-  l1.set(state.l1);
-  let offset = header.l1TableOffset;
-  const moves = header.l1Size === 0 || clustersFor(entries) > clustersFor(header.l1Size);
-  if (moves) offset = await mutate(writer, () => allocateContiguous(state, clustersFor(entries)));
-  const bytes = bytesOf(l1);
-  for (let at = offset; at < offset + bytes.length; at += geometry.clusterSize)
-    registerMetadata(state, at, 'L1 table');
-  // refcounts of the new clusters before the header points to them (W1), content before the header (W12)
-  await flushImage(state, writer);
-  await assertNoOverlap(state, offset, bytes.length, 'L1 table');
-  await state.storage.write(hostOffset(offset), bytes, { what: 'L1 table' });
-  await state.storage.flush(BARRIER.l1Moved);
-  const oldBytes = header.l1Size * ENTRY_BYTES;
-  state.l1 = l1;
-  state.fileEnd = Math.max(state.fileEnd, offset + bytes.length);
-  await patchHeader(state, { l1Size: entries, l1TableOffset: offset }, BARRIER.size);
-  if (moves && oldBytes > 0) release(state, header.l1TableOffset, oldBytes);
+  const present: Place = { offset: header.l1TableOffset, count: clustersFor(header.l1Size) };
+  if (clustersFor(entries) <= present.count) return switchL1(state, entries, present);
+  const place = await allocateAll(state, clustersFor(entries));
+  await releaseOnFailure(state, place, () => switchL1(state, entries, place));
+  if (present.count > 0) release(state, present.offset, present.count * geometry.clusterSize);
 }
 
-/** `want` clusters in one piece; shorter runs met on the way are let go. */
-async function allocateContiguous(state: Qcow2State, want: number): Promise<number> {
+/** Writes the L1 table, made `entries` long, to `place`, and points the header there. */
+async function switchL1(state: Qcow2State, entries: number, place: Place): Promise<void> {
   const { clusterSize } = state.geometry;
-  let run = await allocate(state, want);
-  while (run.count < want) {
-    const more = await allocate(state, want - run.count);
-    if (more.offset === run.offset + run.count * clusterSize)
-      run = { offset: run.offset, count: run.count + more.count };
-    else {
-      release(state, run.offset, run.count * clusterSize);
-      run = more;
-    }
-  }
-  return run.offset;
+  for (let cluster = 0; cluster < place.count; cluster++)
+    registerMetadata(state, place.offset + cluster * clusterSize, 'L1 table');
+  // refcounts of the new clusters before the header points to them (W1), content before the header (W12)
+  await flushImage(state);
+  await inTurn(state, 'flush', async () => {
+    const l1 = new Uint32Array(2 * entries);
+    l1.set(state.l1);
+    const bytes = bytesOf(l1);
+    await assertNoOverlap(state, place.offset, bytes.length, 'L1 table');
+    await state.storage.write(hostOffset(place.offset), bytes, { what: 'L1 table' });
+    await state.storage.flush(BARRIER.l1Content);
+    await patchHeader(state, { l1Size: entries, l1TableOffset: place.offset }, BARRIER.l1Switch);
+    state.l1 = l1;
+  });
 }
 
 /** Makes [old, size) read as zeros: what is mapped there (the cut last cluster, remains of a shrink), and what lies below. */

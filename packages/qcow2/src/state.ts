@@ -2,7 +2,8 @@ import type { ImageLimits } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
-import type { L2Cache } from './l2-cache.ts';
+import type { L2Table } from './l2-table.ts';
+import type { MetadataCache } from './metadata-cache.ts';
 
 /** What a host cluster holds when it holds metadata. */
 export type MetadataKind =
@@ -11,13 +12,18 @@ export type MetadataKind =
   | 'refcount table'
   | 'L1 table'
   | 'snapshot table'
+  | 'bitmap directory'
   | 'header';
 
 /** One refcount block in memory. */
 export interface RefcountBlock {
+  /** Number of the block: it counts clusters from `index * refcountsPerBlock` on. */
+  readonly index: number;
   readonly offset: number;
   readonly bytes: Uint8Array;
-  dirty: boolean;
+  changed: boolean;
+  /** Clusters of the block (1 each) that are free but not to be taken before the release that freed them is over (W5). */
+  held: Uint8Array | null;
 }
 
 /** The refcount structure of an image open for writing. Changes stay in memory until the image is flushed. */
@@ -28,15 +34,20 @@ export interface Refcounts {
   readonly changed: Set<number>;
   /** Where a table that was grown will live; null while the header's is valid. */
   moved: { readonly offset: number; readonly clusters: number } | null;
-  readonly blocks: Map<number, RefcountBlock>;
+  readonly blocks: MetadataCache<RefcountBlock>;
 }
 
-/** Clusters that lost a reference: their refcounts go down once the mapping without them is durable (W5). */
+/** Clusters that lost references: their refcounts go down once the mapping without them is durable (W5). */
 export interface Release {
   /** Byte of the first cluster. */
   readonly offset: number;
-  readonly clusters: number;
+  clusters: number;
+  /** How many references each of them lost. */
+  readonly references: number;
 }
+
+/** Queues of a writer. Who waits in one may hold those before it, never those after it. */
+export type Queue = 'mutation' | 'flush' | 'header';
 
 /** What an image open for writing keeps beside its tables. */
 export interface Writer {
@@ -50,13 +61,12 @@ export interface Writer {
   readonly l1Changed: Set<number>;
   /** Guest data was written since the last flush. */
   dataDirty: boolean;
-  /** Autoclear bits that this writer cannot keep true were cleared (W8), or there were none. */
-  autoclearDone: boolean;
-  /** An overlap was found or a flush failed: no more writes. */
-  poisoned: boolean;
-  /** Ends of the queues: mutations run one after the other, so do flushes; the two overlap. */
-  mutation: Promise<unknown>;
-  flushing: Promise<unknown>;
+  /** Persistent bitmaps, which this writer does not keep true, are flagged in use (W9), or there are none. */
+  bitmapsDisowned: boolean;
+  /** Why there are no more writes: an overlap was found, a flush or a write of the header failed. */
+  failure: unknown;
+  /** Ends of the queues. Mutations change tables in memory, flushes write them; the two overlap. */
+  readonly ends: Record<Queue, Promise<unknown>>;
 }
 
 /** Everything known of one open image; the operations are functions over it. */
@@ -74,8 +84,11 @@ export interface Qcow2State {
   fileEnd: number;
   /** Active L1 table as 32-bit words, two an entry. */
   l1: Uint32Array;
-  readonly l2: L2Cache;
-  /** The last compressed cluster that was read: its guest offset and content. */
+  readonly l2: MetadataCache<L2Table>;
+  /**
+   * The last compressed cluster that was read: its guest offset and content. Never out of date: nothing here compresses, so a
+   * guest cluster that is written is not compressed any more.
+   */
   lastCompressed: { readonly at: number; readonly bytes: Uint8Array } | null;
   /** What only a writer needs; null when the image was opened for reading. */
   readonly writer: Writer | null;

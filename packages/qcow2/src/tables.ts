@@ -1,5 +1,6 @@
+import { hostOffset } from '@downfold/units';
 import { corrupt } from './corrupt.ts';
-import { cleanTable, type L2Table } from './l2-cache.ts';
+import { cleanTable, type L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
 import { entryOffset, HIGH_COPIED, l1Reserved } from './structures.ts';
 import { wordsOf } from './words.ts';
@@ -21,19 +22,14 @@ export function l1Owned(state: Qcow2State, l1Index: number): boolean {
 }
 
 /** The L2 table of an L1 entry, from memory or the file; null when there is none. */
-export async function loadL2(state: Qcow2State, l1Index: number): Promise<L2Table | null> {
-  const cached = state.l2.get(l1Index);
-  if (cached !== undefined) return cached;
-  const offset = l2OffsetAt(state, l1Index);
-  if (offset === 0) return null;
-  const bytes = new Uint8Array(state.geometry.clusterSize);
-  await state.storage.read(offset as never, bytes);
-  // another caller may have loaded (and changed) it meanwhile: theirs is the table
-  const raced = state.l2.get(l1Index);
-  if (raced !== undefined) return raced;
-  const table = cleanTable(l1Index, offset, wordsOf(bytes));
-  state.l2.put(table);
-  return table;
+export function loadL2(state: Qcow2State, l1Index: number): Promise<L2Table | null> {
+  return state.l2.load(l1Index, async () => {
+    const offset = l2OffsetAt(state, l1Index);
+    if (offset === 0) return null;
+    const bytes = new Uint8Array(state.geometry.clusterSize);
+    await state.storage.read(hostOffset(offset), bytes);
+    return cleanTable(l1Index, offset, wordsOf(bytes));
+  });
 }
 
 /**

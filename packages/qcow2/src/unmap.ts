@@ -1,16 +1,15 @@
 import type { CowSource } from '@downfold/image';
 import type { ByteLength, GuestOffset } from '@downfold/units';
 import { ownTable, touchEntries } from './allocate.ts';
-import { corrupt } from './corrupt.ts';
 import { imageExtents } from './extents.ts';
-import type { L2Table } from './l2-cache.ts';
+import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
-import { entryOffset, HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
+import { HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { letGo, unitMask, writeImage } from './write.ts';
 
-/** Bytes of zeros written as data at a time, where metadata cannot say it. */
-const ZERO_BYTES = 1 << 20;
+/** Zeros that metadata cannot say are written as data in pieces that end at multiples of this: the largest cluster, so that none is cut. */
+const ZERO_BYTES = 2 << 20;
 
 /** What becomes of a range: explicit zeros that hide the backing file, or nothing, so that it shows again. */
 type Becomes = 'zero' | 'unallocated';
@@ -49,10 +48,11 @@ async function writeZeroData(
   to: number,
   fill: CowSource | null,
 ): Promise<void> {
-  for (let at = from; at < to; at += ZERO_BYTES) {
-    const bytes = new Uint8Array(Math.min(ZERO_BYTES, to - at));
-    if (await readsZero(state, at, bytes.length)) continue;
-    await writeImage(state, at, bytes.length, { bytes }, fill);
+  for (let at = from; at < to; ) {
+    const bytes = new Uint8Array(Math.min(ZERO_BYTES - (at % ZERO_BYTES), to - at));
+    if (!(await readsZero(state, at, bytes.length)))
+      await writeImage(state, at, bytes.length, { bytes }, fill);
+    at += bytes.length;
   }
 }
 
@@ -149,23 +149,21 @@ function change(
 ): void {
   const { words } = table;
   const at = index * state.geometry.entryWords;
-  const [high, low] = [words[at] as number, words[at + 1] as number];
   touchEntries(state, table, index, index + 1);
   if (!state.geometry.extendedL2) {
-    letGo(state, high, low);
+    letGo(state, table, index);
     words[at] = 0;
     words[at + 1] = becomes === 'zero' ? LOW_ZERO : 0;
     return;
   }
   const mask = unitMask(state, part[0], part[1]);
-  const compressed = (high & HIGH_COMPRESSED) !== 0;
+  const compressed = ((words[at] as number) & HIGH_COMPRESSED) !== 0;
   const allocated = compressed ? 0 : ((words[at + 3] as number) & ~mask) >>> 0;
+  if (allocated === 0) {
+    letGo(state, table, index);
+    words[at] = 0;
+    words[at + 1] = 0;
+  }
   words[at + 2] = (((words[at + 2] as number) & ~mask) | (becomes === 'zero' ? mask : 0)) >>> 0;
   words[at + 3] = allocated;
-  if (allocated !== 0) return;
-  if (!compressed && entryOffset(high, low) < 0)
-    throw corrupt(state.label, 'L2 entry points past 2^53');
-  letGo(state, high, low);
-  words[at] = 0;
-  words[at + 1] = 0;
 }

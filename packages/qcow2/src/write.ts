@@ -1,20 +1,23 @@
 import type { CowSource } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
-import { allocate, ownTable, release, touchEntries, writerOf } from './allocate.ts';
+import {
+  allocate,
+  ownTable,
+  type Place,
+  release,
+  releaseOnFailure,
+  touchEntries,
+} from './allocate.ts';
 import { compressedPlace } from './compressed.ts';
-import type { L2Table } from './l2-cache.ts';
+import { entryAt, hostOf } from './l2-entry.ts';
+import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { readImage } from './read.ts';
 import type { Qcow2State } from './state.ts';
-import {
-  entryOffset,
-  HIGH_COMPRESSED,
-  HIGH_COPIED,
-  LOW_ZERO,
-  offsetLow,
-  ownedHigh,
-} from './structures.ts';
+import { HIGH_COMPRESSED, HIGH_COPIED, LOW_ZERO, offsetLow, ownedHigh } from './structures.ts';
+import { assertClusterInFile } from './tables.ts';
+import { writerOf } from './writer.ts';
 
 /** Bytes written as one run of clusters at most. */
 const RUN_BYTES = 16 << 20;
@@ -83,7 +86,7 @@ export async function writeImage(
 
 /** The run that starts with the cluster of guest byte `at`, ending with the table, the range or what differs. */
 async function nextRun(state: Qcow2State, at: number, end: number): Promise<Run> {
-  const { clusterSize, l2Reach, l2Entries } = state.geometry;
+  const { clusterSize, l2Reach, l2Entries, entryWords } = state.geometry;
   const l1Index = Math.floor(at / l2Reach);
   const table = await ownTable(state, l1Index);
   const base = l1Index * l2Reach;
@@ -93,23 +96,37 @@ async function nextRun(state: Qcow2State, at: number, end: number): Promise<Run>
     Math.ceil((end - base) / clusterSize) - index,
     Math.max(1, RUN_BYTES / clusterSize),
   );
-  const { way, host } = wayOf(state, table, index);
+  const way = wayOf(state, table, index);
+  const placed = way === 'in place' || way === 'in place, zero';
+  const host = placed ? hostOf(state, table, index) : 0;
+  const follows = (count: number): boolean =>
+    wayOf(state, table, index + count) === way &&
+    (!placed || hostOf(state, table, index + count) === host + count * clusterSize);
   let count = 1;
-  for (; count < most; count++) {
-    const next = wayOf(state, table, index + count);
-    if (next.way !== way || (host !== 0 && next.host !== host + count * clusterSize)) break;
-  }
+  while (count < most && follows(count)) count++;
+  if (way === 'in place')
+    assertClusterInFile(
+      state,
+      host,
+      count * clusterSize,
+      'data cluster',
+      entryAt(table, index * entryWords),
+    );
   return { table, index, count, way, host };
 }
 
-function wayOf(state: Qcow2State, table: L2Table, index: number): { way: Way; host: number } {
+/** @throws ImageError `IMAGE_CORRUPT` for an entry that breaks the format's rules: `letGo` will not. */
+function wayOf(state: Qcow2State, table: L2Table, index: number): Way {
   const at = index * state.geometry.entryWords;
   const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
-  if (high & HIGH_COMPRESSED) return { way: 'whole', host: 0 };
-  const host = entryOffset(high, low);
-  if (host === 0) return { way: 'fresh', host: 0 };
-  if ((high & HIGH_COPIED) === 0) return { way: 'whole', host: 0 };
-  return { way: low & LOW_ZERO ? 'in place, zero' : 'in place', host };
+  if (high === 0 && low === 0) return 'fresh';
+  if (high & HIGH_COMPRESSED) {
+    compressedPlace(state, high, low);
+    return 'whole';
+  }
+  if (hostOf(state, table, index) === 0) return 'fresh';
+  if ((high & HIGH_COPIED) === 0) return 'whole';
+  return low & LOW_ZERO ? 'in place, zero' : 'in place';
 }
 
 /** Writes whole units [from, to) of a run, without reading anything. Returns where it stopped: a fresh run may be shorter. */
@@ -123,11 +140,12 @@ async function writeRun(
 ): Promise<number> {
   const { clusterSize } = state.geometry;
   const count = Math.ceil((to - start) / clusterSize);
-  const place = await placeFor(state, run, count);
-  const end = Math.min(to, start + place.count * clusterSize);
-  await put(state, place.offset + (from - start), slice(source, 0, end - from), end - from);
-  map(state, { ...run, count: place.count }, place.offset, start, from, end);
-  return end;
+  return withPlace(state, run, count, async (place) => {
+    const end = Math.min(to, start + place.count * clusterSize);
+    await put(state, place.offset + (from - start), slice(source, 0, end - from), end - from);
+    map(state, { ...run, count: place.count }, place.offset, start, from, end);
+    return end;
+  });
 }
 
 /** Writes [from, to) of one cluster, completing the units it cuts with what they showed before. */
@@ -148,9 +166,10 @@ async function writeEdge(
   await readOld(state, low, buffer.subarray(0, from - low), fill);
   await readOld(state, to, buffer.subarray(to - low), fill);
   await take(source, buffer.subarray(from - low, to - low));
-  const place = await placeFor(state, run, 1);
-  await put(state, place.offset + (low - start), { bytes: buffer }, buffer.length);
-  map(state, run, place.offset, start, low, high);
+  await withPlace(state, run, 1, async (place) => {
+    await put(state, place.offset + (low - start), { bytes: buffer }, buffer.length);
+    map(state, run, place.offset, start, low, high);
+  });
 }
 
 /** Whether the unit at byte `inside` of a cluster has data in the place that will be written, so that its other bytes stay. */
@@ -173,13 +192,16 @@ async function readOld(
   if (inside > 0) await readImage(state, offset, target.subarray(0, inside), fill);
 }
 
-async function placeFor(
+/** Calls `use` with where a run is written: the clusters it has, or fresh ones, which are let go when that fails. */
+async function withPlace<T>(
   state: Qcow2State,
   run: Run,
   count: number,
-): Promise<{ offset: number; count: number }> {
-  if (run.way === 'fresh' || run.way === 'whole') return allocate(state, count);
-  return { offset: run.host, count };
+  use: (place: Place) => Promise<T>,
+): Promise<T> {
+  if (run.way !== 'fresh' && run.way !== 'whole') return use({ offset: run.host, count });
+  const place = await allocate(state, count);
+  return releaseOnFailure(state, place, () => use(place));
 }
 
 /** Points the entries of a run to where [from, to) was written, and lets go what they pointed to. */
@@ -197,10 +219,11 @@ function map(
   if (run.way === 'in place' && !extendedL2) return;
   const { words } = run.table;
   const last = run.index + Math.ceil((to - start) / clusterSize);
+  touchEntries(state, run.table, run.index, last);
   for (let index = run.index; index < last; index++) {
     const at = index * entryWords;
     const place = host + (index - run.index) * clusterSize;
-    if (run.way === 'whole') letGo(state, words[at] as number, words[at + 1] as number);
+    if (run.way === 'whole') letGo(state, run.table, index);
     words[at] = ownedHigh(place);
     words[at + 1] = offsetLow(place);
     if (extendedL2) {
@@ -214,7 +237,6 @@ function map(
       words[at + 3] = ((run.way === 'whole' ? 0 : (words[at + 3] as number)) | mask) >>> 0;
     }
   }
-  touchEntries(state, run.table, run.index, last);
 }
 
 /** The units that [from, to) of a cluster covers wholly, as bits. */
@@ -227,14 +249,16 @@ export function unitMask(state: Qcow2State, from: number, to: number): number {
 }
 
 /** Releases what an entry refers to: a data cluster, or all host clusters that a compressed one touches. */
-export function letGo(state: Qcow2State, high: number, low: number): void {
+export function letGo(state: Qcow2State, table: L2Table, index: number): void {
+  const at = index * state.geometry.entryWords;
+  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
   if (high & HIGH_COMPRESSED) {
     const { offset, length } = compressedPlace(state, high, low);
-    release(state, offset, Math.min(length, state.fileEnd - offset));
+    release(state, offset, length);
     return;
   }
-  const host = entryOffset(high, low);
-  if (host !== 0) release(state, host, 1);
+  const host = hostOf(state, table, index);
+  if (host !== 0) release(state, host, state.geometry.clusterSize);
 }
 
 async function put(state: Qcow2State, host: number, source: Source, length: number): Promise<void> {

@@ -1,0 +1,27 @@
+import { corrupt } from './corrupt.ts';
+import type { L2Table } from './l2-table.ts';
+import type { Qcow2State } from './state.ts';
+import { entryOffset, LOW_ZERO, l2Reserved } from './structures.ts';
+
+/**
+ * Byte of the host cluster of an L2 entry that is not compressed; 0 when it has none.
+ * @throws ImageError `IMAGE_CORRUPT` for an entry that breaks the format's rules; where the cluster lies is not looked at.
+ */
+export function hostOf(state: Qcow2State, table: L2Table, index: number): number {
+  const { entryWords, extendedL2, clusterSize } = state.geometry;
+  const at = index * entryWords;
+  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
+  if (l2Reserved(high, low, extendedL2))
+    throw corrupt(state.label, 'reserved bits are set in an L2 entry', entryAt(table, at));
+  if (low & LOW_ZERO && state.header.version === 2)
+    throw corrupt(state.label, 'zero flag in a version 2 image', entryAt(table, at));
+  const host = entryOffset(high, low);
+  if (host < 0 || host % clusterSize !== 0)
+    throw corrupt(state.label, `L2 entry points to ${host}, not a cluster`, entryAt(table, at));
+  return host;
+}
+
+/** Byte in the file of word `at` of a table. */
+export function entryAt(table: L2Table, at: number): number {
+  return table.offset + at * 4;
+}

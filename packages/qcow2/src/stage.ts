@@ -1,0 +1,107 @@
+import type { Image, StageOptions, Staging } from '@downfold/image';
+import { hostOffset } from '@downfold/units';
+import { allocateAll, touchEntries } from './allocate.ts';
+import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import type { L2Table } from './l2-table.ts';
+import { assertNoOverlap } from './overlap.ts';
+import { reclaimLeaks } from './reclaim.ts';
+import { assertCanGrow, clearNewArea } from './resize.ts';
+import { asStored, sameHost } from './stage-entries.ts';
+import { isGone, isPublished, noStaging, placeOf, type StagedPlace } from './stage-place.ts';
+import { assertNotStaged, closeStaged, openStaged } from './stage-state.ts';
+import { EndedStaging, Qcow2Staging } from './staging.ts';
+import type { Qcow2State } from './state.ts';
+import { ENTRY_BYTES } from './structures.ts';
+import { loadL2 } from './tables.ts';
+import { bytesOf, wordsOf } from './words.ts';
+import { writerOf } from './writer.ts';
+
+/**
+ * Begins a staging of the image, or goes on with one: a second L1 table, at first a copy of the image's, then with fresh L2 tables
+ * and data clusters for all that is changed. An L2 table or data cluster is the staging's own when the image's entry at the same
+ * place refers to another one; what it has from the image is never written in place, and given back after the publish at the
+ * earliest. Durable when it resolves. `imageOver` makes members for a mapping. To be run in the mutation queue.
+ */
+export async function stageImage(
+  image: Qcow2State,
+  options: StageOptions,
+  imageOver: (state: Qcow2State) => Image,
+): Promise<Staging> {
+  const { from, virtualSize } = options;
+  assertNotStaged(image);
+  if (from === null) {
+    const staged = await begin(image, options);
+    return new Qcow2Staging(staged, imageOver(staged));
+  }
+  const place = placeOf(image, from);
+  if (isPublished(image, place)) return new EndedStaging(image, from, imageOver(image));
+  if (place.virtualSize !== virtualSize)
+    throw noStaging(image, `the staging was begun with a virtual size of ${place.virtualSize}`);
+  if (await isGone(image, place)) return new EndedStaging(image, from, null);
+  await reclaimLeaks(image, { ...options, keep: from });
+  const staged = await goOn(image, place);
+  return new Qcow2Staging(staged, imageOver(staged));
+}
+
+async function begin(image: Qcow2State, options: StageOptions): Promise<Qcow2State> {
+  const { virtualSize, fill } = options;
+  assertCanGrow(image, virtualSize);
+  // what the staging inherits is what the file holds
+  await flushImage(image);
+  const { header, geometry } = image;
+  const l1Size = Math.max(1, header.l1Size, Math.ceil(virtualSize / geometry.l2Reach));
+  const clusters = Math.ceil((l1Size * ENTRY_BYTES) / geometry.clusterSize);
+  const { offset: l1Offset } = await allocateAll(image, clusters);
+  const l1 = new Uint32Array(2 * l1Size);
+  l1.set(image.l1);
+  const bytes = bytesOf(l1);
+  const staged = openStaged(image, { l1Offset, l1Size, virtualSize }, l1);
+  return closedOnFailure(staged, async () => {
+    await assertNoOverlap(image, l1Offset, bytes.length, 'L1 table');
+    await image.storage.write(hostOffset(l1Offset), bytes, { what: 'L1 table' });
+    await clearNewArea(staged, header.size, virtualSize, fill);
+    await flushImage(staged);
+  });
+}
+
+async function goOn(image: Qcow2State, place: StagedPlace): Promise<Qcow2State> {
+  const bytes = new Uint8Array(place.l1Size * ENTRY_BYTES);
+  await image.storage.read(hostOffset(place.l1Offset), bytes);
+  const staged = openStaged(image, place, wordsOf(bytes));
+  return closedOnFailure(staged, () => restoreFlags(staged, image));
+}
+
+async function closedOnFailure(
+  staged: Qcow2State,
+  work: () => Promise<void>,
+): Promise<Qcow2State> {
+  try {
+    await work();
+  } catch (cause) {
+    closeStaged(staged);
+    throw cause;
+  }
+  return staged;
+}
+
+/**
+ * Tables of a staging whose publish with an undo snapshot was cut short may lack copied flags: they are written anew, for there is
+ * no such snapshot now.
+ */
+async function restoreFlags(staged: Qcow2State, image: Qcow2State): Promise<void> {
+  const { l2Entries } = staged.geometry;
+  for (let index = 0; 2 * index < staged.l1.length; index++) {
+    if (sameHost(staged.l1, image.l1, 2 * index)) continue;
+    const table = await loadL2(staged, index);
+    if (table === null || (await isAsStored(staged, table))) continue;
+    touchEntries(staged, table, 0, l2Entries);
+    if (pinnedBytes(staged, writerOf(staged)) > DIRTY_LIMIT_BYTES) await flushImage(staged);
+  }
+}
+
+async function isAsStored(staged: Qcow2State, table: L2Table): Promise<boolean> {
+  const { clusterSize, entryWords } = staged.geometry;
+  const found = new Uint8Array(clusterSize);
+  await staged.storage.read(hostOffset(table.offset), found);
+  return Buffer.compare(found, bytesOf(asStored(table.words, table.lower, entryWords))) === 0;
+}
