@@ -8,12 +8,12 @@ import {
   subchainExtents,
   viewOf,
 } from '@downfold/chain';
-import { createEngine, type Engine } from '@downfold/commit';
+import { type CommitStrategy, createEngine, type Engine } from '@downfold/commit';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import { type BackendDriver, openBackend } from '@downfold/storage';
 import { fileBackend, fileBackendDriver } from '@downfold/storage-file';
-import { copyDown } from '@downfold/strategies';
+import { auto, copyDown, depthFirst, preserve, rebase, staged, stream } from '@downfold/strategies';
 import { byteLength, guestOffset } from '@downfold/units';
 
 /** An open chain as trials look at it. */
@@ -65,12 +65,15 @@ export async function openForReading(
   };
 }
 
-/** An engine on this machine's files, with the one strategy there is. */
+/** Strategies that commit, by name. */
+export const COMMITTING: readonly CommitStrategy[] = [copyDown, depthFirst, preserve, staged];
+
+/** An engine on this machine's files, with every strategy. */
 export function engine(): Engine {
   return createEngine({
     backend: fileBackend(),
     formats: [qcow2, raw],
-    strategies: [copyDown],
+    strategies: [...COMMITTING, auto(COMMITTING), stream, rebase],
     owner: { host: 'trials', bootId: 'trials', pid: process.pid },
     isAlive: () => false,
     newJobId: randomUUID,

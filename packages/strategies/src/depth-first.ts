@@ -281,10 +281,11 @@ async function* lift(
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const [start, end] = [top.geometry.virtualSize, next.geometry.virtualSize];
   if (end <= start) return;
-  const own = Math.max(start, Math.min(end, layer.geometry.virtualSize));
+  const own = Math.min(end, layer.geometry.virtualSize);
   const shadow = new Shadow(view, next, start, end);
   try {
-    for await (const batch of view.extents(layer.node, rangeBetween(guestOffset(start), own))) {
+    const held = own > start ? view.extents(layer.node, rangeBetween(guestOffset(start), own)) : [];
+    for await (const batch of held) {
       const list: Step[] = [];
       for (const extent of batch) {
         if (extent.status === 'unallocated') continue;
@@ -293,7 +294,7 @@ async function* lift(
       }
       yield list;
     }
-    for (const [from, to] of own < end ? await shadow.openIn(own, end) : [])
+    for (const [from, to] of own < end ? await shadow.openIn(Math.max(own, start), end) : [])
       yield [{ do: 'zero', node: next.node, range: rangeBetween(guestOffset(from), to) }];
   } finally {
     await shadow.close();

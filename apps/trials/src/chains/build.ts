@@ -20,6 +20,7 @@ export interface BuiltChain {
   /** Bottom first. */
   readonly layers: readonly BuiltLayer[];
   readonly sibling: BuiltLayer | null;
+  readonly bystander: BuiltLayer | null;
 }
 
 /** Makes the chain in `directory` by `qemu-img` and `qemu-io`. */
@@ -33,7 +34,11 @@ export async function buildChain(spec: ChainSpec, directory: string): Promise<Bu
     spec.sibling === null || top === undefined
       ? null
       : await buildLayer(spec.sibling, top, directory);
-  return { spec, directory, layers, sibling };
+  const bystander =
+    spec.bystander === null
+      ? null
+      : await buildLayer(spec.bystander, layers[spec.bystanderOn] ?? null, directory);
+  return { spec, directory, layers, sibling, bystander };
 }
 
 /** Layers at `index`; throws when there is none. */

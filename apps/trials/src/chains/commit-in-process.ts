@@ -3,7 +3,11 @@ import { type BuiltChain, layerAt } from './build.ts';
 import { firstDifference, type Views } from './views.ts';
 
 /** Reads every layer by our own reader and compares with QEMU's views, then commits through the engine's API. */
-export async function commitInProcess(chain: BuiltChain, views: Views): Promise<void> {
+export async function commitInProcess(
+  chain: BuiltChain,
+  views: Views,
+  strategy: string,
+): Promise<void> {
   const { base, top, emptyTop, layers } = chain.spec;
   const leaf = layerAt(chain, layers.length - 1);
   await compareReading(chain, views);
@@ -13,10 +17,11 @@ export async function commitInProcess(chain: BuiltChain, views: Views): Promise<
     format: leaf.spec.format,
     base: layerAt(chain, base).path,
     top: layerAt(chain, top).path,
-    strategy: 'copy-down',
+    strategy,
     emptyTop,
+    ...(strategy === 'preserve' ? { keepSiblings: true } : { invalidateSiblings: true }),
   });
-  await commit.run(plan);
+  await commit.run(plan, { verify: chain.spec.seed % 3 === 0 });
 }
 
 async function compareReading(chain: BuiltChain, views: Views): Promise<void> {

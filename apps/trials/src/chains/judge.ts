@@ -9,17 +9,21 @@ import { baseAfter, firstDifference, type Views, view } from './views.ts';
  * What is wrong with a chain after its commit, one line a problem; empty: nothing. QEMU reads and checks; it never
  * commits, because its own commit leaks base's old bytes past a short top.
  */
-export async function judge(chain: BuiltChain, views: Views): Promise<string[]> {
+export async function judge(
+  chain: BuiltChain,
+  views: Views,
+  strategy = 'copy-down',
+): Promise<string[]> {
   return [
-    ...(await judgeContents(chain, views)),
+    ...(await judgeContents(chain, views, strategy)),
     ...(await judgeMetadata(chain)),
-    ...(await judgeReferences(chain)),
+    ...(await judgeReferences(chain, strategy)),
     ...(await judgeLeftovers(chain)),
   ];
 }
 
-/** Top and everything above it read as before; so does what lies below base; base reads as top did. */
-async function judgeContents(chain: BuiltChain, views: Views): Promise<string[]> {
+/** Top and everything above it read as before; so does what lies below base; base reads as top did. `preserve` keeps all but base. */
+async function judgeContents(chain: BuiltChain, views: Views, strategy: string): Promise<string[]> {
   const { base, top } = chain.spec;
   const problems: string[] = [];
   const compare = async (layer: BuiltLayer, wanted: Buffer, what: string): Promise<void> => {
@@ -32,11 +36,14 @@ async function judgeContents(chain: BuiltChain, views: Views): Promise<string[]>
   };
   for (const [index, layer] of chain.layers.entries()) {
     const before = views.layers[index];
-    if (before === undefined || (index >= base && index < top)) continue;
+    const lost = strategy === 'preserve' ? index === base : index >= base && index < top;
+    if (before === undefined || lost) continue;
     await compare(layer, before, 'does not read as before');
   }
   if (chain.sibling !== null && views.sibling !== null)
     await compare(chain.sibling, views.sibling, 'does not read as before');
+  if (strategy === 'preserve' && chain.bystander !== null && views.bystander !== null)
+    await compare(chain.bystander, views.bystander, 'does not read as before');
   await compare(layerAt(chain, base), baseAfter(chain, views), 'does not read as top did');
   return problems;
 }
@@ -52,15 +59,18 @@ async function judgeMetadata(chain: BuiltChain): Promise<string[]> {
   return problems;
 }
 
-/** Top and its overlays name base, relative where they were relative, with its format; all others name what they did. */
-async function judgeReferences(chain: BuiltChain): Promise<string[]> {
+/** Top and its overlays (depth-first: every layer) name base, relative where they were relative, with its format; all others name what they did. */
+async function judgeReferences(chain: BuiltChain, strategy: string): Promise<string[]> {
   const { base, top } = chain.spec;
   const target = layerAt(chain, base);
   const problems: string[] = [];
-  for (const [index, layer] of everyLayer(chain).entries()) {
+  for (const layer of everyLayer(chain)) {
+    const index = chain.layers.indexOf(layer);
     if (layer.backing === null) continue;
-    const relinked = index === top || index === top + 1 || layer === chain.sibling;
-    const below = relinked ? target : layerAt(chain, index - 1);
+    const first = strategy === 'depth-first' ? base + 1 : top;
+    const relinked = (index >= first && index <= top + 1) || layer === chain.sibling;
+    const on = layer === chain.bystander ? chain.spec.bystanderOn : index - 1;
+    const below = relinked && layer !== chain.bystander ? target : layerAt(chain, on);
     const info = await infoByQemu(layer.path, 'qcow2');
     const name = info['backing-filename'] ?? '';
     if (resolve(chain.directory, name) !== below.path)
@@ -85,5 +95,6 @@ async function judgeLeftovers(chain: BuiltChain): Promise<string[]> {
 }
 
 function everyLayer(chain: BuiltChain): readonly BuiltLayer[] {
-  return chain.sibling === null ? chain.layers : [...chain.layers, chain.sibling];
+  const others = [chain.sibling, chain.bystander].filter((layer) => layer !== null);
+  return [...chain.layers, ...others];
 }

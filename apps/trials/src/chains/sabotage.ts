@@ -24,6 +24,7 @@ export function sabotageSpec(): ChainSpec {
       spec.base > 0 &&
       spec.top - spec.base > 1 &&
       spec.sibling !== null &&
+      spec.bystander === null &&
       overlay.size > top.size + 1024 &&
       base.size > top.size + 1024 &&
       overlay.changes.length === 0 &&

@@ -32,6 +32,10 @@ export interface ChainSpec {
   readonly layers: readonly LayerSpec[];
   /** A second overlay of top, outside the chain; null: none. */
   readonly sibling: LayerSpec | null;
+  /** An overlay of base or of an intermediate, outside the chain: who could be stranded; null: none. */
+  readonly bystander: LayerSpec | null;
+  /** Index of the layer that the bystander lies on. */
+  readonly bystanderOn: number;
   /** Indexes into `layers`. */
   readonly base: number;
   readonly top: number;
@@ -69,7 +73,12 @@ export function chainSpec(seed: number): ChainSpec {
     top < depth - 1 && from.chance(0.2)
       ? qcow2Layer(from, 'sibling.qcow2', siblingSize, false)
       : null;
-  return { seed, layers, sibling, base, top, emptyTop: top === depth - 1 && from.chance(0.5) };
+  const emptyTop = top === depth - 1 && from.chance(0.5);
+  const bystanderOn = from.between(base, top - 1);
+  const bystander = from.chance(0.3)
+    ? qcow2Layer(from, 'bystander.qcow2', jitter(from, sizes[bystanderOn] ?? MIB), false)
+    : null;
+  return { seed, layers, sibling, bystander, bystanderOn, base, top, emptyTop };
 }
 
 function layerSizes(from: Draw, depth: number): number[] {

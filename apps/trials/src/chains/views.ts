@@ -5,6 +5,7 @@ import type { BuiltChain, BuiltLayer } from './build.ts';
 export interface Views {
   readonly layers: readonly Buffer[];
   readonly sibling: Buffer | null;
+  readonly bystander: Buffer | null;
 }
 
 /** Reads every layer through its chain by QEMU. Rejects when QEMU finds fault with its own image. */
@@ -14,7 +15,11 @@ export async function viewsBefore(chain: BuiltChain): Promise<Views> {
   const built = chain.layers[chain.spec.base];
   const fault = built?.spec.format === 'qcow2' ? await checkByQemu(built.path) : '';
   if (fault !== '') throw new Error(`seed ${chain.spec.seed}: QEMU made a bad base: ${fault}`);
-  return { layers, sibling: chain.sibling === null ? null : await view(chain.sibling) };
+  return {
+    layers,
+    sibling: chain.sibling === null ? null : await view(chain.sibling),
+    bystander: chain.bystander === null ? null : await view(chain.bystander),
+  };
 }
 
 /** What a layer reads as through its chain, by QEMU. */
