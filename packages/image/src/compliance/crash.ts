@@ -1,11 +1,14 @@
 import { openStorage, type Storage, type StorageDriver, StorageError } from '@downfold/storage';
-import type { ByteLength, HostOffset } from '@downfold/units';
+import { alignUp, type ByteLength, type HostOffset } from '@downfold/units';
 import type { FileChange, FileEvent } from './watched-file.ts';
 
 const SECTOR_BYTES = 512;
 
 /** Up to so many pending changes each one alone, and all but each one, are tried. */
 const FEW = 12;
+
+/** A write is torn into about as many. */
+const PIECES = 16;
 
 /** Subsets of pending changes drawn at each flush, beside none and all. */
 const SAMPLES = 4;
@@ -19,7 +22,7 @@ export interface Crash {
 
 /**
  * What power cuts may leave, at each flush (when most is pending) and at the end: all that is durable, plus any of the changes
- * since, whole or sector by sector. Source of the fault model: SQLite's crash VFS, ALICE (OSDI'14).
+ * since, whole or torn between sectors. Source of the fault model: SQLite's crash VFS, ALICE (OSDI'14).
  */
 export function* crashes(
   log: readonly FileEvent[],
@@ -69,13 +72,14 @@ function* subsets(
   for (let sample = 0; sample < SAMPLES; sample++) yield all.filter(() => random() < 0.5);
 }
 
-/** A write as one change for each sector that it touches. */
+/** A write as changes of its own for pieces of it: sectors, or more of them where the write is long. */
 function tear(change: FileChange): readonly FileChange[] {
   if (change.do !== 'write') return [change];
+  const piece = Math.max(SECTOR_BYTES, alignUp(change.bytes.length / PIECES, SECTOR_BYTES));
   const parts: FileChange[] = [];
   for (let done = 0; done < change.bytes.length; ) {
     const offset = change.offset + done;
-    const bytes = change.bytes.subarray(done, done + SECTOR_BYTES - (offset % SECTOR_BYTES));
+    const bytes = change.bytes.subarray(done, done + piece - (offset % piece));
     parts.push({ do: 'write', offset, bytes });
     done += bytes.length;
   }

@@ -61,7 +61,7 @@ export const resizeCases: readonly ImageCase[] = [
         await layer.write(0, cluster);
         await layer.resize(layer.size + more);
         await layer.verify();
-        await layer.write(layer.size - more / 2, cluster + 1);
+        await layer.write(layer.size - more / 2, more / 4 + 1);
         await layer.resize(layer.size + more);
       },
     },
