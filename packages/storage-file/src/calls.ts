@@ -9,6 +9,7 @@ export interface Calls {
   writeSync(fd: number, source: Uint8Array, offset: number): number;
   /** As `readSync`, off the main thread. */
   read(fd: number, target: Uint8Array, offset: number): Promise<number>;
+  ftruncate(fd: number, length: number): Promise<void>;
   fdatasync(fd: number): Promise<void>;
   fsync(fd: number): Promise<void>;
 }
@@ -20,18 +21,12 @@ export const nodeCalls: Calls = {
   readSync: (fd, target, offset) => fs.readSync(fd, target, 0, target.length, offset),
   writeSync: (fd, source, offset) => fs.writeSync(fd, source, 0, source.length, offset),
   read: async (fd, target, offset) => (await read(fd, target, 0, target.length, offset)).bytesRead,
+  ftruncate: promisify(fs.ftruncate),
   fdatasync: promisify(fs.fdatasync),
   fsync: promisify(fs.fsync),
 };
 
-/** Repeats a call that a signal interrupted. */
-export function uninterrupted(call: () => number): number {
-  for (;;) {
-    try {
-      return call();
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
-      if (code !== 'EINTR' && code !== 'EAGAIN') throw cause;
-    }
-  }
+/** Whether a signal interrupted the call before it did anything: it is to be made again. */
+export function wasInterrupted(cause: unknown): boolean {
+  return (cause as NodeJS.ErrnoException).code === 'EINTR';
 }

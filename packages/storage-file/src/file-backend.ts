@@ -1,4 +1,4 @@
-import { type BigIntStats, constants } from 'node:fs';
+import { type BigIntStats, constants, type Dirent } from 'node:fs';
 import fs from 'node:fs/promises';
 import {
   type BackendDriver,
@@ -60,15 +60,15 @@ async function openDriver(
 ): Promise<FileDriver> {
   const handle = await calling(path, 'open', () => fs.open(path, flags, mode));
   try {
-    const stats = await handle.stat({ bigint: true });
-    const { kind, identity } = factsOf(stats);
+    const stats = await calling(path, 'fstat', () => handle.stat({ bigint: true }));
+    const { kind, identity, length } = await factsOf(stats);
     if (kind !== 'file' && kind !== 'block-device')
       throw new StorageError(
         'STORAGE_NOT_REGULAR',
         `${path}: is neither a regular file nor a block device`,
         { file: path },
       );
-    const deviceLength = kind === 'block-device' ? await blockDeviceLength(stats) : null;
+    const deviceLength = kind === 'block-device' ? length : null;
     const writable = (flags & constants.O_RDWR) !== 0;
     return new FileDriver({ handle, label: path, writable, identity, deviceLength }, calls);
   } catch (cause) {
@@ -98,34 +98,37 @@ async function flushDirectory(path: string, calls: Calls): Promise<void> {
   });
 }
 
-function factsOf(stats: BigIntStats): FileFacts {
-  const identity: FileIdentity = { device: stats.dev.toString(), inode: stats.ino.toString() };
-  const kind = stats.isFile()
-    ? 'file'
-    : stats.isBlockDevice()
-      ? 'block-device'
-      : stats.isDirectory()
-        ? 'directory'
-        : 'other';
+async function factsOf(stats: BigIntStats): Promise<FileFacts> {
+  const kind = kindOf(stats);
+  const lengths = { file: Number(stats.size), directory: 0, other: 0 };
   return {
     kind,
-    identity,
-    length: byteLength(kind === 'file' ? Number(stats.size) : 0),
+    identity: identityOf(stats),
+    length: byteLength(kind === 'block-device' ? await blockDeviceLength(stats) : lengths[kind]),
     allocated: byteLength(Number(stats.blocks) * SECTOR_BYTES),
     modified: stats.mtimeNs.toString(),
   };
 }
 
+/** A block device is itself, by its number, whatever file in /dev leads to it. No file has inode 0. */
+function identityOf(stats: BigIntStats): FileIdentity {
+  if (stats.isBlockDevice()) return { device: stats.rdev.toString(), inode: '0' };
+  return { device: stats.dev.toString(), inode: stats.ino.toString() };
+}
+
+function kindOf(stats: BigIntStats): FileFacts['kind'] {
+  if (stats.isFile()) return 'file';
+  if (stats.isBlockDevice()) return 'block-device';
+  return stats.isDirectory() ? 'directory' : 'other';
+}
+
 async function list(directory: string): Promise<readonly DirectoryEntry[]> {
   const entries = await fs.readdir(directory, { withFileTypes: true });
-  return entries.map((entry) => ({
-    name: entry.name,
-    kind: entry.isFile()
-      ? 'file'
-      : entry.isDirectory()
-        ? 'directory'
-        : entry.isSymbolicLink()
-          ? 'link'
-          : 'other',
-  }));
+  return entries.map((entry) => ({ name: entry.name, kind: entryKindOf(entry) }));
+}
+
+function entryKindOf(entry: Dirent): DirectoryEntry['kind'] {
+  if (entry.isFile()) return 'file';
+  if (entry.isDirectory()) return 'directory';
+  return entry.isSymbolicLink() ? 'link' : 'other';
 }

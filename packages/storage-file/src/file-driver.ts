@@ -6,15 +6,17 @@ import {
   type StorageSupport,
 } from '@downfold/storage';
 import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@downfold/units';
-import { type Calls, uninterrupted } from './calls.ts';
+import { type Calls, wasInterrupted } from './calls.ts';
 import { calling, storageError } from './errno.ts';
 
 /** Reads up to this many bytes are done at once: a thread pool hop costs more than the copy from the page cache. */
 const SMALL_READ_BYTES = 64 << 10;
 /** One system call of a copy moves so many bytes at most: larger ones gain nothing. */
 const PIECE_BYTES = 1 << 20;
-/** One `copyFrom` call moves so many bytes, then lets the event loop turn. */
+/** After so many bytes of copies or zeros the event loop turns. */
 const TURN_BYTES = 4 << 20;
+/** Most bytes of one system call: Node takes lengths of 31 bits, Linux moves 2 GiB minus a page. */
+const CALL_BYTES = 1 << 30;
 
 /**
  * A buffer that starts on a page: reads into one that does not can be 4 times slower, and big Buffers start 16 bytes
@@ -68,14 +70,11 @@ export class FileDriver implements StorageDriver {
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {
     let done = 0;
     while (done < target.length) {
-      const part = done === 0 ? target : target.subarray(done);
-      const at = offset + done;
-      const count =
-        part.length <= SMALL_READ_BYTES
-          ? this.#call('pread', at, () => this.#calls.readSync(this.#fd, part, at))
-          : await this.#calls.read(this.#fd, part, at).catch((cause: unknown) => {
-              throw storageError(cause, this.label, 'pread', at);
-            });
+      const part = target.subarray(done, done + CALL_BYTES);
+      const small = part.length <= SMALL_READ_BYTES;
+      const count = small
+        ? this.#readSome(offset + done, part)
+        : await this.#readOffThread(offset + done, part);
       if (count === 0) break;
       done += count;
     }
@@ -86,14 +85,20 @@ export class FileDriver implements StorageDriver {
     this.#writeAll(offset, source);
   }
 
+  /**
+   * Zeros up to the present end are written: Node cannot punch holes. Past it one byte makes the rest a hole. It is not made by
+   * setting the length: that would cut off what another write, in flight beside this one, put further on.
+   */
   async writeZeroes(range: HostRange): Promise<void> {
     const end = range.offset + range.length;
     const length = await this.length();
-    if (end > length && this.supports.resize)
-      await calling(this.label, 'ftruncate', () => this.#file.handle.truncate(end));
-    const zeros = new Uint8Array(Math.min(PIECE_BYTES, Math.max(0, length - range.offset)));
-    for (let at: number = range.offset; at < Math.min(end, length); at += zeros.length)
-      this.#writeAll(at, zeros.subarray(0, Math.min(end, length) - at));
+    if (end > length) this.#writeAll(end - 1, new Uint8Array(1));
+    const written = Math.min(end, length);
+    const zeros = new Uint8Array(Math.min(PIECE_BYTES, Math.max(0, written - range.offset)));
+    for (let at: number = range.offset; at < written; at += zeros.length) {
+      this.#writeAll(at, zeros.subarray(0, written - at));
+      if ((at + zeros.length - range.offset) % TURN_BYTES === 0) await turn();
+    }
   }
 
   async copyFrom(
@@ -103,19 +108,18 @@ export class FileDriver implements StorageDriver {
     length: ByteLength,
   ): Promise<number> {
     if (!(source instanceof FileDriver)) return 0;
-    const turn = Math.min(length, TURN_BYTES);
+    const most = Math.min(length, TURN_BYTES);
     const buffer = copyBuffer();
-    for (let done = 0; done < turn; ) {
-      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, turn - done));
+    for (let done = 0; done < most; ) {
+      const piece = buffer.subarray(0, most - done);
       const count = source.#readSome(from + done, piece);
       // past the end of the source: zeros, as a read gives them
-      if (count === 0) piece.fill(0);
-      const filled = count === 0 ? piece : piece.subarray(0, count);
+      const filled = count === 0 ? piece.fill(0) : piece.subarray(0, count);
       this.#writeAll(to + done, filled);
       done += filled.length;
     }
-    await new Promise((resolve) => setImmediate(resolve));
-    return turn;
+    await turn();
+    return most;
   }
 
   discard(): Promise<void> {
@@ -127,7 +131,7 @@ export class FileDriver implements StorageDriver {
   }
 
   async setLength(length: ByteLength): Promise<void> {
-    await calling(this.label, 'ftruncate', () => this.#file.handle.truncate(length));
+    await calling(this.label, 'ftruncate', () => this.#calls.ftruncate(this.#fd, length));
   }
 
   async flush(): Promise<void> {
@@ -142,20 +146,40 @@ export class FileDriver implements StorageDriver {
     return this.#call('pread', offset, () => this.#calls.readSync(this.#fd, target, offset));
   }
 
+  async #readOffThread(offset: number, target: Uint8Array): Promise<number> {
+    for (;;) {
+      try {
+        return await this.#calls.read(this.#fd, target, offset);
+      } catch (cause) {
+        if (!wasInterrupted(cause)) throw storageError(cause, this.label, 'pread', offset);
+      }
+    }
+  }
+
   #writeAll(offset: number, source: Uint8Array): void {
     for (let done = 0; done < source.length; ) {
-      const part = done === 0 ? source : source.subarray(done);
-      done += this.#call('pwrite', offset + done, () =>
-        this.#calls.writeSync(this.#fd, part, offset + done),
-      );
+      const part = source.subarray(done, done + CALL_BYTES);
+      const at = offset + done;
+      const count = this.#call('pwrite', at, () => this.#calls.writeSync(this.#fd, part, at));
+      // must not happen; without an error to report this would never end
+      if (count === 0)
+        throw storageError(new Error('wrote no bytes'), this.label, 'pwrite', offset + done);
+      done += count;
     }
   }
 
   #call(name: string, offset: number, call: () => number): number {
-    try {
-      return uninterrupted(call);
-    } catch (cause) {
-      throw storageError(cause, this.label, name, offset);
+    for (;;) {
+      try {
+        return call();
+      } catch (cause) {
+        if (!wasInterrupted(cause)) throw storageError(cause, this.label, name, offset);
+      }
     }
   }
+}
+
+/** Lets the event loop turn: timers, sockets and signals get their chance. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,0 +1,57 @@
+import { execFileSync } from 'node:child_process';
+import { realpathSync } from 'node:fs';
+import fs from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { SubjectFactory } from '@downfold/compliance';
+import { type BackendDriver, openBackend } from '@downfold/storage';
+import type { StorageAbility, StorageSubject } from '@downfold/storage/compliance';
+import { faulty } from '@downfold/storage/faults';
+
+/** An empty directory of the real file system, its links resolved; it goes when the block ends. */
+export async function scratch(): Promise<AsyncDisposable & { readonly path: string }> {
+  const path = realpathSync(await fs.mkdtemp(join(tmpdir(), 'downfold-storage-')));
+  return {
+    path,
+    [Symbol.asyncDispose]: () => fs.rm(path, { recursive: true, force: true }),
+  };
+}
+
+const ABILITIES: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
+  'resize',
+  'sparse',
+  'links',
+  'special-files',
+  'permissions',
+  'flush-fault',
+]);
+
+/** Subjects of the storage kit in scratch directories; faults of flushes are injected around the driver. */
+export function fileSubjects(
+  makeDriver: () => BackendDriver,
+): SubjectFactory<StorageSubject & AsyncDisposable, StorageAbility> {
+  return {
+    abilities: ABILITIES,
+    create: async () => {
+      const directory = await scratch();
+      const driver = faulty(makeDriver());
+      return {
+        backend: openBackend(driver),
+        directory: directory.path,
+        hooks: {
+          link: (existing, path) => fs.link(existing, path),
+          symbolicLink: (target, path) => fs.symlink(target, path),
+          makeSpecial: async (path) => void execFileSync('mkfifo', [path]),
+          othersMayRead: async (path) => ((await fs.stat(path)).mode & 0o044) !== 0,
+          failNextFlush: () => driver.inject({ operation: 'flush' }),
+        },
+        [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+      };
+    },
+  };
+}
+
+/** A system call's error as Node throws it. */
+export function systemError(code: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${code}: injected`), { code });
+}
