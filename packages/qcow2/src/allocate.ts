@@ -79,8 +79,9 @@ export async function ownTable(state: Qcow2State, l1Index: number): Promise<L2Ta
   if (table !== null && l1Owned(state, l1Index)) return table;
   const { offset } = await allocate(state, 1);
   const words = table?.words.slice() ?? new Uint32Array(state.geometry.clusterSize / 4);
-  const own = { ...cleanTable(l1Index, offset, words), fresh: true };
-  if (table !== null) release(state, table.offset, 1);
+  const own = { ...cleanTable(l1Index, offset, words, table?.lower), fresh: true };
+  // what a staging has from its image is the image's still
+  if (table !== null && state.stagedOn === null) release(state, table.offset, 1);
   state.l1[2 * l1Index] = ownedHigh(offset);
   state.l1[2 * l1Index + 1] = offsetLow(offset);
   writerOf(state).l1Changed.add(l1Index);

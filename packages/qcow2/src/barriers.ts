@@ -31,6 +31,8 @@ export const BARRIER = {
   l1Switch: 'qcow2 W12: header with larger L1 table',
   /** W12: the header says the new size. */
   size: 'qcow2 W12: header with new size',
+  /** W11: the header points to the staged mapping before what only the old one held is released. */
+  publish: 'qcow2 W11: header with staged mapping',
   /** W11: a mark's body is durable before its head, and its head. */
   markBody: 'qcow2 W11: mark before its head',
   markHead: 'qcow2 W11: mark',

@@ -1,5 +1,6 @@
 import type { CheckFinding, CheckOptions, CheckReport } from '@downfold/image';
 import { countReferences } from './references.ts';
+import { placeIn } from './stage-place.ts';
 import type { Qcow2State } from './state.ts';
 
 /** Compares what is counted with what is referenced, as `qemu-img check` does; never writes. */
@@ -13,7 +14,8 @@ export async function checkImage(
     else corruptions++;
     options.onFinding?.(finding);
   };
-  const references = await countReferences(state, find, options);
+  const keep = state.staged === null ? null : placeIn(state.staged.header);
+  const references = await countReferences(state, keep, find, options);
   const { clusterSize } = state.geometry;
   references.stored.compare(references.counted, (cluster, stored, counted) => {
     last = cluster;

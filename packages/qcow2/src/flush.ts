@@ -3,6 +3,7 @@ import { BARRIER } from './barriers.ts';
 import { patchHeader } from './header-sector.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { applyReleases } from './refcounts.ts';
+import { asStored } from './stage-entries.ts';
 import type { MetadataKind, Qcow2State, RefcountBlock, Release, Writer } from './state.ts';
 import { SECTOR_BYTES } from './structures.ts';
 import { bytesOf } from './words.ts';
@@ -116,8 +117,10 @@ function seal(state: Qcow2State, writer: Writer): Sealed {
   const { refcounts } = writer;
   const content = sealBlocks(writer);
   const mapping: Piece[] = [];
+  const { entryWords } = state.geometry;
   for (const table of state.l2.seal()) {
-    const { offset, words } = table;
+    const { offset } = table;
+    const words = asStored(table.words, table.lower, entryWords);
     if (table.fresh) content.push({ kind: 'L2 table', offset, bytes: bytesOf(words) });
     else mapping.push(sealWords('L2 table', offset, words, table.dirtyFrom, table.dirtyTo));
     table.fresh = false;
@@ -128,7 +131,8 @@ function seal(state: Qcow2State, writer: Writer): Sealed {
   if (moved !== null)
     content.push({ kind: 'refcount table', offset: moved.offset, bytes: bytesOf(table) });
   const { refcountTableOffset, l1TableOffset } = state.header;
-  mapping.push(...sealEntries('L1 table', l1TableOffset, state.l1, writer.l1Changed));
+  const l1 = asStored(state.l1, state.stagedOn?.l1 ?? null, 2);
+  mapping.push(...sealEntries('L1 table', l1TableOffset, l1, writer.l1Changed));
   const sealed: Sealed = {
     data: writer.dataDirty,
     content,

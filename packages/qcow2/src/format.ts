@@ -10,6 +10,7 @@ const abilities: ReadonlySet<ImageAbility> = new Set([
   'deallocate',
   'mark',
   'check',
+  'stage',
 ]);
 
 /** The qcow2 format, versions 2 and 3. Source: QEMU, docs/interop/qcow2.rst. */

@@ -10,6 +10,8 @@ import type {
   ImageMark,
   ImageWriteOptions,
   ReclaimOptions,
+  StageOptions,
+  Staging,
 } from '@downfold/image';
 import type { OperationOptions, Storage } from '@downfold/storage';
 import {
@@ -31,6 +33,8 @@ import { setImageMark } from './mark.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { growImage } from './resize.ts';
+import { stageImage } from './stage.ts';
+import { assertNotStaged } from './stage-state.ts';
 import type { Qcow2State } from './state.ts';
 import { deallocateImage, zeroImage } from './unmap.ts';
 import { writeImage } from './write.ts';
@@ -145,18 +149,22 @@ export class Qcow2Image implements Image {
   async flush(): Promise<void> {
     this.#assertOpen();
     writerOf(this.#state);
-    await flushImage(this.#state);
+    await flushImage(this.#state.staged ?? this.#state);
   }
 
-  async stage(): Promise<never> {
-    throw this.#unsupported('a second mapping to stage on');
+  stage(options: StageOptions): Promise<Staging> {
+    return this.#mutate('disk', options, (state) =>
+      stageImage(state, options, (mapping) => new Qcow2Image(mapping)),
+    );
   }
 
   async reclaimLeaks(options?: ReclaimOptions): Promise<number> {
     this.#assertOpen();
     writerOf(this.#state);
-    if (options?.keep != null) throw this.#unsupported('a staging to keep');
-    return mutate(this.#state, () => reclaimLeaks(this.#state, options));
+    return mutate(this.#state, async () => {
+      assertNotStaged(this.#state);
+      return reclaimLeaks(this.#state, options);
+    });
   }
 
   async check(options?: CheckOptions): Promise<CheckReport> {
@@ -166,7 +174,7 @@ export class Qcow2Image implements Image {
     writerOf(state);
     // what is in the file is whole when nothing changes in memory and all of that was written
     return mutate(state, async () => {
-      await flushImage(state);
+      await flushImage(state.staged ?? state);
       return checkImage(state, options);
     });
   }
@@ -194,23 +202,20 @@ export class Qcow2Image implements Image {
   }
 
   /** Runs a change in its turn. It may be refused, and what it makes untrue goes first. */
-  async #mutate(
+  async #mutate<T>(
     change: Change,
     options: OperationOptions | undefined,
-    work: (state: Qcow2State) => Promise<void>,
-  ): Promise<void> {
+    work: (state: Qcow2State) => Promise<T>,
+  ): Promise<T> {
     const state = this.#state;
     this.#assertOpen();
     options?.signal?.throwIfAborted();
     writerOf(state);
-    await mutate(state, async () => {
+    return mutate(state, async () => {
+      assertNotStaged(state);
       if (claims(state, change)) await disclaim(state, change);
-      await work(state);
+      return work(state);
     });
-  }
-
-  #unsupported(feature: string): Error {
-    return imageError('IMAGE_UNSUPPORTED', this.label, feature, undefined, { feature });
   }
 
   #assertOpen(): void {

@@ -1,7 +1,8 @@
+import { type CompressedPlace, compressedPlace } from './compressed.ts';
 import { corrupt } from './corrupt.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
-import { entryOffset, LOW_ZERO, l2Reserved } from './structures.ts';
+import { entryOffset, HIGH_COMPRESSED, LOW_ZERO, l2Reserved } from './structures.ts';
 
 /**
  * Byte of the host cluster of an L2 entry that is not compressed; 0 when it has none.
@@ -19,6 +20,18 @@ export function hostOf(state: Qcow2State, table: L2Table, index: number): number
   if (host < 0 || host % clusterSize !== 0)
     throw corrupt(state.label, `L2 entry points to ${host}, not a cluster`, entryAt(table, at));
   return host;
+}
+
+/**
+ * The host bytes that an L2 entry refers to: a data cluster, or where its compressed cluster lies; of length 0 when it has none.
+ * @throws ImageError `IMAGE_CORRUPT`.
+ */
+export function hostPlace(state: Qcow2State, table: L2Table, index: number): CompressedPlace {
+  const at = index * state.geometry.entryWords;
+  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
+  if (high & HIGH_COMPRESSED) return compressedPlace(state, high, low);
+  const offset = hostOf(state, table, index);
+  return { offset, length: offset === 0 ? 0 : state.geometry.clusterSize };
 }
 
 /** Byte in the file of word `at` of a table. */

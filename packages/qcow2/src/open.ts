@@ -50,6 +50,8 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
     l2: new MetadataCache(geometry.clusterSize),
     lastCompressed: null,
     writer: null,
+    staged: null,
+    stagedOn: null,
     closed: false,
   };
   return options.mode === 'write' ? { ...state, writer: await openWriter(state) } : state;

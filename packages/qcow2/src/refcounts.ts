@@ -146,6 +146,32 @@ export async function applyReleases(
   return holding;
 }
 
+/** The refcount of one cluster. */
+export async function refcountOf(
+  state: Qcow2State,
+  refcounts: Refcounts,
+  cluster: number,
+): Promise<number> {
+  const { refcountsPerBlock, refcountBits } = state.geometry;
+  const block = await loadBlock(state, refcounts, Math.floor(cluster / refcountsPerBlock));
+  return block === null ? 0 : refcountAt(block.bytes, cluster % refcountsPerBlock, refcountBits);
+}
+
+/** Raises the refcount of a cluster in use by one; the caller knows that it fits. */
+export async function addReference(
+  state: Qcow2State,
+  refcounts: Refcounts,
+  cluster: number,
+): Promise<void> {
+  const { refcountsPerBlock, refcountBits, clusterSize } = state.geometry;
+  const block = await loadBlock(state, refcounts, Math.floor(cluster / refcountsPerBlock));
+  if (block === null)
+    throw corrupt(state.label, 'cluster in use has refcount 0', cluster * clusterSize);
+  const at = cluster % refcountsPerBlock;
+  setRefcount(block.bytes, at, refcountBits, refcountAt(block.bytes, at, refcountBits) + 1);
+  refcounts.blocks.touch(block);
+}
+
 function hasBlock(refcounts: Refcounts, index: number): boolean {
   return (refcounts.table[2 * index] ?? 0) !== 0 || (refcounts.table[2 * index + 1] ?? 0) !== 0;
 }

@@ -6,6 +6,8 @@ import { HostCounts } from './host-counts.ts';
 import { refcountAt } from './refcount-codec.ts';
 import { openRefcounts } from './refcounts.ts';
 import { readSnapshotL1, readSnapshots, snapshotTableBytes } from './snapshots.ts';
+import { sameHost } from './stage-entries.ts';
+import type { StagedPlace } from './stage-place.ts';
 import type { Qcow2State } from './state.ts';
 import {
   compressedBytes,
@@ -33,12 +35,21 @@ export interface References {
   readonly compressedClusters: number;
 }
 
+/** A copied flag that does not agree with the refcount as stored. */
+export interface WrongFlag {
+  readonly cluster: number;
+  readonly copied: boolean;
+}
+
+/** Takes a finding; `flag` when it is of a copied flag. */
+type OnFinding = (finding: CheckFinding, flag?: WrongFlag) => void;
+
 /** The walk's state. */
 class Walk {
   readonly state: Qcow2State;
   readonly stored: HostCounts;
   readonly counted: HostCounts;
-  readonly report: (message: string, offset: number) => void;
+  readonly report: (message: string, offset: number, flag?: WrongFlag) => void;
   readonly signal: AbortSignal | undefined;
   /** Clusters that hold metadata: nothing else may point there. */
   readonly metadata: Set<number> = new Set();
@@ -46,15 +57,12 @@ class Walk {
   fragmentedClusters = 0;
   compressedClusters = 0;
 
-  constructor(
-    state: Qcow2State,
-    finding: (finding: CheckFinding) => void,
-    options?: OperationOptions,
-  ) {
+  constructor(state: Qcow2State, finding: OnFinding, options?: OperationOptions) {
     this.state = state;
     this.stored = new HostCounts(state.fileEnd / state.geometry.clusterSize);
     this.counted = new HostCounts(state.fileEnd / state.geometry.clusterSize);
-    this.report = (message, offset) => finding({ severity: 'corruption', message, offset });
+    this.report = (message, offset, flag) =>
+      finding({ severity: 'corruption', message, offset }, flag);
     this.signal = options?.signal;
   }
 
@@ -81,10 +89,12 @@ class Walk {
 /**
  * Walks all metadata of an image, each L2 table once however often it is referenced, and counts references to every host cluster.
  * Findings are corruptions of structure; comparing counts is the caller's. Reads the file, not what a writer holds unflushed.
+ * `keep`: a staging whose references count as well.
  */
 export async function countReferences(
   state: Qcow2State,
-  onFinding: (finding: CheckFinding) => void,
+  keep: StagedPlace | null,
+  onFinding: OnFinding,
   options?: OperationOptions,
 ): Promise<References> {
   const walk = new Walk(state, onFinding, options);
@@ -97,9 +107,12 @@ export async function countReferences(
   const active = new Map(tables);
   for (const l1 of await walkSnapshots(walk)) collectTables(walk, l1, tables);
   for (const [offset, references] of tables) claimTable(walk, offset, references);
+  const staged = keep === null ? [] : await claimStaging(walk, keep);
   await walkBitmaps(walk);
   for (const [offset, references] of tables)
     await walkL2(walk, offset, references, active.has(offset));
+  for (const { offset, lowerOffset } of staged)
+    await walkL2(walk, offset, 1, false, await readTable(walk, lowerOffset));
   checkL1Copied(walk);
   return walk;
 }
@@ -177,23 +190,58 @@ function claimTable(walk: Walk, offset: number, references: number): void {
     walk.counted.add(offset / walk.state.geometry.clusterSize, references - 1);
 }
 
+/** An L2 table of a staging that is not the image's own, and the image's at the same place, 0 for none. */
+interface StagedTable {
+  readonly offset: number;
+  readonly lowerOffset: number;
+}
+
+/** Claims the L1 table of a staging and those of its L2 tables that are not the image's. */
+async function claimStaging(walk: Walk, keep: StagedPlace): Promise<readonly StagedTable[]> {
+  const { state } = walk;
+  const bytes = new Uint8Array(keep.l1Size * ENTRY_BYTES);
+  if (!walk.claim("staging's L1 table", keep.l1Offset, bytes.length)) return [];
+  await state.storage.read(hostOffset(keep.l1Offset), bytes);
+  const l1 = wordsOf(bytes);
+  const own: StagedTable[] = [];
+  for (let at = 0; at < l1.length; at += 2) {
+    if (sameHost(l1, state.l1, at)) continue;
+    const [high, low] = [l1[at] as number, l1[at + 1] as number];
+    if (l1Reserved(high, low))
+      walk.report("reserved bits are set in an entry of a staging's L1 table", at * 4);
+    const offset = entryOffset(high, low);
+    if (walk.claim("staging's L2 table", offset, 1))
+      own.push({ offset, lowerOffset: entryOffset(state.l1[at] ?? 0, state.l1[at + 1] ?? 0) });
+  }
+  return own;
+}
+
+/** The L2 table at `offset` as words; null when it is not where one may be. */
+async function readTable(walk: Walk, offset: number): Promise<Uint32Array | null> {
+  const { storage, geometry, fileEnd } = walk.state;
+  if (offset <= 0 || offset % geometry.clusterSize !== 0 || offset >= fileEnd) return null;
+  const bytes = new Uint8Array(geometry.clusterSize);
+  await storage.read(hostOffset(offset), bytes);
+  return wordsOf(bytes);
+}
+
+/** Counts what an L2 table refers to; of a staging's, what `lower`, the image's table at the same place, does not. */
 async function walkL2(
   walk: Walk,
   offset: number,
   references: number,
   active: boolean,
+  lower: Uint32Array | null = null,
 ): Promise<void> {
-  const { state } = walk;
-  const { geometry } = state;
-  if (offset < 0 || offset % geometry.clusterSize !== 0 || offset >= state.fileEnd) return;
+  const { geometry } = walk.state;
   walk.signal?.throwIfAborted();
-  const bytes = new Uint8Array(geometry.clusterSize);
-  await state.storage.read(hostOffset(offset), bytes);
-  const words = wordsOf(bytes);
+  const words = await readTable(walk, offset);
+  if (words === null) return;
   let next = 0;
   for (let index = 0; index < words.length; index += geometry.entryWords) {
     const [high, low] = [words[index] as number, words[index + 1] as number];
     if (high === 0 && low === 0) continue;
+    if (lower !== null && sameHost(words, lower, index)) continue;
     const at = offset + index * 4;
     if (high & HIGH_COMPRESSED) {
       countCompressed(walk, high, low, references, at);
@@ -248,6 +296,7 @@ function countData(
     walk.report(
       `the copied flag of an L2 entry is wrong: refcount ${walk.stored.get(cluster)}`,
       at,
+      { cluster, copied },
     );
 }
 
@@ -279,8 +328,12 @@ function checkL1Copied(walk: Walk): void {
     const high = l1[index] as number;
     const offset = entryOffset(high, l1[index + 1] as number);
     if (offset <= 0) continue;
-    const owned = walk.stored.get(Math.floor(offset / geometry.clusterSize)) === 1;
-    if (owned !== ((high & HIGH_COPIED) !== 0))
-      walk.report('the copied flag of an L1 entry is wrong', header.l1TableOffset + index * 4);
+    const cluster = Math.floor(offset / geometry.clusterSize);
+    const copied = (high & HIGH_COPIED) !== 0;
+    if (copied !== (walk.stored.get(cluster) === 1))
+      walk.report('the copied flag of an L1 entry is wrong', header.l1TableOffset + index * 4, {
+        cluster,
+        copied,
+      });
   }
 }

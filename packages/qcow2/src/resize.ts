@@ -32,7 +32,8 @@ export async function growImage(
   await patchHeader(state, { size }, BARRIER.size);
 }
 
-function assertCanGrow(state: Qcow2State, size: number): void {
+/** @throws ImageError `IMAGE_UNSUPPORTED` or `IMAGE_LIMIT` when the disk cannot have `size` bytes. */
+export function assertCanGrow(state: Qcow2State, size: number): void {
   const { header, label } = state;
   const refuse = (feature: string): never => {
     throw imageError('IMAGE_UNSUPPORTED', label, feature, undefined, { feature });
@@ -83,7 +84,7 @@ async function switchL1(state: Qcow2State, entries: number, place: Place): Promi
 }
 
 /** Makes [old, size) read as zeros: what is mapped there (the cut last cluster, remains of a shrink), and what lies below. */
-async function clearNewArea(
+export async function clearNewArea(
   state: Qcow2State,
   old: number,
   size: number,

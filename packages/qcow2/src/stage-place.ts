@@ -4,7 +4,7 @@ import { imageError } from './corrupt.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { refcountOf } from './refcounts.ts';
 import type { Qcow2State } from './state.ts';
-import { ENTRY_BYTES } from './structures.ts';
+import { ENTRY_BYTES, type HeaderV2 } from './structures.ts';
 import { writerOf } from './writer.ts';
 
 /** A staging token's content: where the L1 table of the staging lies, and the virtual size that is published with it. */
@@ -15,6 +15,11 @@ export interface StagedPlace {
   readonly l1Size: number;
   /** Bytes. */
   readonly virtualSize: number;
+}
+
+/** The place that a staging's header names. */
+export function placeIn({ l1TableOffset, l1Size, size }: HeaderV2): StagedPlace {
+  return { l1Offset: l1TableOffset, l1Size, virtualSize: size };
 }
 
 /** Reads a token. @throws ImageError `IMAGE_UNSUPPORTED` when it cannot be of a staging of this image. */
@@ -32,9 +37,9 @@ export function placeOf(state: Qcow2State, token: StagingToken): StagedPlace {
     end <= alignUp(state.fileEnd, clusterSize) &&
     virtualSize >= 0 &&
     l1Size >= virtualSize / l2Reach;
-  // what was published may have grown since
-  const extends_ = virtualSize >= state.header.size && l1Size >= state.header.l1Size;
-  if (fits && (extends_ || isPublished(state, place))) return place;
+  const holdsImage = virtualSize >= state.header.size && l1Size >= state.header.l1Size;
+  // an image may grow after the publish
+  if (fits && (holdsImage || isPublished(state, place))) return place;
   throw noStaging(state, 'the token is not of a staging of this image');
 }
 

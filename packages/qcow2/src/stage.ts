@@ -71,10 +71,7 @@ async function goOn(image: Qcow2State, place: StagedPlace): Promise<Qcow2State> 
   return closedOnFailure(staged, () => restoreFlags(staged, image));
 }
 
-async function closedOnFailure(
-  staged: Qcow2State,
-  work: () => Promise<void>,
-): Promise<Qcow2State> {
+async function closedOnFailure(staged: Qcow2State, work: () => Promise<void>): Promise<Qcow2State> {
   try {
     await work();
   } catch (cause) {

@@ -84,7 +84,7 @@ export interface Qcow2State {
   fileEnd: number;
   /** Active L1 table as 32-bit words, two an entry. */
   l1: Uint32Array;
-  readonly l2: MetadataCache<L2Table>;
+  l2: MetadataCache<L2Table>;
   /**
    * The last compressed cluster that was read: its guest offset and content. Never out of date: nothing here compresses, so a
    * guest cluster that is written is not compressed any more.
@@ -92,5 +92,9 @@ export interface Qcow2State {
   lastCompressed: { readonly at: number; readonly bytes: Uint8Array } | null;
   /** What only a writer needs; null when the image was opened for reading. */
   readonly writer: Writer | null;
+  /** The mapping that is staged on this one, which does not change meanwhile (stage.ts). */
+  staged: Qcow2State | null;
+  /** The image that this mapping is staged on; null: it is the image's own. */
+  readonly stagedOn: Qcow2State | null;
   closed: boolean;
 }

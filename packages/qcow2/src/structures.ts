@@ -196,6 +196,22 @@ export const snapshotHead: Layout<SnapshotHead> = layout<SnapshotHead>(40, {
   extraSize: u32(36),
 });
 
+/** Extra data of a snapshot as written today. */
+export interface SnapshotExtra {
+  readonly largeStateSize: Features;
+  /** Virtual size at the time, bytes. */
+  readonly diskSize: number;
+  /** Instruction count; all ones: none. */
+  readonly instructions: Features;
+}
+export const snapshotExtra: Layout<SnapshotExtra> = layout<SnapshotExtra>(24, {
+  largeStateSize: flags64(0),
+  diskSize: u64(8),
+  instructions: flags64(16),
+});
+/** Snapshot table entries start on multiples of this. */
+export const SNAPSHOT_ALIGNMENT = 8;
+
 // ---- L1, L2 and refcount table entries ---------------------------------------------------------
 
 /** Bytes of an L1, standard L2 or refcount table entry; of an extended L2 entry. */

@@ -1,6 +1,7 @@
 import { hostOffset } from '@downfold/units';
 import { corrupt } from './corrupt.ts';
 import { cleanTable, type L2Table } from './l2-table.ts';
+import { disown } from './stage-entries.ts';
 import type { Qcow2State } from './state.ts';
 import { entryOffset, HIGH_COPIED, l1Reserved } from './structures.ts';
 import { wordsOf } from './words.ts';
@@ -28,7 +29,10 @@ export function loadL2(state: Qcow2State, l1Index: number): Promise<L2Table | nu
     if (offset === 0) return null;
     const bytes = new Uint8Array(state.geometry.clusterSize);
     await state.storage.read(hostOffset(offset), bytes);
-    return cleanTable(l1Index, offset, wordsOf(bytes));
+    const words = wordsOf(bytes);
+    const lower = state.stagedOn === null ? null : await loadL2(state.stagedOn, l1Index);
+    if (lower !== null) disown(words, lower.words, state.geometry.entryWords);
+    return cleanTable(l1Index, offset, words, lower?.words);
   });
 }
 

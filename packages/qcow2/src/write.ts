@@ -10,7 +10,7 @@ import {
   touchEntries,
 } from './allocate.ts';
 import { compressedPlace } from './compressed.ts';
-import { entryAt, hostOf } from './l2-entry.ts';
+import { entryAt, hostOf, hostPlace } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { readImage } from './read.ts';
@@ -248,17 +248,15 @@ export function unitMask(state: Qcow2State, from: number, to: number): number {
   return (((1 << (last - first)) - 1) << first) >>> 0;
 }
 
-/** Releases what an entry refers to: a data cluster, or all host clusters that a compressed one touches. */
+/**
+ * Releases what an entry refers to: a data cluster, or all host clusters that a compressed one touches. What a staging has from its
+ * image is the image's still.
+ */
 export function letGo(state: Qcow2State, table: L2Table, index: number): void {
   const at = index * state.geometry.entryWords;
-  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
-  if (high & HIGH_COMPRESSED) {
-    const { offset, length } = compressedPlace(state, high, low);
-    release(state, offset, length);
-    return;
-  }
-  const host = hostOf(state, table, index);
-  if (host !== 0) release(state, host, state.geometry.clusterSize);
+  if (state.stagedOn !== null && ((table.words[at] as number) & HIGH_COPIED) === 0) return;
+  const { offset, length } = hostPlace(state, table, index);
+  if (length > 0) release(state, offset, length);
 }
 
 async function put(state: Qcow2State, host: number, source: Source, length: number): Promise<void> {
