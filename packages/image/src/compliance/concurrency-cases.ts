@@ -6,7 +6,7 @@ import { fail } from './expect.ts';
 import { type Layer, rangeOf } from './layer.ts';
 
 /** Milliseconds after which a flush is taken to wait for something. */
-const PATIENCE = 5000;
+const PATIENCE = 2000;
 
 /** Members run while others run; ranges that do not overlap do not disturb each other. */
 export const concurrencyCases: readonly ImageCase[] = [

@@ -10,13 +10,16 @@ export const zeroCases: readonly ImageCase[] = [
       id: 'zero/odd-offsets',
       because: 'the ends of a range of zeros cut clusters, whose other bytes stay',
       run: async (layer, { cluster }) => {
-        for (const [at, length] of [
-          [5, 1],
-          [cluster - 1, 2],
-          [cluster + 511, cluster + 1],
-        ] as const) {
-          await layer.writeZeroes(at, length);
-          await layer.verify();
+        for (const over of ['nothing', 'data']) {
+          if (over === 'data') await layer.write(0, layer.size);
+          for (const [at, length] of [
+            [5, 1],
+            [cluster - 1, 2],
+            [cluster + 511, cluster + 1],
+          ] as const) {
+            await layer.writeZeroes(at, length);
+            await layer.verify();
+          }
         }
       },
     },
