@@ -89,7 +89,8 @@ export async function planRequest(
   const view = chainView(facts, layers);
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
-  return { ...plan, estimatedSeconds: await estimateSeconds(plan, view, layers, parts.clock) };
+  const estimatedSeconds = await estimateSeconds(plan, view, layers, parts.clock);
+  return { ...plan, pools: graph.directories, estimatedSeconds };
 }
 
 /** Indexes into the chain; base -1: none of its layers. */

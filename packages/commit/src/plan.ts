@@ -110,6 +110,8 @@ export interface CommitPlan {
   readonly strands: readonly string[];
   /** Everyone in the pool who depends on an image that is touched. */
   readonly dependents: readonly Dependent[];
+  /** Directories that were searched for them. */
+  readonly pools: readonly string[];
   readonly relinks: readonly Relink[];
   /** Base grows to this, in bytes; null: stays. */
   readonly growBaseTo: ByteLength | null;

@@ -56,6 +56,7 @@ export const rebase: CommitStrategy = {
       invalidates: [],
       strands: [],
       dependents: view.dependents,
+      pools: [],
       relinks: [
         base === null
           ? { overlay: top.node, backing: null, from: top.backing, to: null }

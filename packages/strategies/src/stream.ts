@@ -54,6 +54,7 @@ export const stream: CommitStrategy = {
       invalidates: [],
       strands: [],
       dependents: view.dependents,
+      pools: [],
       relinks: [
         base === null
           ? { overlay: top.node, backing: null, from: top.backing, to: null }
