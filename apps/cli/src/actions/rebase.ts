@@ -1,0 +1,35 @@
+import { posix } from 'node:path';
+import { engineFor } from '../engine.ts';
+import { assertWriteback } from '../later.ts';
+import { absolute, directoryOf } from '../paths.ts';
+import { type PlannedOptions, planAndRun } from '../planned.ts';
+
+/** Options of `rebase`. */
+export interface RebaseOptions extends PlannedOptions {
+  readonly format: string;
+  readonly backing: string;
+  readonly backingFormat?: string;
+  readonly unsafe?: boolean;
+  readonly cache: string;
+}
+
+/** `downfold rebase`: FILE reads the same over another backing file. A relative name is relative to FILE, as in its header. */
+export async function rebase(file: string, options: RebaseOptions): Promise<number> {
+  assertWriteback(options.cache);
+  const engine = engineFor(file, options);
+  const base =
+    options.backing === '' ? undefined : posix.resolve(directoryOf(file), options.backing);
+  return planAndRun(engine, file, options, (signal) =>
+    engine.plan(
+      {
+        file: absolute(file),
+        format: options.format,
+        base,
+        baseFormat: options.backingFormat,
+        strategy: 'rebase',
+        unsafe: options.unsafe ?? false,
+      },
+      { signal },
+    ),
+  );
+}

@@ -1,0 +1,23 @@
+import type { Register } from '../command.ts';
+import { allow, output, quiet } from '../options.ts';
+
+const EXAMPLES = `Examples:
+  downfold abort disk.qcow2
+`;
+
+/** Declares `downfold abort`. */
+export const abort: Register = (program, act) => {
+  program
+    .command('abort')
+    .description('give up the interrupted job whose journal lies beside FILE')
+    .argument('<file>', 'the image that was given to the job')
+    .addOption(output('json'))
+    .addOption(quiet())
+    .addOption(allow())
+    .addHelpText('before', EXAMPLES)
+    .action((file: string, options) =>
+      act({ doing: `give up the job of '${file}'` }, async () =>
+        (await import('../actions/abort.ts')).abort(file, options),
+      ),
+    );
+};
