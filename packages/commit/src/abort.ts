@@ -6,7 +6,7 @@ import { type Layers, openLayers } from './layers.ts';
 import { markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
-import { assertOrphan, planFoundAgain } from './resume.ts';
+import { assertOrphan, isComplete, planFoundAgain } from './resume.ts';
 import { invalidated } from './step-runner.ts';
 
 /** What giving a job up came to. Plain JSON. */
@@ -65,7 +65,7 @@ async function assertNotComplete(
   position: Position,
   journal: Journal,
 ): Promise<void> {
-  let complete = position.cursor?.['complete'] === true;
+  let complete = isComplete(position);
   for (const [node, token] of Object.entries(position.stagings)) {
     const { image } = layers.get(node);
     const staging = await image.stage({

@@ -4,7 +4,7 @@ import { CommitError } from './errors.ts';
 import { finishDone, positionOf, runSteps } from './execute.ts';
 import type { Journal, JournalOwner } from './journal.ts';
 import { openLayers } from './layers.ts';
-import type { CommitResult, EngineParts, Job, RunOptions } from './parts.ts';
+import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
 import type { CommitStrategy } from './strategy.ts';
 
@@ -69,6 +69,11 @@ export function lastOwner(journal: Journal): JournalOwner {
   return owner;
 }
 
+/** All data is where it shall be: sources are not needed any more, and may be relinked or emptied. */
+export function isComplete({ cursor }: Position): boolean {
+  return cursor?.['complete'] === true;
+}
+
 function isSame(a: JournalOwner, b: JournalOwner): boolean {
   return a.pid === b.pid && a.bootId === b.bootId;
 }
@@ -107,12 +112,12 @@ async function foundAgain(
   environment: ChainEnvironment,
 ): Promise<CommitPlan> {
   const plan = inPlace(journal);
-  const switching = journal.records.some(({ type }) => type === 'SWITCH');
+  const complete = isComplete(positionOf(journal.records));
   const images: LayerFacts[] = [];
   for (const then of plan.images) {
     const { path } = then;
     const now = await lookAgain(then, parts, environment);
-    const changed = differenceOf(plan, then, now, switching);
+    const changed = differenceOf(plan, then, now, complete);
     if (changed !== null)
       throw new CommitError(
         'COMMIT_CHANGED',
@@ -151,7 +156,7 @@ function differenceOf(
   plan: CommitPlan,
   then: LayerFacts,
   now: LayerFacts,
-  switching: boolean,
+  complete: boolean,
 ): string | null {
   if (then.identity.inode !== now.identity.inode) return 'another file has its name';
   const sizes = [
@@ -164,7 +169,7 @@ function differenceOf(
   const names = [then.backing?.name, ...(relink === undefined ? [] : [relink.to?.name])];
   if (!names.includes(now.backing?.name))
     return `its backing file changed to '${now.backing?.name ?? 'none'}'`;
-  if (switching || !plan.reads.includes(then.node)) return null;
+  if (complete || !plan.reads.includes(then.node)) return null;
   if (then.fileLength !== now.fileLength)
     return `its length changed from ${then.fileLength} to ${now.fileLength}`;
   if (then.modified !== now.modified) return 'it was written to';
