@@ -4,8 +4,11 @@ const floor = 24;
 const version = process.versions.node;
 
 if (Number.parseInt(version, 10) < floor) {
-  process.stderr.write(`downfold: needs Node.js ${floor} or newer, and this is ${version}\n`);
-  process.exitCode = 1;
+  process.stderr.write(
+    `downfold: needs Node.js ${floor} or newer, and this is ${version}; see https://nodejs.org\n`,
+  );
+  // 1 would say of `compare` that the disks differ
+  process.exitCode = process.argv[2] === 'compare' ? 2 : 1;
 } else {
   await import('../dist/main.js');
 }

@@ -1,3 +1,4 @@
+import { printable } from '@downfold/chain';
 import { DownfoldError } from '@downfold/units';
 import { printError, printJson } from './output/print.ts';
 
@@ -14,20 +15,17 @@ export class UsageError extends DownfoldError<'USAGE'> {
 const NEXT: Readonly<Record<string, string>> = {
   IMAGE_NOT_RECOGNISED: "if it is a raw image, say so with '-f raw'",
   IMAGE_NEEDS_REPAIR: "repair it first: 'qemu-img check -r all FILE'",
-  CHAIN_OUTSIDE_ROOTS: "allow its directory with '--allow DIR'",
+  CHAIN_OUTSIDE_ROOTS: "'--allow DIR' does",
   CHAIN_INVALID_IMAGE: "'--force-invalid' opens it all the same",
-  COMMIT_UNCHECKED: "repair it first: 'qemu-img check -r all FILE'",
-  COMMIT_INTERRUPTED_BEFORE: "go on with it: 'downfold resume FILE'",
-  COMMIT_STRANDS: "'--invalidate-siblings' accepts that",
   STORAGE_NO_SPACE: 'free some space and try again',
 };
 
 /** The line for people: what could not be done, why, and what to do. */
 export function lineOf(cause: unknown, doing: string): string {
-  const message = (cause instanceof Error ? cause.message : String(cause)).replaceAll('\n', ' ');
-  const next = cause instanceof DownfoldError ? NEXT[cause.code] : undefined;
+  const message = cause instanceof Error ? cause.message : String(cause);
   const line = cause instanceof UsageError ? message : `Could not ${doing}: ${message}`;
-  return next === undefined || line.includes(next) ? line : `${line}; ${next}`;
+  const next = cause instanceof DownfoldError ? NEXT[cause.code] : undefined;
+  return printable((next === undefined ? line : `${line}; ${next}`).replaceAll(/\s*\n\s*/g, ' '));
 }
 
 /**

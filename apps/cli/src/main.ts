@@ -1,11 +1,19 @@
 import { VERSION } from './version.ts';
 
-// a reader that went away, such as `head`, has seen enough: not a failure worth a word
-for (const stream of [process.stdout, process.stderr])
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
+const unlessGone = (gone: () => void) => (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  gone();
+};
+// a reader of results that went away, such as `head`, has seen enough: not a failure worth a word
+process.stdout.on(
+  'error',
+  unlessGone(() => process.exit(process.exitCode ?? 0)),
+);
+// nobody looks at the progress any more: that must not end a job
+process.stderr.on(
+  'error',
+  unlessGone(() => {}),
+);
 
 const args = process.argv.slice(2);
 if (args.length === 1 && (args[0] === '-V' || args[0] === '--version'))

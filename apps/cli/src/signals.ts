@@ -47,11 +47,17 @@ export class Stopped extends DownfoldError<'STOPPED'> {
   }
 }
 
-/** What to throw on for `cause`: a `Stopped` when it comes of the signal, else the cause itself. */
-export function stoppedBy({ signal, exitCode }: Interruption, cause: unknown): unknown {
+/**
+ * What to throw on for `cause`: a `Stopped` when it comes of the signal, else the cause itself.
+ * @param early what to say when the job was stopped before its first step
+ */
+export function stoppedBy(
+  { signal, exitCode }: Interruption,
+  cause: unknown,
+  early: string,
+): unknown {
   if (exitCode === null) return cause;
-  if (cause === signal.reason)
-    return new Stopped(exitCode, 'stopped before anything was written', cause);
+  if (cause === signal.reason) return new Stopped(exitCode, early, cause);
   if (cause instanceof DownfoldError && cause.code === 'COMMIT_CANCELLED')
     return new Stopped(exitCode, cause.message, cause);
   return cause;

@@ -1,79 +1,26 @@
-import type { CheckFinding, CheckReport } from '@downfold/image';
-import { formatOf, openAlone } from '../environment.ts';
-import { print, printError, printJson } from '../output/print.ts';
+import type { Register } from '../command.ts';
+import { forceShare, format, output, quiet } from '../options.ts';
 
-/** Options of `check`. */
-export interface CheckCommandOptions {
-  readonly format: string;
-  readonly output: string;
-  readonly quiet?: boolean;
-}
+const EXAMPLES = `Examples:
+  downfold check disk.qcow2; echo $?
+  downfold check --output json disk.qcow2
+`;
 
-/** qemu-img's: 0 clean, 2 corruption, 3 only leaks, 63 the format has nothing to check (1: could not check). */
-const EXIT = { clean: 0, corrupt: 2, leaks: 3, unsupported: 63 } as const;
-
-/** `downfold check`: verifies the metadata of one image; never writes. */
-export async function check(file: string, options: CheckCommandOptions): Promise<number> {
-  if (!formatOf(options.format).abilities.has('check')) {
-    await using _image = await openAlone(file, options.format);
-    printError('downfold: This image format does not support checks');
-    return EXIT.unsupported;
-  }
-  await using image = await openAlone(file, options.format);
-  const json = options.output === 'json';
-  const onFinding = (finding: CheckFinding): void => {
-    if (!json && options.quiet !== true) printError(findingLine(finding));
-  };
-  const report = await image.check({ onFinding });
-  if (json) printJson(jsonReport(report, file, image.format));
-  else if (options.quiet !== true) print(humanReport(report));
-  return report.corruptions > 0 ? EXIT.corrupt : report.leaks > 0 ? EXIT.leaks : EXIT.clean;
-}
-
-function findingLine({ severity, message }: CheckFinding): string {
-  return `${severity === 'leak' ? 'Leaked' : 'ERROR'} ${message}`;
-}
-
-function jsonReport(report: CheckReport, filename: string, format: string): unknown {
-  const counted = (key: string, count: number): Record<string, number> =>
-    count === 0 ? {} : { [key]: count };
-  return {
-    'image-end-offset': report.imageEndOffset,
-    'total-clusters': report.totalClusters,
-    'check-errors': 0,
-    ...counted('corruptions', report.corruptions),
-    ...counted('leaks', report.leaks),
-    ...counted('allocated-clusters', report.allocatedClusters),
-    ...counted('fragmented-clusters', report.fragmentedClusters),
-    ...counted('compressed-clusters', report.compressedClusters),
-    filename,
-    format,
-  };
-}
-
-function humanReport(report: CheckReport): string {
-  const lines: string[] = [];
-  const { corruptions, leaks, totalClusters, allocatedClusters } = report;
-  if (corruptions === 0 && leaks === 0) lines.push('No errors were found on the image.');
-  if (corruptions > 0)
-    lines.push(
-      '',
-      `${corruptions} errors were found on the image.`,
-      'Data may be corrupted, or further writes to the image may corrupt it.',
+/** Declares `downfold check`. */
+export const check: Register = (program, act) => {
+  program
+    .command('check')
+    .description('verify the metadata of one image; never writes')
+    .argument('<file>')
+    .addOption(format())
+    .addOption(output('json'))
+    .option('-r, --repair <what>', 'not there yet')
+    .addOption(quiet())
+    .addOption(forceShare())
+    .addHelpText('before', EXAMPLES)
+    .action((file: string, options) =>
+      act({ doing: `check '${file}'` }, async () =>
+        (await import('../actions/check.ts')).check(file, options),
+      ),
     );
-  if (leaks > 0)
-    lines.push(
-      '',
-      `${leaks} leaked clusters were found on the image.`,
-      'This means waste of disk space, but no harm to data.',
-    );
-  const percent = (part: number, whole: number): string =>
-    `${((part * 100) / Math.max(whole, 1)).toFixed(2)}%`;
-  if (totalClusters > 0 && allocatedClusters > 0)
-    lines.push(
-      `${allocatedClusters}/${totalClusters} = ${percent(allocatedClusters, totalClusters)} allocated, ` +
-        `${percent(report.fragmentedClusters, allocatedClusters)} fragmented, ` +
-        `${percent(report.compressedClusters, allocatedClusters)} compressed clusters`,
-    );
-  return [...lines, `Image end offset: ${report.imageEndOffset}`].join('\n');
-}
+};

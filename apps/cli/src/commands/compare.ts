@@ -1,72 +1,31 @@
-import { openChain } from '@downfold/chain';
-import { compareDisks, type Difference } from '../compare-disks.ts';
-import { type Access, environmentFor } from '../environment.ts';
-import { print, printJson } from '../output/print.ts';
-import { progressDisplay } from '../output/progress.ts';
-import { absolute } from '../paths.ts';
+import type { Register } from '../command.ts';
+import { allow, forceInvalid, forceShare, format, output, progress, quiet } from '../options.ts';
 
-/** Options of `compare`. */
-export interface CompareOptions extends Access {
-  readonly format: string;
-  readonly secondFormat: string;
-  readonly output: string;
-  readonly strict?: boolean;
-  readonly progress?: boolean;
-  readonly quiet?: boolean;
-}
+const EXAMPLES = `Examples:
+  downfold compare before.qcow2 after.qcow2
+  downfold compare -F raw disk.qcow2 disk.img
+`;
 
-/** `downfold compare`: 0 the disks are the same, 1 they differ (2: could not be compared). */
-export async function compare(
-  first: string,
-  second: string,
-  options: CompareOptions,
-): Promise<number> {
-  await using one = await openChain(
-    absolute(first),
-    options.format,
-    environmentFor(first, options),
-  );
-  await using other = await openChain(
-    absolute(second),
-    options.secondFormat,
-    environmentFor(second, options),
-  );
-  const json = options.output === 'json';
-  const sizes = [one, other].map(({ layers }) => layers.at(-1)?.image.geometry.virtualSize ?? 0);
-  const sameSize = sizes[0] === sizes[1];
-  const strict = options.strict === true;
-  const say = (line: string): void => {
-    if (!json && options.quiet !== true) print(line);
-  };
-  if (!sameSize && strict) {
-    say('Strict mode: Image size mismatch!');
-    if (json) printJson({ identical: false, reason: 'size', offset: null });
-    return 1;
-  }
-  if (!sameSize) say('Warning: Image size mismatch!');
-  const display = progressDisplay({
-    progress: options.progress,
-    quiet: options.quiet === true || options.progress !== true,
-    json,
-  });
-  let difference: Difference | null;
-  try {
-    difference = await compareDisks(one, other, { strict, onProgress: display.show });
-  } finally {
-    display.end();
-  }
-  if (json)
-    printJson({
-      identical: difference === null,
-      reason: difference?.reason ?? null,
-      offset: difference?.offset ?? null,
-    });
-  say(difference === null ? 'Images are identical.' : sentence(difference));
-  return difference === null ? 0 : 1;
-}
-
-function sentence({ reason, offset }: Difference): string {
-  return reason === 'allocation'
-    ? `Strict mode: Offset ${offset} block status mismatch!`
-    : `Content mismatch at offset ${offset}!`;
-}
+/** Declares `downfold compare`. */
+export const compare: Register = (program, act) => {
+  program
+    .command('compare')
+    .description('whether two images show the same disk')
+    .argument('<first>')
+    .argument('<second>')
+    .addOption(format())
+    .option('-F, --second-format <name>', 'format of the second image', 'qcow2')
+    .option('-s, --strict', 'sizes and allocation must be the same too')
+    .addOption(output('json'))
+    .addOption(progress())
+    .addOption(quiet())
+    .addOption(allow())
+    .addOption(forceInvalid())
+    .addOption(forceShare())
+    .addHelpText('before', EXAMPLES)
+    .action((first: string, second: string, options) =>
+      act({ doing: `compare '${first}' with '${second}'`, failed: 2 }, async () =>
+        (await import('../actions/compare.ts')).compare(first, second, options),
+      ),
+    );
+};

@@ -1,99 +1,27 @@
-import { openChain } from '@downfold/chain';
-import type { Image } from '@downfold/image';
-import { type Access, backend, environmentFor, openAlone } from '../environment.ts';
-import { qemuBytes } from '../output/bytes.ts';
-import { print, printJson } from '../output/print.ts';
-import { absolute, besides, namesOf } from '../paths.ts';
+import type { Register } from '../command.ts';
+import { allow, forceShare, format, output } from '../options.ts';
 
-/** Options of `info`. */
-export interface InfoOptions extends Access {
-  readonly format: string;
-  readonly output: string;
-  readonly backingChain?: boolean;
-}
+const EXAMPLES = `Examples:
+  downfold info disk.qcow2
+  downfold info --backing-chain --output json disk.qcow2
+  downfold info -f raw disk.img
+`;
 
-/** What is told of one image; keys are qemu-img's, `x-mark` is Downfold's. */
-type Info = Record<string, unknown>;
-
-/** `downfold info`: one image, or with `--backing-chain` all of the chain, top first. */
-export async function info(file: string, options: InfoOptions): Promise<number> {
-  const infos = options.backingChain === true ? await chainInfos(file, options) : null;
-  if (infos === null) {
-    await using image = await openAlone(file, options.format);
-    const one = await infoOf(image, file);
-    if (options.output === 'json') printJson(one);
-    else print(humanInfo(one, image));
-    return 0;
-  }
-  if (options.output === 'json') printJson(infos.map(({ one }) => one));
-  else print(infos.map(({ human }) => human).join('\n\n'));
-  return 0;
-}
-
-async function chainInfos(
-  file: string,
-  options: InfoOptions,
-): Promise<readonly { one: Info; human: string }[]> {
-  await using chain = await openChain(
-    absolute(file),
-    options.format,
-    environmentFor(file, { forceInvalid: true, ...options }),
-  );
-  const names = namesOf(chain, file);
-  const infos: { one: Info; human: string }[] = [];
-  for (const [index, { image }] of chain.layers.entries()) {
-    const one = await infoOf(image, names[index] ?? image.label);
-    infos.push({ one, human: humanInfo(one, image) });
-  }
-  return infos.reverse();
-}
-
-async function infoOf(image: Image, filename: string): Promise<Info> {
-  const { allocated } = await backend.facts(image.label);
-  const { virtualSize, clusterSize } = image.geometry;
-  const data = image.describe();
-  return {
-    'virtual-size': virtualSize,
-    filename,
-    ...(clusterSize > 1 ? { 'cluster-size': clusterSize } : {}),
-    format: image.format,
-    'actual-size': allocated,
-    ...(Object.keys(data).length > 0 ? { 'format-specific': { type: image.format, data } } : {}),
-    ...(image.backing === null
-      ? {}
-      : {
-          'full-backing-filename': besides(filename, image.backing.name),
-          'backing-filename': image.backing.name,
-          ...(image.backing.format === null
-            ? {}
-            : { 'backing-filename-format': image.backing.format }),
-        }),
-    ...(image.mark === null ? {} : { 'x-mark': image.mark }),
-  };
-}
-
-function humanInfo(one: Info, image: Image): string {
-  const { backing, mark, geometry } = image;
-  const full = String(one['full-backing-filename']);
-  const lines = [
-    `image: ${one['filename']}`,
-    `file format: ${image.format}`,
-    `virtual size: ${qemuBytes(geometry.virtualSize)} (${geometry.virtualSize} bytes)`,
-    `disk size: ${qemuBytes(Number(one['actual-size']))}`,
-  ];
-  if (geometry.clusterSize > 1) lines.push(`cluster_size: ${geometry.clusterSize}`);
-  if (backing !== null)
-    lines.push(
-      `backing file: ${backing.name}${full === backing.name ? '' : ` (actual path: ${full})`}`,
+/** Declares `downfold info`. */
+export const info: Register = (program, act) => {
+  program
+    .command('info')
+    .description('what an image says of itself')
+    .argument('<file>')
+    .addOption(format())
+    .addOption(output('json'))
+    .option('--backing-chain', 'all images of the chain, top first')
+    .addOption(allow())
+    .addOption(forceShare())
+    .addHelpText('before', EXAMPLES)
+    .action((file: string, options) =>
+      act({ doing: `open '${file}'` }, async () =>
+        (await import('../actions/info.ts')).info(file, options),
+      ),
     );
-  if (backing?.format != null) lines.push(`backing file format: ${backing.format}`);
-  const data = Object.entries(image.describe());
-  if (data.length > 0) lines.push('Format specific information:');
-  for (const [key, value] of data)
-    lines.push(
-      `    ${key.replaceAll('-', ' ')}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
-    );
-  if (mark !== null)
-    lines.push(`downfold mark: ${mark.state} since ${mark.date} by job ${mark.job}`);
-  return lines.join('\n');
-}
+};

@@ -1,116 +1,28 @@
-import { type OpenChain, type OwnedExtent, openChain, subchainExtents } from '@downfold/chain';
-import { ImageError } from '@downfold/image';
-import { guestOffset, rangeBetween } from '@downfold/units';
-import { type Access, environmentFor } from '../environment.ts';
-import { printPart } from '../output/print.ts';
-import { absolute, namesOf } from '../paths.ts';
+import type { Register } from '../command.ts';
+import { allow, forceInvalid, forceShare, format, output } from '../options.ts';
 
-/** Options of `map`. */
-export interface MapOptions extends Access {
-  readonly format: string;
-  readonly output: string;
-}
+const EXAMPLES = `Examples:
+  downfold map disk.qcow2
+  downfold map --output json --start-offset 1G --max-length 64M disk.qcow2
+`;
 
-/** One run of the map, as qemu-img counts: depth 0 is the leaf. */
-interface Run {
-  readonly start: number;
-  length: number;
-  readonly depth: number;
-  readonly present: boolean;
-  readonly zero: boolean;
-  readonly data: boolean;
-  readonly offset: number | null;
-}
-
-const COLUMN = 16;
-
-/** `downfold map`: which layer each part of the virtual disk comes from; streamed, never collected. */
-export async function map(file: string, options: MapOptions): Promise<number> {
-  await using chain = await openChain(
-    absolute(file),
-    options.format,
-    environmentFor(file, options),
-  );
-  if (options.output === 'json') await mapJson(chain);
-  else await mapHuman(chain, namesOf(chain, file));
-  return 0;
-}
-
-async function mapJson(chain: OpenChain): Promise<void> {
-  let before = '[';
-  for await (const runs of runsOf(chain)) {
-    let text = '';
-    for (const run of runs) {
-      const offset = run.offset === null ? '' : `, "offset": ${run.offset}`;
-      text += `${before}{ "start": ${run.start}, "length": ${run.length}, "depth": ${run.depth}, "present": ${run.present}, "zero": ${run.zero}, "data": ${run.data}${offset}}`;
-      before = ',\n';
-    }
-    await printPart(text);
-  }
-  await printPart(before === '[' ? '[]\n' : ']\n');
-}
-
-async function mapHuman(chain: OpenChain, names: readonly string[]): Promise<void> {
-  const row = (cells: readonly (string | undefined)[], name: string | undefined): string =>
-    `${cells.map((cell = '') => cell.padEnd(COLUMN)).join('')}${name}\n`;
-  await printPart(row(['Offset', 'Length', 'Mapped to'], 'File'));
-  const top = chain.layers.length - 1;
-  for await (const runs of runsOf(chain)) {
-    let text = '';
-    for (const run of runs.filter(({ data }) => data)) {
-      const name = names[top - run.depth];
-      if (run.offset === null)
-        throw new ImageError(
-          'IMAGE_UNSUPPORTED',
-          `${name}: has compressed clusters at ${run.start}, which have no place to show; use --output json`,
-          { image: name ?? '', offset: run.start },
-        );
-      text += row([run.start, run.length, run.offset].map(hex), name);
-    }
-    await printPart(text);
-  }
-}
-
-function hex(value: number): string {
-  return value === 0 ? '0' : `0x${value.toString(16)}`;
-}
-
-/** The runs in batches; neighbours that continue one another are one, across batches too. */
-async function* runsOf(chain: OpenChain): AsyncGenerator<readonly Run[], void, undefined> {
-  const top = chain.layers.length - 1;
-  const size = chain.layers[top]?.image.geometry.virtualSize ?? 0;
-  let last: Run | null = null;
-  const range = rangeBetween(guestOffset(0), size);
-  for await (const extents of subchainExtents(chain.layers, { base: -1, top }, range)) {
-    const done: Run[] = [];
-    for (const extent of extents) {
-      const run = runOf(extent, top);
-      if (last !== null && continues(last, run)) last.length += run.length;
-      else {
-        if (last !== null) done.push(last);
-        last = run;
-      }
-    }
-    if (done.length > 0) yield done;
-  }
-  if (last !== null) yield [last];
-}
-
-function runOf(extent: OwnedExtent, top: number): Run {
-  const zero = extent.status === 'zero' || extent.status === 'unallocated';
-  return {
-    start: extent.offset,
-    length: extent.length,
-    depth: top - (extent.owner ?? 0),
-    present: extent.status !== 'unallocated',
-    zero,
-    data: !zero,
-    offset: extent.status === 'data' ? extent.host : null,
-  };
-}
-
-function continues(last: Run, next: Run): boolean {
-  if (last.depth !== next.depth || last.zero !== next.zero || last.present !== next.present)
-    return false;
-  return last.offset === null ? next.offset === null : next.offset === last.offset + last.length;
-}
+/** Declares `downfold map`. */
+export const map: Register = (program, act) => {
+  program
+    .command('map')
+    .description('which image each part of the disk comes from')
+    .argument('<file>')
+    .addOption(format())
+    .addOption(output('json'))
+    .option('-s, --start-offset <bytes>', 'start here')
+    .option('-l, --max-length <bytes>', 'and look at no more than this')
+    .addOption(allow())
+    .addOption(forceInvalid())
+    .addOption(forceShare())
+    .addHelpText('before', EXAMPLES)
+    .action((file: string, options) =>
+      act({ doing: `map '${file}'` }, async () =>
+        (await import('../actions/map.ts')).map(file, options),
+      ),
+    );
+};

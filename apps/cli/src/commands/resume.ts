@@ -1,22 +1,31 @@
-import { engineFor, type JobOptions, runOptions } from '../engine.ts';
-import { print, printJson } from '../output/print.ts';
-import { humanResult } from '../output/result.ts';
-import { absolute } from '../paths.ts';
-import { interruption, stoppedBy } from '../signals.ts';
+import type { Register } from '../command.ts';
+import { allow, onError, output, progress, quiet, rate, verify } from '../options.ts';
 
-/** `downfold resume`: goes on with the commit whose journal lies beside FILE. */
-export async function resume(file: string, options: JobOptions): Promise<number> {
-  const engine = engineFor(file, options);
-  using stop = interruption('stopping at the next consistent point; once more stops at once');
-  const { run, display } = runOptions(options, stop.signal);
-  try {
-    const result = await engine.resume(absolute(file), run);
-    display.end();
-    if (options.output === 'json') printJson(result);
-    else if (options.quiet !== true) print(humanResult(result, file));
-    return 0;
-  } catch (cause) {
-    display.end();
-    throw stoppedBy(stop, cause);
-  }
-}
+const EXAMPLES = `Examples:
+  downfold resume disk.qcow2
+`;
+
+/** Declares `downfold resume`. */
+export const resume: Register = (program, act) => {
+  program
+    .command('resume')
+    .description('go on with the interrupted job whose journal lies beside FILE')
+    .argument('<file>', 'the image that was given to the job')
+    .addOption(verify())
+    .addOption(onError())
+    .option(
+      '--after-failed-flush',
+      'a flush failed, and the file system was mounted anew since: go on',
+    )
+    .addOption(rate())
+    .addOption(output('json'))
+    .addOption(progress())
+    .addOption(quiet())
+    .addOption(allow())
+    .addHelpText('before', EXAMPLES)
+    .action((file: string, options) =>
+      act({ doing: `resume the job of '${file}'` }, async () =>
+        (await import('../actions/resume.ts')).resume(file, options),
+      ),
+    );
+};

@@ -1,10 +1,15 @@
-import { print, printJson } from '../output/print.ts';
-import { VERSION } from '../version.ts';
+import type { Register } from '../command.ts';
+import { output } from '../options.ts';
 
-/** `downfold version`. */
-export function version(options: { readonly output: string }): number {
-  if (options.output === 'json')
-    printJson({ name: 'downfold', version: VERSION, node: process.versions.node });
-  else print(`downfold version ${VERSION}`);
-  return 0;
-}
+/** Declares `downfold version`. */
+export const version: Register = (program, act) => {
+  program
+    .command('version')
+    .description('print the version')
+    .addOption(output('json'))
+    .action((options) =>
+      act({ doing: 'tell the version' }, async () =>
+        (await import('../actions/version.ts')).version(options),
+      ),
+    );
+};

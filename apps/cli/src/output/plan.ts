@@ -1,22 +1,50 @@
 import { posix } from 'node:path';
 import { formatBytes, type LayerFacts } from '@downfold/chain';
-import type { CommitPlan } from '@downfold/commit';
+import type { Candidate, CommitPlan } from '@downfold/commit';
 import { styled } from './print.ts';
 import { table } from './table.ts';
 
 /** A plan for people, at most 80 columns for names of usual length. */
 export function humanPlan(plan: CommitPlan): string {
   const name = namer(plan);
-  const { base, top, emptyTop } = plan.request;
+  const { operation } = plan.request;
   const lines = [
-    styled('bold', `Plan: commit ${name(top)} into ${name(base)} (${plan.strategy.name})`),
+    styled('bold', `Plan: ${headline(plan, name)} (${plan.strategy.name})`),
     '',
     imagesTable(plan, name),
+    ...(operation === 'commit' ? ['', casesTable(plan)] : []),
     '',
-    casesTable(plan),
-    '',
-    `To copy ${formatBytes(plan.bytesToCopy)}, to make zero ${formatBytes(plan.bytesToZero)}; at most ${formatBytes(plan.bytesWrittenAtMost)} written.`,
+    ...amounts(plan),
+    ...sizes(plan, name),
+    ...consequences(plan),
   ];
+  if (plan.chosen !== null)
+    lines.push('', `Chosen: ${plan.chosen.why}.`, candidatesTable(plan.chosen.candidates));
+  lines.push('Nothing was written.');
+  return lines.join('\n');
+}
+
+function headline({ request }: CommitPlan, name: (node: string | null) => string): string {
+  const { operation, base, top } = request;
+  if (operation === 'commit') return `commit ${name(top)} into ${name(base)}`;
+  if (operation === 'stream') return `pull into ${name(top)} all above ${name(base)}`;
+  return `rebase ${name(top)} onto ${name(base)}`;
+}
+
+function amounts(plan: CommitPlan): readonly string[] {
+  const { bytesToCopy, bytesToZero, bytesWrittenAtMost, costs, temporaryBytes } = plan;
+  const freed = costs.reduce((sum, cost) => sum + cost.freed, 0);
+  const seconds = plan.estimatedSeconds;
+  return [
+    `To copy ${formatBytes(bytesToCopy)}, to make zero ${formatBytes(bytesToZero)}; at most ${formatBytes(bytesWrittenAtMost)} written${seconds === null ? '' : `, in about ${seconds} s`}.`,
+    ...(freed > 0 ? [`Up to ${formatBytes(freed)} of host space given back.`] : []),
+    ...(temporaryBytes > 0 ? [`Up to ${formatBytes(temporaryBytes)} needed for a while.`] : []),
+  ];
+}
+
+function sizes(plan: CommitPlan, name: (node: string | null) => string): readonly string[] {
+  const { base, top, emptyTop } = plan.request;
+  const lines: string[] = [];
   if (plan.growBaseTo !== null)
     lines.push(`${name(base)} grows to ${formatBytes(plan.growBaseTo)}.`);
   if (plan.zeroTail !== null)
@@ -24,23 +52,49 @@ export function humanPlan(plan: CommitPlan): string {
       `${formatBytes(plan.zeroTail.length)} past the end of ${name(top)} become explicit zeros in ${name(base)}.`,
     );
   if (emptyTop) lines.push(`${name(top)} is emptied once ${name(base)} holds its data.`);
-  for (const path of plan.strands)
-    lines.push(styled('red', `${path} loses its meaning: it reads through what changes.`));
-  lines.push('Nothing was written.');
-  return lines.join('\n');
+  return lines;
+}
+
+/** What becomes of those outside the chain. */
+function consequences(plan: CommitPlan): readonly string[] {
+  const lost = new Set(plan.strands);
+  return [
+    ...plan.strands.map((path) =>
+      styled('red', `${path} loses its meaning: it reads through what changes.`),
+    ),
+    ...plan.dependents
+      .filter(({ path }) => !lost.has(path))
+      .map(({ path, through }) => `${path} (over ${posix.basename(through)}) reads as before.`),
+  ];
+}
+
+function candidatesTable(candidates: readonly Candidate[]): string {
+  return table(
+    candidates.map((one) =>
+      one.refused === null
+        ? [
+            `  ${one.strategy}`,
+            `${formatBytes(one.bytesWritten ?? 0)} written`,
+            `${formatBytes(one.temporaryBytes ?? 0)} for a while, ${one.invalidated} images lost`,
+          ]
+        : [`  ${one.strategy}`, 'cannot', one.refused],
+    ),
+    [1],
+  );
 }
 
 /** Names of nodes, relative to the directory of the leaf. */
-function namer(plan: CommitPlan): (node: string) => string {
+function namer(plan: CommitPlan): (node: string | null) => string {
   const directory = posix.dirname(plan.images[plan.chainLength - 1]?.path ?? '/');
   return (node) => {
+    if (node === null) return 'nothing';
     const path = plan.images.find((image) => image.node === node)?.path ?? node;
     const name = posix.relative(directory, path);
     return name.startsWith('..') ? path : name;
   };
 }
 
-function imagesTable(plan: CommitPlan, name: (node: string) => string): string {
+function imagesTable(plan: CommitPlan, name: (node: string | null) => string): string {
   const top = indexOf(plan, plan.request.top);
   const base = indexOf(plan, plan.request.base);
   const chain = plan.images.slice(0, plan.chainLength).reverse();
@@ -49,31 +103,45 @@ function imagesTable(plan: CommitPlan, name: (node: string) => string): string {
     name(image.node),
     formatBytes(image.geometry.virtualSize),
     formatBytes(image.allocated),
-    roleOf(indexOf(plan, image.node), { base, top, chain: plan.chainLength }),
+    roleOf(plan, indexOf(plan, image.node), { base, top }),
     fateOf(plan, image, name),
   ]);
   return table([['IMAGE', 'DISK', 'IN USE', 'ROLE', 'AFTERWARDS'], ...rows], [1, 2]);
 }
 
-function indexOf(plan: CommitPlan, node: string): number {
+function indexOf(plan: CommitPlan, node: string | null): number {
   return plan.images.findIndex((image) => image.node === node);
 }
 
-function roleOf(index: number, at: { base: number; top: number; chain: number }): string {
-  if (index === at.top) return 'top';
-  if (index === at.base) return 'base';
-  if (index > at.base && index < at.top) return 'intermediate';
+function roleOf(
+  { request, chainLength, links, images }: CommitPlan,
+  index: number,
+  at: { readonly base: number; readonly top: number },
+): string {
+  if (index === at.top) return request.operation === 'commit' ? 'top' : 'receives';
+  if (index === at.base) return request.operation === 'commit' ? 'base' : 'new backing';
+  if (index >= chainLength) {
+    if (request.operation !== 'commit') return 'below it';
+    return links[images[index]?.node ?? ''] === request.top ? 'overlay' : 'outside';
+  }
+  if (index > at.base && index < at.top)
+    return request.operation === 'commit' ? 'intermediate' : 'below';
   return index > at.top ? 'overlay' : 'below base';
 }
 
-function fateOf(plan: CommitPlan, image: LayerFacts, name: (node: string) => string): string {
+function fateOf(
+  plan: CommitPlan,
+  image: LayerFacts,
+  name: (node: string | null) => string,
+): string {
   const { node } = image;
   const relink = plan.relinks.find(({ overlay }) => overlay === node);
   const parts: string[] = [];
   const invalid = plan.invalidates.find((one) => one.node === node);
   if (invalid !== undefined) parts.push(`invalid after ${invalid.after}`);
   else if (plan.preserves.includes(node)) parts.push('reads the same');
-  else if (node === plan.request.base) parts.push(`reads as ${name(plan.request.top)}`);
+  else if (node === plan.request.base && plan.request.operation === 'commit')
+    parts.push(`reads as ${name(plan.request.top)}`);
   if (relink !== undefined) parts.push(`backed by ${name(relink.backing)}`);
   return parts.join(', ');
 }

@@ -23,6 +23,16 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, 4));
 }
 
+/** A result: as JSON with `--output json`, else for people unless `-q`. */
+export function printResult(
+  { output, quiet }: { readonly output: string; readonly quiet?: boolean },
+  value: unknown,
+  human: () => string,
+): void {
+  if (output === 'json') printJson(value);
+  else if (quiet !== true) print(human());
+}
+
 /** Colours `text` when stdout is a terminal and neither NO_COLOR nor TERM=dumb forbids it. */
 export function styled(style: Style, text: string): string {
   if (process.env['TERM'] === 'dumb') return text;

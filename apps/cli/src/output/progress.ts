@@ -9,10 +9,10 @@ export interface Progress {
   readonly total: number;
 }
 
-/** Shows progress until `end`, which leaves the line clean. */
+/** Shows progress until `end`, which leaves the line clean; `whole`: all was done. */
 export interface ProgressDisplay {
   show(progress: Progress): void;
-  end(): void;
+  end(whole: boolean): void;
 }
 
 /** What the user asked for. */
@@ -49,9 +49,9 @@ function paced(display: ProgressDisplay): ProgressDisplay {
       pending = null;
       display.show(progress);
     },
-    end: () => {
+    end: (whole) => {
       if (pending !== null) display.show(pending);
-      display.end();
+      display.end(whole);
     },
   };
 }
@@ -60,15 +60,20 @@ function fractionOf({ done, total }: Progress): number {
   return total === 0 ? 1 : Math.min(1, done / total);
 }
 
+/** Phases that are the work itself; the others last a moment, and would send the figure back to 0. */
+const WORK: readonly string[] = ['copy', 'compare'];
+
 function percentages(): ProgressDisplay {
-  let shown = false;
+  const write = (fraction: number): void => {
+    process.stderr.write(`    (${(fraction * 100).toFixed(2)}/100%)\r`);
+  };
   return {
     show: (progress) => {
-      shown = true;
-      process.stderr.write(`    (${(fractionOf(progress) * 100).toFixed(2)}/100%)\r`);
+      if (WORK.includes(progress.phase)) write(fractionOf(progress));
     },
-    end: () => {
-      if (shown) process.stderr.write('\n');
+    end: (whole) => {
+      if (whole) write(1);
+      process.stderr.write('\n');
     },
   };
 }

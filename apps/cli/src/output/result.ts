@@ -3,7 +3,13 @@ import { formatBytes } from '@downfold/chain';
 import type { CommitResult } from '@downfold/commit';
 import { directoryOf } from '../paths.ts';
 
-/** What a commit did, in a few lines; the first is qemu-img's. */
+const DONE = {
+  commit: 'Image committed.',
+  stream: 'Image streamed.',
+  rebase: 'Image rebased.',
+} as const;
+
+/** What a job did, in a few lines; the first is qemu-img's. */
 export function humanResult(result: CommitResult, file: string): string {
   const name = (path: string): string => {
     const near = posix.relative(directoryOf(file), path);
@@ -14,14 +20,18 @@ export function humanResult(result: CommitResult, file: string): string {
   if (bytesZeroed > 0) moved.push(`${formatBytes(bytesZeroed)} made zero`);
   if (bytesSkippedByResume > 0)
     moved.push(`${formatBytes(bytesSkippedByResume)} were done before and not copied again`);
-  const lines = ['Image committed.', `  ${moved.join(', ')}, in ${seconds.toFixed(2)} s`];
-  if (result.verified) lines.push('  verified: base reads as top does');
+  const lines = [DONE[result.operation], `  ${moved.join(', ')}, in ${seconds.toFixed(2)} s`];
+  if (result.verified) lines.push('  verified: what was written reads as it must');
   for (const { image, backing } of result.relinked)
-    lines.push(`  ${name(image)} is now backed by ${backing}`);
+    lines.push(
+      backing === null
+        ? `  ${name(image)} stands alone now`
+        : `  ${name(image)} is now backed by ${backing}`,
+    );
   const kept = result.invalidated.filter((path) => !result.deleted.includes(path));
   for (const path of kept) {
     const failed = result.unmarked.find(({ image }) => image === path);
-    const note = failed === undefined ? 'marked so in the file' : `not marked: ${failed.why}`;
+    const note = failed === undefined ? 'marked so' : `not marked: ${failed.why}`;
     lines.push(`  ${name(path)} is no longer valid (${note})`);
   }
   for (const path of result.deleted) lines.push(`  ${name(path)} is deleted`);

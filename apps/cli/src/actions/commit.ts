@@ -1,0 +1,81 @@
+import type { CommitPlan } from '@downfold/commit';
+import { engineFor } from '../engine.ts';
+import { backend } from '../environment.ts';
+import { UsageError } from '../failure.ts';
+import { assertWriteback } from '../later.ts';
+import { absolute } from '../paths.ts';
+import { readPlan } from '../plan-file.ts';
+import { type PlannedOptions, planAndRun } from '../planned.ts';
+
+/** Options of `commit`. */
+export interface CommitOptions extends PlannedOptions {
+  readonly format: string;
+  readonly base?: string;
+  readonly top?: string;
+  readonly strategy?: string;
+  readonly drop?: boolean;
+  /** Do what this plan says. */
+  readonly plan?: string;
+  readonly pool?: readonly string[];
+  readonly keepSiblings?: boolean;
+  readonly invalidateSiblings?: boolean;
+  readonly keepUndo?: boolean;
+  readonly delete?: boolean;
+  readonly cache: string;
+}
+
+/** `downfold commit`: folds the layers above base up to top into base, then relinks. */
+export async function commit(file: string, options: CommitOptions): Promise<number> {
+  assertWriteback(options.cache);
+  const engine = engineFor(file, options);
+  const deleteIntermediates = options.delete ?? false;
+  if (options.plan !== undefined) {
+    const plan = await storedPlan(file, options.plan, options);
+    const more = { deleteIntermediates, scanAgain: true };
+    return planAndRun(engine, file, options, async () => plan, more);
+  }
+  const emptyTop = await emptiesTop(file, options);
+  const strategy = options.strategy ?? (options.keepSiblings === true ? 'preserve' : 'copy-down');
+  if (options.keepUndo === true && strategy !== 'staged')
+    throw new UsageError('--keep-undo goes with --strategy staged');
+  const request = {
+    file: absolute(file),
+    format: options.format,
+    base: options.base,
+    top: options.top,
+    strategy,
+    emptyTop,
+    pools: (options.pool ?? []).map(absolute),
+    invalidateSiblings: options.invalidateSiblings ?? false,
+    keepSiblings: options.keepSiblings ?? false,
+    keepUndo: options.keepUndo ?? false,
+  };
+  return planAndRun(engine, file, options, (signal) => engine.plan(request, { signal }), {
+    deleteIntermediates,
+  });
+}
+
+/** @throws UsageError when the plan is for another image, or what it settles is asked for again */
+async function storedPlan(file: string, path: string, options: CommitOptions): Promise<CommitPlan> {
+  const settled = [options.base, options.top, options.strategy, options.drop, options.keepUndo];
+  if (settled.some((one) => one !== undefined))
+    throw new UsageError(
+      '--plan settles base, top and strategy: leave -b, --top, --strategy, -d out',
+    );
+  const plan = await readPlan(absolute(path));
+  const leaf = plan.images[plan.chainLength - 1]?.path;
+  const real = await backend.realPath(absolute(file));
+  if (leaf !== real) throw new UsageError(`'${path}' is a plan for '${leaf}', not for '${file}'`);
+  return plan;
+}
+
+/** As qemu-img: FILE itself is committed, and neither -b nor -d was given. */
+async function emptiesTop(file: string, options: CommitOptions): Promise<boolean> {
+  if (options.base !== undefined || options.drop === true) return false;
+  if (options.top === undefined) return true;
+  const [top, leaf] = await Promise.all([
+    backend.realPath(absolute(options.top)).catch(() => null),
+    backend.realPath(absolute(file)),
+  ]);
+  return top === leaf;
+}

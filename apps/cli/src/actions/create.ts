@@ -1,0 +1,153 @@
+import { posix } from 'node:path';
+import type { BackingReference, CreateImageOptions } from '@downfold/image';
+import { type Qcow2CreateOptions, qcow2 } from '@downfold/qcow2';
+import { raw } from '@downfold/raw';
+import { alignUp, type ByteLength } from '@downfold/units';
+import { type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
+import { backend, formatOf, openAlone } from '../environment.ts';
+import { UsageError } from '../failure.ts';
+import { notThereYet } from '../later.ts';
+import { parseBytes } from '../output/bytes.ts';
+import { print, printResult } from '../output/print.ts';
+import { absolute, directoryOf } from '../paths.ts';
+
+/** Options of `create`. */
+export interface CreateOptions {
+  readonly format: string;
+  readonly output: string;
+  readonly backing?: string;
+  readonly backingFormat?: string;
+  readonly unsafe?: boolean;
+  readonly option?: readonly string[];
+  readonly quiet?: boolean;
+}
+
+/** QEMU counts disks in these, and would not see what is left over. */
+const SECTOR_BYTES = 512;
+
+/** `downfold create`: a new, empty image; never over an existing file. */
+export async function create(
+  file: string,
+  size: string | undefined,
+  options: CreateOptions,
+): Promise<number> {
+  const format = formatOf(options.format) === raw ? raw : qcow2;
+  if (options.option?.includes('help') === true) {
+    print(settingsHelp(format.name));
+    return 0;
+  }
+  const settings = settingsOf(options.option ?? [], format.name);
+  const backing = backingOf(file, options, settings);
+  const virtualSize = await sizeOf(
+    file,
+    size ?? settings['size'],
+    backing,
+    options.unsafe === true,
+  );
+  const common: CreateImageOptions = { virtualSize, backing };
+  const all = format === qcow2 ? qcow2Options(settings, common) : common;
+  await createAt(file, format, all);
+  const created = { filename: file, format: format.name, 'virtual-size': virtualSize };
+  printResult(options, created, () => formatted(file, format.name, all, settings));
+  return 0;
+}
+
+/** Creates the file and the image in it; a file without a whole image is removed again. */
+async function createAt(
+  file: string,
+  format: typeof qcow2 | typeof raw,
+  options: Qcow2CreateOptions,
+): Promise<void> {
+  const path = absolute(file);
+  const storage = await backend.create(path, { secret: false });
+  try {
+    await using _image = await format.create(storage, options);
+  } catch (cause) {
+    await storage[Symbol.asyncDispose]();
+    await backend.remove(path);
+    throw cause;
+  }
+  await backend.flushDirectory(directoryOf(file), 'create: name of the new image');
+}
+
+/** `-b` and `-F`, or the settings of the same meaning. */
+function backingOf(
+  file: string,
+  options: CreateOptions,
+  settings: Settings,
+): BackingReference | null {
+  const name = options.backing ?? settings['backing_file'];
+  const format = options.backingFormat ?? settings['backing_fmt'];
+  if (name === undefined) return null;
+  if (format === undefined)
+    throw new UsageError(
+      `${file}: Backing file specified without backing format; say it with '-F qcow2' or '-F raw'`,
+    );
+  return { name, format };
+}
+
+/**
+ * The size that was said, in whole sectors, or else that of the backing file, which is opened in any case unless `unsafe`: it must
+ * be there and be what `-F` says.
+ */
+async function sizeOf(
+  file: string,
+  said: string | undefined,
+  backing: BackingReference | null,
+  unsafe: boolean,
+): Promise<ByteLength> {
+  const own = said === undefined ? null : alignUp(parseBytes(said, 'image size'), SECTOR_BYTES);
+  if (own === null && (backing === null || unsafe))
+    throw new UsageError(
+      `${file}: Image creation needs a size, such as 'downfold create ${file} 10G'`,
+    );
+  if (backing === null || unsafe) return own as ByteLength;
+  const path = posix.resolve(directoryOf(file), backing.name);
+  await using image = await openAlone(path, backing.format ?? '');
+  return own ?? image.geometry.virtualSize;
+}
+
+function qcow2Options(settings: Settings, common: CreateImageOptions): Qcow2CreateOptions {
+  const clusterSize = settings['cluster_size'];
+  const refcountBits = settings['refcount_bits'];
+  if ((settings['preallocation'] ?? 'off') !== 'off')
+    notThereYet(
+      `-o preallocation=${settings['preallocation']}`,
+      "meanwhile leave it out, or 'qemu-img create'",
+    );
+  return {
+    ...common,
+    ...(clusterSize === undefined ? {} : { clusterSize: parseBytes(clusterSize, 'cluster_size') }),
+    ...(refcountBits === undefined ? {} : { refcountBits: Number(refcountBits) }),
+    version: ['0.10', 'v2'].includes(settings['compat'] ?? '') ? 2 : 3,
+    compression: settings['compression_type'] === 'zstd' ? 'zstd' : 'deflate',
+    extendedL2: settings['extended_l2'] === 'on',
+    lazyRefcounts: settings['lazy_refcounts'] === 'on',
+  };
+}
+
+/** The line that qemu-img prints. */
+function formatted(
+  file: string,
+  format: string,
+  options: Qcow2CreateOptions,
+  settings: Settings,
+): string {
+  const { virtualSize, backing } = options;
+  const parts = [`Formatting '${file}', fmt=${format}`];
+  if (format === 'qcow2')
+    parts.push(
+      `cluster_size=${options.clusterSize ?? 65_536}`,
+      `extended_l2=${settings['extended_l2'] ?? 'off'}`,
+      `compression_type=${settings['compression_type'] ?? 'zlib'}`,
+    );
+  parts.push(`size=${virtualSize}`);
+  if (backing != null) parts.push(`backing_file=${backing.name}`, `backing_fmt=${backing.format}`);
+  if (settings['compat'] !== undefined) parts.push(`compat=${settings['compat']}`);
+  if (format === 'qcow2')
+    parts.push(
+      `lazy_refcounts=${settings['lazy_refcounts'] ?? 'off'}`,
+      `refcount_bits=${options.refcountBits ?? 16}`,
+    );
+  return parts.join(' ');
+}

@@ -1,0 +1,14 @@
+import { engineFor } from '../engine.ts';
+import { type JobOptions, runJob } from '../job.ts';
+import { printResult } from '../output/print.ts';
+import { humanResult } from '../output/result.ts';
+import { absolute } from '../paths.ts';
+
+/** `downfold resume`: goes on with the commit whose journal lies beside FILE. */
+export async function resume(file: string, options: JobOptions): Promise<number> {
+  const engine = engineFor(file, options);
+  const early = `stopped before anything more was written; go on with: downfold resume '${file}'`;
+  const result = await runJob(options, early, (run) => engine.resume(absolute(file), run));
+  printResult(options, result, () => humanResult(result, file));
+  return 0;
+}

@@ -1,0 +1,77 @@
+import { Option } from 'commander';
+import { ON_ERROR } from './on-error.ts';
+
+/** Collects the values of an option that may be given more than once. */
+export const collect = (value: string, before: readonly string[] = []): readonly string[] => [
+  ...before,
+  value,
+];
+
+/** `--output FORM`, human by default. */
+export const output = (...others: readonly string[]): Option =>
+  new Option('--output <form>', 'form of the result')
+    .choices(['human', ...others])
+    .default('human');
+
+/** `-f FORMAT`: said, never guessed. */
+export const format = (): Option =>
+  new Option('-f, --format <name>', 'format of the image').default('qcow2');
+
+/** `--allow DIR`, repeatable. */
+export const allow = (): Option =>
+  new Option(
+    '--allow <dir>',
+    'backing files may also lie in this directory (repeatable)',
+  ).argParser(collect);
+
+/** `--force-invalid`. */
+export const forceInvalid = (): Option =>
+  new Option('--force-invalid', 'open images marked invalid');
+
+/** `-U`, as qemu-img has it. */
+export const forceShare = (): Option =>
+  new Option('-U, --force-share', 'accepted; nothing is locked yet');
+
+/** `-p`. */
+export const progress = (): Option => new Option('-p, --progress', 'show progress');
+
+/** `-q`. */
+export const quiet = (): Option => new Option('-q, --quiet', 'print only errors');
+
+/** `--dry-run`. */
+export const dryRun = (): Option =>
+  new Option('--dry-run', 'print the plan; write nothing').default(false);
+
+/** `--plan-out FILE`. */
+export const planOut = (): Option =>
+  new Option('--plan-out <file>', "write the plan to a new file, for 'commit --plan'; do nothing");
+
+/** `--pool DIR`, repeatable. */
+export const pool = (): Option =>
+  new Option(
+    '--pool <dir>',
+    'look here too for images that depend on the chain (repeatable)',
+  ).argParser(collect);
+
+/** `--on-error`, QEMU's words and one more. */
+export const onError = (): Option =>
+  new Option(
+    '--on-error <policy>',
+    'after a failed read or write: report (end), stop (wait for you), retry (by itself)',
+  )
+    .choices(ON_ERROR)
+    .default('report');
+
+/** `-t`, of which there is one. */
+export const cache = (): Option =>
+  new Option('-t, --cache <mode>', "writeback only: qemu-img's other modes are not there").default(
+    'writeback',
+  );
+
+/** `--verify`, of jobs. */
+export const verify = (): Option =>
+  new Option('--verify', 'read back and compare before anything is relinked or let go');
+
+/** `-r RATE`, of jobs. */
+export const rate = (): Option =>
+  new Option('-r, --rate <bytes>', 'copy no faster than this a second, such as 10M');

@@ -1,0 +1,162 @@
+import { describe, expect, it } from 'vitest';
+import { BIN, bench, makeChain } from './support.ts';
+
+const COMMANDS = ['info', 'map', 'check', 'compare', 'create', 'commit', 'resume', 'graph', 'demo'];
+
+describe('help', () => {
+  it('starts with examples, names every command, and ends with exit codes', () => {
+    using work = bench();
+    for (const args of [[], ['--help'], ['help'], ['-h']]) {
+      const { code, stdout } = work.downfold(...args);
+      expect([args, code]).toEqual([args, 0]);
+      expect(stdout.indexOf('Examples:')).toBeLessThan(stdout.indexOf('Usage:'));
+      for (const command of COMMANDS) expect(stdout).toContain(`\n  ${command} `);
+      expect(stdout).toContain('Exit codes:');
+    }
+  });
+
+  it.each(COMMANDS)('of %s starts with examples', (command) => {
+    using work = bench();
+    const { code, stdout } = work.downfold(command, '--help');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`^Examples:\\n  downfold ${command}`));
+    expect(stdout).toContain(`Usage: downfold ${command} `);
+  });
+
+  it('fits into 100 columns', () => {
+    using work = bench();
+    for (const args of [['--help'], ...COMMANDS.map((command) => [command, '--help'])])
+      for (const line of work.downfold(...args).stdout.split('\n'))
+        expect(line.length, line).toBeLessThanOrEqual(100);
+  });
+});
+
+describe('version', () => {
+  it.each([['--version'], ['-V'], ['version']])('%s', (argument) => {
+    using work = bench();
+    expect(work.downfold(argument)).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/^downfold version \d+\.\d+\.\d+\n$/),
+      stderr: '',
+    });
+  });
+
+  it('as JSON', () => {
+    using work = bench();
+    expect(work.json('version')).toMatchObject({ name: 'downfold', node: process.versions.node });
+  });
+});
+
+describe('a failure', () => {
+  it.each([
+    [['comit'], "unknown command 'comit' (Did you mean commit?)"],
+    [['commit', '--dry-rum', 'x'], "unknown option '--dry-rum' (Did you mean --dry-run?)"],
+    [['commit'], "missing required argument 'file'"],
+    [['info', '--output', 'xml', 'x'], 'Allowed choices are human, json.'],
+    [['info', 'gone'], "Could not open 'gone': "],
+    [['map', '.'], "Could not map '.': "],
+    [['check', 'gone'], "Could not check 'gone': "],
+    [['commit', 'gone'], "Could not commit 'gone': "],
+    [['resume', 'gone'], "Could not resume the commit of 'gone': "],
+    [['graph', 'gone'], "Could not draw the graph of 'gone': "],
+    [['create', '/gone/x', '1M'], "Could not create '/gone/x': "],
+    [['info', 'no\nsuch\x1b[2Jfile'], 'no'],
+  ])('of %j is one line, without a stack, exit code 1', (args, what) => {
+    using work = bench();
+    const { code, stdout, stderr } = work.downfold(...args);
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toContain(what);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: nothing may command the terminal
+    expect(stderr).toMatch(/^downfold: [^\u0000-\u001f\u007f]*\n$/);
+    expect(stderr).not.toContain('    at ');
+  });
+
+  it.each([
+    [['info', 'gone'], 'STORAGE_NOT_FOUND'],
+    [['create', 'x', 'huge'], 'USAGE'],
+    [['comit'], 'USAGE'],
+    [['commit', '--bogus', 'x'], 'USAGE'],
+  ])('of %j with --output json is an object on stdout as well', (args, name) => {
+    using work = bench();
+    const { code, stdout, stderr } = work.downfold(...args, '--output', 'json');
+    expect(code).toBe(1);
+    const { error } = JSON.parse(stdout) as { error: { class: string; desc: string } };
+    expect(error.class).toBe(name);
+    expect(stderr).toBe(`downfold: ${error.desc}\n`);
+  });
+
+  it('shows its stack only when asked to', () => {
+    using work = bench();
+    const { stderr } = work.run('env', 'DOWNFOLD_DEBUG=1', process.execPath, BIN, 'info', 'gone');
+    expect(stderr).toContain('    at ');
+  });
+});
+
+describe('what is not there yet', () => {
+  it.each([
+    ['abort'],
+    ['convert'],
+    ['measure'],
+    ['rebase'],
+    ['resize'],
+    ['serve'],
+    ['snapshot'],
+    ['stream'],
+  ])('%s says so, and what does it meanwhile', (command) => {
+    using work = bench();
+    const { code, stderr } = work.downfold(command, '-x', 'some', '--thing');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      new RegExp(`^downfold: '${command}' is not there yet: .*meanwhile .*\\n$`),
+    );
+  });
+
+  it.each([['--strategy', 'staged'], ['--strategy', 'auto'], ['--keep-siblings'], ['-t', 'none']])(
+    'commit %s %s too',
+    async (...args) => {
+      using work = bench();
+      await makeChain(work);
+      const before = work.digest();
+      const { code, stderr } = work.downfold('commit', ...args, 'active.qcow2');
+      expect(code).toBe(1);
+      expect(stderr).toContain(`'${args.join(' ')}' is not there yet`);
+      expect(work.digest()).toEqual(before);
+    },
+  );
+});
+
+describe('an old Node', () => {
+  const pretend =
+    'data:text/javascript,Object.defineProperty(process,"versions",{value:{node:"20.1.0"}})';
+
+  it.each([
+    ['info', 1],
+    ['compare', 2],
+  ])('is named, in one line, by the exit code of %s that means failure', (command, exitCode) => {
+    using work = bench();
+    const { code, stderr } = work.run(process.execPath, '--import', pretend, BIN, command);
+    expect(code).toBe(exitCode);
+    expect(stderr).toMatch(/^downfold: needs Node\.js 24 or newer, and this is 20\.1\.0;.*\n$/);
+  });
+});
+
+describe('a reader that goes away', () => {
+  it('of the results ends the command without a word', async () => {
+    using work = bench();
+    await makeChain(work);
+    const pipe = `'${process.execPath}' '${BIN}' --help | head -n 1; echo ":\${PIPESTATUS[0]}"`;
+    const { stdout, stderr } = work.run('bash', '-c', pipe);
+    expect(stdout).toMatch(/^Downfold folds.*\n:0\n$/);
+    expect(stderr).toBe('');
+  });
+
+  it('of the progress does not end the job', async () => {
+    using work = bench();
+    await makeChain(work);
+    const job = `'${process.execPath}' '${BIN}' commit -p -q -r 8M -d active.qcow2 2> >(exec true)`;
+    const { code } = work.run('bash', '-c', job);
+    expect(code).toBe(0);
+    expect(work.downfold('compare', '-q', 'active.qcow2', 'top.qcow2').code).toBe(0);
+    expect(work.run('ls', 'active.qcow2.downfold').code).not.toBe(0);
+  });
+});

@@ -1,0 +1,162 @@
+import { existsSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { type Bench, bench, diskOf, isClean, makeChain, start } from './support.ts';
+
+const MIB = 1 << 20;
+/** Slow enough to be met at work: three pieces of 4 MiB at 4 MiB a second. */
+const SLOW = ['commit', '-r', '4M', '-p', '-b', 'base.qcow2', '--top', 'top.qcow2', 'active.qcow2'];
+const LARGE = [
+  { name: 'base', mebibytes: [0] },
+  { name: 'mid', mebibytes: [0, 1, 2, 3] },
+  { name: 'top', mebibytes: [4, 5, 6, 7, 8, 9, 10, 11] },
+  { name: 'active', mebibytes: [12] },
+];
+const JOURNAL = 'active.qcow2.downfold';
+
+async function chain(): Promise<Bench> {
+  const work = bench();
+  await makeChain(work, LARGE, 16);
+  return work;
+}
+
+/** Starts the slow commit and waits until it copies. */
+async function copying(work: Bench, ...more: readonly string[]): Promise<ReturnType<typeof start>> {
+  const job = start(work, ...SLOW.slice(0, -1), ...more, 'active.qcow2');
+  await job.said(/[1-9]\d*\.\d\d\/100%|"done":[1-9]/);
+  return job;
+}
+
+describe('a commit that is interrupted', () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)(
+    'by %s stops at a consistent point, says how to go on, and exits with %i',
+    async (signal, exitCode) => {
+      using work = await chain();
+      const disks = [await diskOf(work, 'top.qcow2'), await diskOf(work, 'active.qcow2')];
+      const job = await copying(work);
+      job.kill(signal);
+      const { code, stdout, stderr } = await job.ended;
+      expect([code, stdout]).toEqual([exitCode, '']);
+      expect(stderr).toContain(`downfold: ${signal}: stopping at the next consistent point`);
+      expect(stderr).toMatch(
+        /\ndownfold: Could not commit 'active\.qcow2': stopped after \d+ bytes; go on with: downfold resume '.*active\.qcow2'\n$/,
+      );
+      expect(existsSync(work.file(JOURNAL))).toBe(true);
+      expect([await diskOf(work, 'top.qcow2'), await diskOf(work, 'active.qcow2')]).toEqual(disks);
+    },
+  );
+
+  it('goes on with resume, and copies nothing twice that a checkpoint covers', async () => {
+    using work = await chain();
+    const [top, active] = [await diskOf(work, 'top.qcow2'), await diskOf(work, 'active.qcow2')];
+    const job = await copying(work);
+    job.kill('SIGINT');
+    await job.ended;
+    const result = work.json<{ bytesCopied: number; bytesSkippedByResume: number }>(
+      'resume',
+      '--verify',
+      'active.qcow2',
+    );
+    expect(result).toMatchObject({ strategy: 'copy-down', verified: true });
+    expect(result.bytesCopied + result.bytesSkippedByResume).toBe(12 * MIB);
+    expect(existsSync(work.file(JOURNAL))).toBe(false);
+    for (const name of ['base.qcow2', 'top.qcow2']) expect(await diskOf(work, name)).toBe(top);
+    expect(await diskOf(work, 'active.qcow2')).toBe(active);
+    for (const { name } of LARGE) expect(await isClean(work, `${name}.qcow2`)).toBe(true);
+  });
+
+  it('by kill -9 leaves top and active as they were, and resume finishes', async () => {
+    using work = await chain();
+    const [top, active] = [await diskOf(work, 'top.qcow2'), await diskOf(work, 'active.qcow2')];
+    const job = await copying(work);
+    job.kill('SIGKILL');
+    await job.ended;
+    expect([await diskOf(work, 'top.qcow2'), await diskOf(work, 'active.qcow2')]).toEqual([
+      top,
+      active,
+    ]);
+    const { code, stdout } = work.downfold('resume', 'active.qcow2');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Image committed\.\n/);
+    expect(await diskOf(work, 'base.qcow2')).toBe(top);
+    for (const { name } of LARGE) expect(await isClean(work, `${name}.qcow2`)).toBe(true);
+  });
+
+  it('forbids another commit, a dry run too, until it is resumed; neither writes', async () => {
+    using work = await chain();
+    const job = await copying(work);
+    job.kill('SIGINT');
+    await job.ended;
+    const before = work.digest();
+    for (const args of [['commit'], ['commit', '--dry-run']]) {
+      const { code, stderr } = work.downfold(...args, 'active.qcow2');
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^downfold: .*interrupted.*downfold resume.*\n$/);
+    }
+    expect(work.digest()).toEqual(before);
+  });
+
+  it('cannot be resumed while it still runs', async () => {
+    using work = await chain();
+    const job = await copying(work);
+    const { code, stderr } = work.downfold('resume', 'active.qcow2');
+    expect(code).toBe(1);
+    expect(stderr).toContain(`process ${job.pid}`);
+    job.kill('SIGINT');
+    expect((await job.ended).code).toBe(130);
+  });
+
+  it('cannot be resumed when an image has changed since, and says which', async () => {
+    using work = await chain();
+    const job = await copying(work);
+    job.kill('SIGINT');
+    await job.ended;
+    work.must('touch', 'top.qcow2');
+    const { code, stderr } = work.downfold('resume', 'active.qcow2');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^downfold: .*top\.qcow2: it was written to since/);
+  });
+
+  it('ends at once when it is told twice', async () => {
+    using work = await chain();
+    const job = await copying(work);
+    job.kill('SIGINT');
+    await job.said(/stopping at the next consistent point/);
+    job.kill('SIGINT');
+    expect((await job.ended).code).toBe(130);
+  });
+
+  it('tells of it as JSON too', async () => {
+    using work = await chain();
+    const job = await copying(work, '--output', 'json');
+    job.kill('SIGINT');
+    const { code, stdout } = await job.ended;
+    expect(code).toBe(130);
+    expect(JSON.parse(stdout)).toMatchObject({
+      error: { class: 'STOPPED', desc: expect.stringContaining('downfold resume') },
+    });
+  });
+});
+
+describe('resume', () => {
+  it('without an interrupted job says so', async () => {
+    using work = await chain();
+    const { code, stderr } = work.downfold('resume', 'active.qcow2');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^downfold: Could not resume the commit of 'active\.qcow2': .*no interrupted job.*\n$/,
+    );
+  });
+
+  it('refuses a journal that is not one, and leaves it alone', async () => {
+    using work = await chain();
+    work.must('sh', '-c', `echo 'not a journal' > ${JOURNAL}`);
+    const before = work.digest();
+    const { code, stderr } = work.downfold('resume', 'active.qcow2');
+    expect(code).toBe(1);
+    expect(stderr).toContain(`${JOURNAL}: is not a journal of Downfold`);
+    expect(work.digest()).toEqual(before);
+  });
+});
