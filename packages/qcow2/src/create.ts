@@ -1,6 +1,6 @@
 import type { CreateImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
-import { type ByteLength, hostOffset, isPowerOfTwo } from '@downfold/units';
+import { alignUp, type ByteLength, hostOffset, isPowerOfTwo } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { encodeExtension } from './extensions.ts';
@@ -21,6 +21,7 @@ import {
   headerV3,
   INCOMPATIBLE,
   MAGIC,
+  SECTOR_BYTES,
 } from './structures.ts';
 
 /** Options of a new qcow2 image. */
@@ -52,7 +53,6 @@ interface Clusters {
 
 /** Writes an empty image onto empty storage; durable when it resolves. */
 export async function createImage(storage: Storage, options: Qcow2CreateOptions): Promise<void> {
-  options.signal?.throwIfAborted();
   options.signal?.throwIfAborted();
   const geometry = checkOptions(storage.label, options);
   const clusters = layOut(geometry, options.virtualSize);
@@ -165,7 +165,7 @@ function encodeHeader(
       backingFileOffset: name.length > 0 ? nameAt : 0,
       backingFileSize: name.length,
       clusterBits: geometry.clusterBits,
-      size: options.virtualSize,
+      size: alignUp(options.virtualSize, SECTOR_BYTES),
       cryptMethod: CRYPT_NONE,
       l1Size: clusters.l1Size,
       l1TableOffset: (1 + clusters.table + clusters.blocks) * geometry.clusterSize,

@@ -1,4 +1,5 @@
 import type { BackingReference, ImageLimits, ImageMark } from '@downfold/image';
+import { alignDown } from '@downfold/units';
 import { corrupt, decoding, imageError } from './corrupt.ts';
 import { type ExtensionArea, featureLabel, findExtension, parseExtensions } from './extensions.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
@@ -20,6 +21,7 @@ import {
   INCOMPATIBLE,
   INCOMPATIBLE_KNOWN,
   MAGIC,
+  SECTOR_BYTES,
 } from './structures.ts';
 
 /** A checked header: what it says, and its bytes for changes in place. */
@@ -92,6 +94,8 @@ export function parseHeader(
   assertTables(label, fixed, geometry, fileLength, limits);
   return {
     ...fixed,
+    // as QEMU: the part of a sector at the end is not the guest's
+    size: alignDown(fixed.size, SECTOR_BYTES),
     compressionType,
     area,
     backing: backingOf(label, fixed, cluster, area),

@@ -1,5 +1,5 @@
 import type { CowSource } from '@downfold/image';
-import { type ByteLength, type GuestOffset, hostOffset } from '@downfold/units';
+import { alignUp, type ByteLength, type GuestOffset, hostOffset } from '@downfold/units';
 import { allocateAll, type Place, release, releaseOnFailure } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
@@ -9,20 +9,21 @@ import { patchHeader } from './header-sector.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { assertNoOverlap, registerMetadata } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
-import { ENTRY_BYTES } from './structures.ts';
+import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
 import { zeroImage } from './unmap.ts';
 import { bytesOf } from './words.ts';
 import { inTurn } from './writer.ts';
 
 /**
  * Grows the virtual disk (rule W12): a large enough L1 table is durable and in the header, and the new area reads as zeros,
- * before the header says the new size. To be run in the mutation queue.
+ * before the header says the new size, which is rounded up to sectors. To be run in the mutation queue.
  */
 export async function growImage(
   state: Qcow2State,
-  size: number,
+  virtualSize: number,
   fill: CowSource | null,
 ): Promise<void> {
+  const size = alignUp(virtualSize, SECTOR_BYTES);
   const old = state.header.size;
   assertCanGrow(state, size);
   if (size === old) return;

@@ -1,7 +1,7 @@
 import { assertSameBytes } from '@downfold/compliance';
 import { byteLength } from '@downfold/units';
 import { type ImageCase, lastCluster, layerCases } from './cases.ts';
-import { expectEqual, expectRefused } from './expect.ts';
+import { expectEqual, expectRefused, fail } from './expect.ts';
 
 /** `resize`: grows; the new area reads as zeros. */
 export const resizeCases: readonly ImageCase[] = [
@@ -102,6 +102,19 @@ export const resizeCases: readonly ImageCase[] = [
       },
     },
   ]),
+  {
+    id: 'resize/odd-size',
+    because: 'a size that is no whole number of sectors may be rounded up, not down, and stays',
+    run: async (bed) => {
+      const layer = await bed.layer();
+      await layer.image.resize(byteLength(bed.size + 1), { fill: null });
+      const { size } = layer;
+      if (size <= bed.size || size > bed.size + 512)
+        fail(`asked for ${bed.size + 1} bytes, got ${size}`);
+      await layer.reopen('read');
+      expectEqual(layer.size, size, 'virtual size, opened again');
+    },
+  },
   {
     id: 'resize/short-backing-file',
     because: 'where the backing file ends before the disk, nothing of it can show in the new area',
