@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 
 /** What a command was doing when it failed, for the line that says so: ``open 'disk.qcow2'``. */
-export interface Deed {
+interface Deed {
   readonly doing: string;
   /** Exit code of a failure. Default 1. */
   readonly failed?: number;

@@ -21,7 +21,7 @@ const NEXT: Readonly<Record<string, string>> = {
 };
 
 /** The line for people: what could not be done, why, and what to do. */
-export function lineOf(cause: unknown, doing: string): string {
+function lineOf(cause: unknown, doing: string): string {
   const message = cause instanceof Error ? cause.message : String(cause);
   const line = cause instanceof UsageError ? message : `Could not ${doing}: ${message}`;
   const next = cause instanceof DownfoldError ? NEXT[cause.code] : undefined;

@@ -45,7 +45,7 @@ const ENVIRONMENT = {
 };
 
 /** How a process ended. */
-export interface Ended {
+interface Ended {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
@@ -154,7 +154,7 @@ const MIB = 1 << 20;
 export type ChainSpec = readonly { readonly name: string; readonly mebibytes: readonly number[] }[];
 
 /** base <- mid <- top <- active: between base and top all four allocation cases occur. */
-export const CHAIN: ChainSpec = [
+const CHAIN: ChainSpec = [
   { name: 'base', mebibytes: [0, 1, 2] },
   { name: 'mid', mebibytes: [1, 2, 3] },
   { name: 'top', mebibytes: [2, 4] },

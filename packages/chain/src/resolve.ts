@@ -107,7 +107,7 @@ function isInside(path: string, root: string): boolean {
 }
 
 /** The format of a name among those passed in. @throws ChainError `CHAIN_UNKNOWN_FORMAT`. */
-export function formatNamed(name: string, formats: Formats, image: string): ImageFormat {
+function formatNamed(name: string, formats: Formats, image: string): ImageFormat {
   const format = formats.find((one) => one.name === name);
   if (format !== undefined) return format;
   throw new ChainError(

@@ -1,4 +1,3 @@
-import { formatBytes } from '@downfold/chain';
 import { type ByteLength, byteLength } from '@downfold/units';
 import { UsageError } from '../failure.ts';
 
@@ -23,9 +22,4 @@ export function qemuBytes(bytes: number): string {
   // the next unit as soon as this one would need a fourth digit
   for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1024;
   return `${Number(value.toPrecision(3))} ${units[unit]}`;
-}
-
-/** `1.5 GiB (1610612736 bytes)`, or `12 B`. */
-export function exactBytes(bytes: number): string {
-  return bytes < 1024 ? `${bytes} B` : `${formatBytes(bytes)} (${bytes} bytes)`;
 }
