@@ -1,4 +1,5 @@
 import type { CheckFinding, CheckOptions, CheckReport } from '@downfold/image';
+import { compareRefcounts, wrongFlag } from './compare-refcounts.ts';
 import { countReferences } from './references.ts';
 import { placeIn } from './stage-place.ts';
 import type { Qcow2State } from './state.ts';
@@ -8,26 +9,36 @@ export async function checkImage(
   state: Qcow2State,
   options: CheckOptions = {},
 ): Promise<CheckReport> {
-  let [corruptions, leaks, last] = [0, 0, -1];
+  let [corruptions, leaks] = [0, 0];
   const find = (finding: CheckFinding): void => {
     if (finding.severity === 'leak') leaks++;
     else corruptions++;
     options.onFinding?.(finding);
   };
+  const { clusterSize } = state.geometry;
   const keep = state.staged === null ? null : placeIn(state.staged.header);
   const references = await countReferences(state, keep, find, options);
-  const { clusterSize } = state.geometry;
-  references.stored.compare(references.counted, (cluster, stored, counted) => {
-    last = cluster;
-    if (stored === counted) return;
-    const severity = stored > counted ? 'leak' : 'corruption';
-    const offset = cluster * clusterSize;
-    find({
-      severity,
-      message: `cluster ${cluster}: refcount ${stored}, references ${counted}`,
-      offset,
-    });
-  });
+  const imageEndOffset = await compareRefcounts(
+    state,
+    references,
+    (difference) => {
+      const { cluster, stored, counted } = difference;
+      const offset = cluster * clusterSize;
+      if (wrongFlag(difference))
+        find({
+          severity: 'corruption',
+          message: `cluster ${cluster}: a copied flag is wrong for refcount ${stored}`,
+          offset,
+        });
+      if (stored !== counted)
+        find({
+          severity: stored > counted ? 'leak' : 'corruption',
+          message: `cluster ${cluster}: refcount ${stored}, references ${counted}`,
+          offset,
+        });
+    },
+    options,
+  );
   return {
     corruptions,
     leaks,
@@ -35,6 +46,6 @@ export async function checkImage(
     allocatedClusters: references.allocatedClusters,
     fragmentedClusters: references.fragmentedClusters,
     compressedClusters: references.compressedClusters,
-    imageEndOffset: (last + 1) * clusterSize,
+    imageEndOffset,
   };
 }

@@ -1,51 +1,74 @@
-const CHUNK_CLUSTERS = 65_536;
-/** Counts from here on live in a map. */
-const LARGE = 0xffff;
+import { imageError } from './corrupt.ts';
+import { SAFE_LIMITS } from './limits.ts';
+import type { Qcow2State } from './state.ts';
+
+/** Clusters of one chunk. */
+export const CHUNK_CLUSTERS = 65_536;
+
+/** What is known of a cluster beside its count, as bits above it. */
+export const USE = {
+  /** It holds metadata. */
+  metadata: 0x8000,
+  /** An entry of the active mapping refers to it with the copied flag; without it. */
+  copied: 0x4000,
+  shared: 0x2000,
+} as const;
+
+/** Bits of the count; counts from here on live in a map. */
+export const COUNT = 0x1fff;
 
 /**
- * A number for each host cluster: two bytes each, in chunks that exist only where something was counted, so that a sparse file of
- * any length costs what it holds.
+ * References to each host cluster, and what they say of it: two bytes a cluster, in chunks that exist only where something was counted,
+ * so that a sparse file of any length costs what it holds.
  */
 export class HostCounts {
-  readonly #chunks: (Uint16Array | undefined)[];
-  readonly #large: Map<number, number> = new Map();
+  readonly chunks: ReadonlyMap<number, Uint16Array>;
+  readonly #chunks = new Map<number, Uint16Array>();
+  readonly #large = new Map<number, number>();
+  readonly #state: Qcow2State;
 
-  constructor(clusters: number) {
-    this.#chunks = new Array(Math.ceil(clusters / CHUNK_CLUSTERS));
+  constructor(state: Qcow2State) {
+    this.#state = state;
+    this.chunks = this.#chunks;
   }
 
-  /** The count of one cluster. */
-  get(cluster: number): number {
-    const count =
-      this.#chunks[Math.floor(cluster / CHUNK_CLUSTERS)]?.[cluster % CHUNK_CLUSTERS] ?? 0;
-    return count === LARGE ? (this.#large.get(cluster) ?? LARGE) : count;
+  /** The chunk of clusters from `index * CHUNK_CLUSTERS` on. @throws ImageError `IMAGE_LIMIT` when there are too many. */
+  chunk(index: number): Uint16Array {
+    const present = this.#chunks.get(index);
+    if (present !== undefined) return present;
+    if ((this.#chunks.size + 1) * CHUNK_CLUSTERS * 2 > SAFE_LIMITS.countedBytes)
+      throw imageError(
+        'IMAGE_LIMIT',
+        this.#state.label,
+        `has clusters in too many places to count them in ${SAFE_LIMITS.countedBytes} bytes`,
+      );
+    const chunk = new Uint16Array(CHUNK_CLUSTERS);
+    this.#chunks.set(index, chunk);
+    return chunk;
   }
 
-  /** Adds to the count of one cluster. */
-  add(cluster: number, by: number): void {
-    const index = Math.floor(cluster / CHUNK_CLUSTERS);
-    this.#chunks[index] ??= new Uint16Array(CHUNK_CLUSTERS);
-    const chunk = this.#chunks[index] as Uint16Array;
+  /** References to one cluster. */
+  count(cluster: number): number {
+    const count = this.#get(cluster) & COUNT;
+    return count === COUNT ? (this.#large.get(cluster) ?? COUNT) : count;
+  }
+
+  /** Whether a cluster was said to be of a use. */
+  is(cluster: number, use: number): boolean {
+    return (this.#get(cluster) & use) !== 0;
+  }
+
+  /** Counts references to one cluster, and notes what it is used for. */
+  add(cluster: number, references: number, uses = 0): void {
+    const chunk = this.chunk(Math.floor(cluster / CHUNK_CLUSTERS));
     const at = cluster % CHUNK_CLUSTERS;
-    const sum = (chunk[at] as number) + by;
-    if (sum < LARGE) chunk[at] = sum;
-    else {
-      this.#large.set(cluster, this.get(cluster) + by);
-      chunk[at] = LARGE;
-    }
+    const sum = this.count(cluster) + references;
+    if (sum >= COUNT) this.#large.set(cluster, sum);
+    chunk[at] = ((chunk[at] as number) & ~COUNT) | Math.min(sum, COUNT) | uses;
   }
 
-  /** Calls `visit` for each cluster where this or `other` is not zero, in order, with both counts. */
-  compare(other: HostCounts, visit: (cluster: number, mine: number, others: number) => void): void {
-    const chunks = Math.max(this.#chunks.length, other.#chunks.length);
-    for (let index = 0; index < chunks; index++) {
-      const [mine, others] = [this.#chunks[index], other.#chunks[index]];
-      if (mine === undefined && others === undefined) continue;
-      for (let at = 0; at < CHUNK_CLUSTERS; at++) {
-        if ((mine?.[at] ?? 0) === 0 && (others?.[at] ?? 0) === 0) continue;
-        const cluster = index * CHUNK_CLUSTERS + at;
-        visit(cluster, this.get(cluster), other.get(cluster));
-      }
-    }
+  #get(cluster: number): number {
+    const chunk = this.#chunks.get(Math.floor(cluster / CHUNK_CLUSTERS));
+    return chunk?.[cluster % CHUNK_CLUSTERS] ?? 0;
   }
 }

@@ -33,10 +33,21 @@ export const HARD_LIMITS: Readonly<
 };
 
 /** Lower limits against hostile images (facts: a header may claim 65,536 snapshots in a sparse file). */
-export const SAFE_LIMITS: Readonly<Record<'snapshots' | 'bitmaps' | 'bitmapDirectory', number>> = {
+export const SAFE_LIMITS: Readonly<
+  Record<
+    'snapshots' | 'bitmaps' | 'bitmapDirectory' | 'bitmapTable' | 'l2Tables' | 'countedBytes',
+    number
+  >
+> = {
   snapshots: 1024,
   bitmaps: 256,
+  /** Bytes. */
   bitmapDirectory: MIB,
+  bitmapTable: 8 * MIB,
+  /** References from all L1 tables to L2 tables, in a check. */
+  l2Tables: 16 * MIB,
+  /** Bytes for the references to host clusters in a check, two a cluster: 32 TiB of 64 KiB clusters. */
+  countedBytes: 1024 * MIB,
 };
 
 /** Defaults of what a caller may set. */

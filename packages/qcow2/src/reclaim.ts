@@ -1,40 +1,35 @@
-import type { CheckFinding, ReclaimOptions, StagingToken } from '@downfold/image';
+import type { ReclaimOptions, StagingToken } from '@downfold/image';
 import { disclaim } from './autoclear.ts';
 import { BARRIER } from './barriers.ts';
+import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
 import { corrupt } from './corrupt.ts';
 import { flushImage } from './flush.ts';
-import { HostCounts } from './host-counts.ts';
-import { countReferences, type WrongFlag } from './references.ts';
+import { countReferences } from './references.ts';
 import { isGone, isPublished, placeOf, type StagedPlace } from './stage-place.ts';
 import type { Qcow2State, Release } from './state.ts';
 import { writerOf } from './writer.ts';
 
 /**
  * Gives back clusters whose refcount is above their references, and makes that durable; `keep`: those of a staging count as well,
- * unless it was published or discarded. What refers to them is what the file
- * says now, which after a kill is not yet what a power cut would leave: hence the barrier. Resolves with how many there were.
- * To be run in the mutation queue.
+ * unless it was published or discarded. What refers to them is what the file says now, which after a kill is not yet what a power
+ * cut would leave: hence the barrier. Resolves with how many there were. To be run in the mutation queue.
  */
 export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions): Promise<number> {
   const writer = writerOf(state);
   await flushImage(state);
   const problems: string[] = [];
-  const { clusterSize } = state.geometry;
-  // clusters whose copied flag is right once the refcount is: a publish with an undo snapshot was cut short
-  const raised = new HostCounts(state.fileEnd / clusterSize);
-  const find = ({ message }: CheckFinding, flag?: WrongFlag): void => {
-    if (flag?.copied) raised.add(flag.cluster, 1);
-    else problems.push(message);
-  };
   const keep = options?.keep == null ? null : await placeToKeep(state, options.keep);
+  const find = ({ message }: { readonly message: string }): unknown => problems.push(message);
   const references = await countReferences(state, keep, find, options);
   const leaked: Release[] = [];
-  references.stored.compare(references.counted, (cluster, stored, counted) => {
-    if (stored < counted || (raised.get(cluster) > 0 && counted > 1))
+  const sort = (difference: Difference): void => {
+    const { cluster, stored, counted } = difference;
+    const offset = cluster * state.geometry.clusterSize;
+    if (isWorse(difference))
       problems.push(`cluster ${cluster}: refcount ${stored}, references ${counted}`);
-    else if (stored > counted)
-      leaked.push({ offset: cluster * clusterSize, clusters: 1, references: stored - counted });
-  });
+    else if (isLeak(difference)) leaked.push({ offset, clusters: 1, references: stored - counted });
+  };
+  await compareRefcounts(state, references, sort, options);
   if (problems.length > 0)
     throw corrupt(
       state.label,
@@ -46,6 +41,20 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
   writer.releases = leaked;
   await flushImage(state);
   return leaked.length;
+}
+
+/** Not a leak, unless lowering the refcount makes the copied flag true: a publish with an undo snapshot was cut short. */
+function isWorse(difference: Difference): boolean {
+  const { stored, counted, shared } = difference;
+  return stored < counted || (wrongFlag(difference) && (shared || counted !== 1));
+}
+
+/**
+ * A cluster without the copied flag, to which the guest's mapping alone refers, keeps its refcount: lowering it to one and setting
+ * the flag are two writes, and a crash between them would be a corruption.
+ */
+function isLeak({ stored, counted, shared }: Difference): boolean {
+  return stored > counted && !(shared && counted === 1);
 }
 
 /** Where the staging of a token lies; null when there is none any more, for then nothing of it is to be kept. */

@@ -108,15 +108,15 @@ function encodeSnapshot(
 
 /** @throws ImageError `IMAGE_NO_SPACE` when a refcount cannot hold the references that both mappings will have. */
 async function assertCanShare(staged: Qcow2State): Promise<void> {
-  const { geometry, fileEnd, label } = staged;
+  const { geometry, label } = staged;
   const { refcounts } = writerOf(staged);
-  const added = new HostCounts(fileEnd / geometry.clusterSize);
+  const added = new HostCounts(staged);
   const largest = largestRefcount(geometry.refcountBits);
   for (let l1Index = 0; l1Index < staged.header.l1Size; l1Index++) {
     const table = await loadL2(staged, l1Index);
     for (const cluster of table === null ? [] : inherited(staged, table)) {
       added.add(cluster, 1);
-      const count = (await refcountOf(staged, refcounts, cluster)) + added.get(cluster);
+      const count = (await refcountOf(staged, refcounts, cluster)) + added.count(cluster);
       if (count > largest)
         throw imageError(
           'IMAGE_NO_SPACE',

@@ -11,6 +11,12 @@ export function wordsOf(bytes: Uint8Array): Uint32Array {
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 }
 
+/** Big-endian bytes as 16-bit words of this machine, in place; as `wordsOf`. */
+export function halfWordsOf(bytes: Uint8Array): Uint16Array {
+  if (SWAP) Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).swap16();
+  return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
+}
+
 /** A copy of `words` as big-endian bytes. */
 export function bytesOf(words: Uint32Array): Uint8Array {
   const copy = words.slice();

@@ -1,0 +1,94 @@
+import type { OperationOptions } from '@downfold/storage';
+import { hostOffset } from '@downfold/units';
+import { CHUNK_CLUSTERS, COUNT, type HostCounts, USE } from './host-counts.ts';
+import { refcountAt } from './refcount-codec.ts';
+import type { References } from './references.ts';
+import type { Qcow2State } from './state.ts';
+import { halfWordsOf } from './words.ts';
+
+/** What is wrong with the refcount of a cluster. */
+export interface Difference {
+  readonly cluster: number;
+  /** The refcount in the image. */
+  readonly stored: number;
+  readonly counted: number;
+  /** Entries of the active mapping refer to it with the copied flag; without. */
+  readonly copied: boolean;
+  readonly shared: boolean;
+}
+
+/** Whether a copied flag says that `stored` is one and it is not, or the other way round. */
+export function wrongFlag({ stored, copied, shared }: Difference): boolean {
+  return stored === 1 ? shared : copied;
+}
+
+/**
+ * Reads all refcount blocks and calls `differs` for each cluster whose refcount is not the references to it, or whose copied
+ * flags say that it is (not) one. Resolves with the first byte after the last cluster in use.
+ */
+export async function compareRefcounts(
+  state: Qcow2State,
+  { counted, blocks }: References,
+  differs: (difference: Difference) => void,
+  options?: OperationOptions,
+): Promise<number> {
+  const { clusterSize, refcountsPerBlock, refcountBits } = state.geometry;
+  const step = Math.min(refcountsPerBlock, CHUNK_CLUSTERS);
+  const none = new Uint16Array(step);
+  const bytes = new Uint8Array(clusterSize);
+  let last = -1;
+  for (const [index, offset] of blocks.entries()) {
+    if (offset === 0) continue;
+    await state.storage.read(hostOffset(offset), bytes, options);
+    const stored = decode(bytes, refcountsPerBlock, refcountBits);
+    for (let first = 0; first < refcountsPerBlock; first += step) {
+      const part = stored.subarray(first, first + step);
+      const end = compareSome(part, counted, index * refcountsPerBlock + first, differs);
+      last = Math.max(last, end);
+    }
+  }
+  for (const chunk of counted.chunks.keys())
+    for (let first = chunk * CHUNK_CLUSTERS; first < (chunk + 1) * CHUNK_CLUSTERS; first += step)
+      if (!blocks[Math.floor(first / refcountsPerBlock)])
+        last = Math.max(last, compareSome(none, counted, first, differs));
+  return (last + 1) * clusterSize;
+}
+
+type Refcounts = Uint16Array | Float64Array;
+
+function decode(block: Uint8Array, count: number, bits: number): Refcounts {
+  if (bits === 16) return halfWordsOf(block);
+  const stored = new Float64Array(count);
+  for (let index = 0; index < count; index++) stored[index] = refcountAt(block, index, bits);
+  return stored;
+}
+
+/** Compares clusters from `first` on, all in one chunk; returns the last one that is in use, or -1. */
+function compareSome(
+  stored: Refcounts,
+  counted: HostCounts,
+  first: number,
+  differs: (difference: Difference) => void,
+): number {
+  const chunk = counted.chunks.get(Math.floor(first / CHUNK_CLUSTERS));
+  const base = first % CHUNK_CLUSTERS;
+  let last = -1;
+  for (let at = 0; at < stored.length; at++) {
+    const count = stored[at] as number;
+    const present = chunk === undefined ? 0 : (chunk[base + at] as number);
+    if (count === 0 && present === 0) continue;
+    last = first + at;
+    const wrongFlag = present & (count === 1 ? USE.shared : USE.copied);
+    if (wrongFlag === 0 && count === (present & COUNT) && count !== COUNT) continue;
+    const references = counted.count(last);
+    if (wrongFlag === 0 && count === references) continue;
+    differs({
+      cluster: last,
+      stored: count,
+      counted: references,
+      copied: (present & USE.copied) !== 0,
+      shared: (present & USE.shared) !== 0,
+    });
+  }
+  return last;
+}
