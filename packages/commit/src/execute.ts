@@ -2,7 +2,14 @@ import { posix } from 'node:path';
 import type { LayerFacts, NodeId } from '@downfold/chain';
 import { type StorageBackend, StorageError } from '@downfold/storage';
 import { CommitError } from './errors.ts';
-import { createJournal, type Journal, type JournalRecord, journalPath, leafOf } from './journal.ts';
+import {
+  createJournal,
+  type Journal,
+  type JournalOwner,
+  type JournalRecord,
+  journalPath,
+  leafOf,
+} from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
 import { clearMixed } from './marks.ts';
 import type { CommitResult, Job, Position } from './parts.ts';
@@ -142,21 +149,33 @@ async function stopped(
     );
   if (!(cause instanceof StorageError)) return cause;
   const final = cause.code === 'STORAGE_FLUSH_FAILED';
-  if (final && cause.details['file'] !== journal.path)
-    await journal.append({
-      type: 'FAILED',
-      owner: parts.owner,
-      image: String(cause.details['file'] ?? cause.message),
-    });
+  const unsaid = final ? await noteFailedFlush(journal, parts.owner, cause) : '';
   const next = final
     ? `what was written since the last checkpoint may not be on the disk: mend it, restart the machine or mount the file system anew, then: ${resume}`
     : `every image is consistent; when it is mended go on with: ${resume}`;
   return new CommitError(
     'COMMIT_STOPPED',
-    `stopped after ${copied} bytes: ${cause.message}; ${next}`,
+    `stopped after ${copied} bytes: ${cause.message}; ${unsaid}${next}`,
     { copied, code: cause.code, ...cause.details },
     cause,
   );
+}
+
+/** Writes down for those who resume that a flush failed. Resolves with what to say when that fails too. */
+async function noteFailedFlush(
+  journal: Journal,
+  owner: JournalOwner,
+  cause: StorageError,
+): Promise<string> {
+  const image = String(cause.details['file'] ?? cause.message);
+  if (image === journal.path) return '';
+  try {
+    await journal.append({ type: 'FAILED', owner, image });
+    return '';
+  } catch (second) {
+    if (!(second instanceof StorageError)) throw second;
+    return `the journal could not be written either (${second.message}); `;
+  }
 }
 
 /** P11: unlinks images of the chain that lost their meaning; only after DONE is durable, since a resumed job would need them before. */

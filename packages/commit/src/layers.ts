@@ -24,6 +24,8 @@ export interface Layers extends AsyncDisposable {
   below(node: NodeId): CowSource | null;
   /** Notes that `node` has another backing file from now on. */
   link(node: NodeId, backing: NodeId | null): void;
+  /** Closes images outside the chain that were written and are not relinked: they are needed no more. */
+  closeOutsiders(): Promise<void>;
   /** Opens an image for writing, whether it was open or not. */
   reopen(node: NodeId): Promise<ChainLayer>;
   /** @throws CommitError `COMMIT_CHANGED` when an image is not as the plan found it; the message names the difference. */
@@ -103,6 +105,17 @@ class OpenLayers implements Layers {
   link(node: NodeId, backing: NodeId | null): void {
     this.#links.set(node, backing);
     this.#views.clear();
+  }
+
+  async closeOutsiders(): Promise<void> {
+    const { images, chainLength, relinks } = this.#plan;
+    for (const { node } of images.slice(chainLength)) {
+      const layer = this.#open.get(node);
+      if (layer?.image.writable !== true) continue;
+      if (relinks.some(({ overlay }) => overlay === node)) continue;
+      this.#open.delete(node);
+      await layer.image[Symbol.asyncDispose]();
+    }
   }
 
   async reopen(node: NodeId): Promise<ChainLayer> {

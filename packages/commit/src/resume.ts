@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { type ChainEnvironment, factsOf, type LayerFacts, openLayer } from '@downfold/chain';
+import { type StorageBackend, StorageError } from '@downfold/storage';
 import { CommitError } from './errors.ts';
 import { finishDone, positionOf, runSteps } from './execute.ts';
 import type { Journal, JournalOwner } from './journal.ts';
@@ -114,8 +115,13 @@ async function foundAgain(
   const plan = inPlace(journal);
   const complete = isComplete(positionOf(journal.records));
   const images: LayerFacts[] = [];
-  for (const then of plan.images) {
+  for (const [index, then] of plan.images.entries()) {
     const { path } = then;
+    const { node } = then;
+    if (index >= plan.chainLength && !plan.writes.includes(node) && !plan.reads.includes(node)) {
+      images.push(await toBeMarked(then, parts.backend));
+      continue;
+    }
     const now = await lookAgain(then, parts, environment);
     const changed = differenceOf(plan, then, now, complete);
     if (changed !== null)
@@ -138,6 +144,17 @@ function inPlace(journal: Journal): CommitPlan {
     path: posix.resolve(directory, facts.path),
   }));
   return { ...plan, images };
+}
+
+/** An image that is only to be marked may be gone by now; whether it is the same file is seen when it is opened. */
+async function toBeMarked(then: LayerFacts, backend: StorageBackend): Promise<LayerFacts> {
+  try {
+    const { identity } = await backend.facts(then.path);
+    return identity.inode === then.identity.inode ? { ...then, identity } : then;
+  } catch (cause) {
+    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return then;
+    throw cause;
+  }
 }
 
 async function lookAgain(

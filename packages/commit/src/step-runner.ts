@@ -1,7 +1,7 @@
 import { type LayerFacts, type NodeId, writeMark } from '@downfold/chain';
-import { type CowSource, ImageError, type Staging, type StagingToken } from '@downfold/image';
-import { type StorageBackend, StorageError } from '@downfold/storage';
-import { type GuestRange, hostOffset, splitRange } from '@downfold/units';
+import type { CowSource, Staging, StagingToken } from '@downfold/image';
+import type { StorageBackend } from '@downfold/storage';
+import { DownfoldError, type GuestRange, hostOffset, splitRange } from '@downfold/units';
 import { copyUnlike } from './copy-unlike.ts';
 import type { Journal } from './journal.ts';
 import { isLinked, type Layers } from './layers.ts';
@@ -269,6 +269,7 @@ export class StepRunner {
     const { layers, journal, plan, options } = this.#parts;
     await this.#flush([...this.#dirty]);
     if (options.verify === true) await this.#verify();
+    await layers.closeOutsiders();
     options.onProgress?.({ phase: 'relink', done: this.#relinked++, total: plan.relinks.length });
     const { image } = layers.get(overlay);
     if (!isLinked(image, reference)) {
@@ -379,10 +380,14 @@ function factsIn(plan: CommitPlan, node: NodeId): LayerFacts {
   return plan.images.find((one) => one.node === node) as LayerFacts;
 }
 
-const UNMARKABLE: ReadonlySet<string> = new Set(['IMAGE_NEEDS_REPAIR', 'STORAGE_ACCESS']);
+const UNMARKABLE: ReadonlySet<string> = new Set([
+  'IMAGE_NEEDS_REPAIR',
+  'STORAGE_ACCESS',
+  // it is gone, or another file has its name: there is nothing left to mark
+  'STORAGE_NOT_FOUND',
+  'CHAIN_MISSING',
+]);
 
 function isUnmarkable(cause: unknown): boolean {
-  return (
-    (cause instanceof ImageError || cause instanceof StorageError) && UNMARKABLE.has(cause.code)
-  );
+  return cause instanceof DownfoldError && UNMARKABLE.has(cause.code);
 }
