@@ -16,10 +16,7 @@ import { recipes } from './recipes.ts';
 export function makeImages(directory: string): readonly Omit<GoldenImage, 'at'>[] {
   for (const { commands } of recipes)
     for (const command of commands)
-      execFileSync('sh', ['-ec', command], {
-        cwd: directory,
-        stdio: ['ignore', 'ignore', 'inherit'],
-      });
+      execFileSync('sh', ['-ec', command], { cwd: directory, stdio: 'pipe' });
   return recipes.map((recipe) => {
     const file = readFileSync(join(directory, recipe.name));
     const facts = recipe.refused === undefined ? factsByQemu(directory, recipe) : null;
