@@ -76,15 +76,6 @@ describe('check', () => {
     expect(stderr).toMatch(/^downfold: Could not check 'a\.img': .*a\.img.*'-f raw'\n$/);
   });
 
-  it('does not repair yet, and says what does', async () => {
-    using work = bench();
-    await makeChain(work);
-    const { code, stderr } = work.downfold('check', '-r', 'all', 'base.qcow2');
-    expect(code).toBe(1);
-    expect(stderr).toContain("'-r all' is not there yet");
-    expect(stderr).toContain('qemu-img check -r all');
-  });
-
   it.skipIf(!haveQemu).each(cases)('says of %s what qemu-img says', async (_, spoil) => {
     using work = bench();
     await makeChain(work);

@@ -21,7 +21,7 @@ describe('demo', () => {
       '2. What',
       '3. Doing it',
       '4. What changed',
-      'verified: base reads as top does',
+      'verified: what was written reads as it must',
     ])
       expect(stdout).toContain(part);
     expect(stdout).not.toContain('DIFFERENT');

@@ -146,7 +146,7 @@ describe('resume', () => {
     const { code, stderr } = work.downfold('resume', 'active.qcow2');
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^downfold: Could not resume the commit of 'active\.qcow2': .*no interrupted job.*\n$/,
+      /^downfold: Could not resume the job of 'active\.qcow2': .*no interrupted job.*\n$/,
     );
   });
 
