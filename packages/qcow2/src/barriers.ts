@@ -36,6 +36,8 @@ export const BARRIER = {
   /** W11: a mark's body is durable before its head, and its head. */
   markBody: 'qcow2 W11: mark before its head',
   markHead: 'qcow2 W11: mark',
+  /** All but the first sector of a new image is durable before that makes it one. */
+  createContent: 'qcow2: new image before its header',
   /** A new image is durable when `create` resolves. */
   create: 'qcow2: new image',
 } as const;

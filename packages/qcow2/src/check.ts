@@ -24,16 +24,16 @@ export async function checkImage(
     (difference) => {
       const { cluster, stored, counted } = difference;
       const offset = cluster * clusterSize;
-      if (wrongFlag(difference))
-        find({
-          severity: 'corruption',
-          message: `cluster ${cluster}: a copied flag is wrong for refcount ${stored}`,
-          offset,
-        });
       if (stored !== counted)
         find({
           severity: stored > counted ? 'leak' : 'corruption',
           message: `cluster ${cluster}: refcount ${stored}, references ${counted}`,
+          offset,
+        });
+      if (stored >= counted && wrongFlag(difference))
+        find({
+          severity: 'corruption',
+          message: `cluster ${cluster}: a copied flag is wrong for refcount ${stored}`,
           offset,
         });
     },

@@ -74,7 +74,9 @@ export async function createImage(storage: Storage, options: Qcow2CreateOptions)
     const bytes = metadata.subarray(offset, offset + clusterSize);
     for (let index = 0; index < used; index++) setRefcount(bytes, index, geometry.refcountBits, 1);
   }
-  await storage.write(hostOffset(0), metadata, { what: 'header' });
+  await storage.write(hostOffset(SECTOR_BYTES), metadata.subarray(SECTOR_BYTES), {
+    what: 'metadata',
+  });
   await storage.writeZeroes(
     {
       offset: hostOffset(metadata.length),
@@ -82,6 +84,9 @@ export async function createImage(storage: Storage, options: Qcow2CreateOptions)
     },
     { what: 'L1 table' },
   );
+  // a crash leaves a whole image, or what is none
+  await storage.flush(BARRIER.createContent);
+  await storage.write(hostOffset(0), metadata.subarray(0, SECTOR_BYTES), { what: 'header' });
   await storage.flush(BARRIER.create);
 }
 

@@ -3,7 +3,7 @@ import { SAFE_LIMITS } from './limits.ts';
 import type { Qcow2State } from './state.ts';
 
 /** Clusters of one chunk. */
-export const CHUNK_CLUSTERS = 65_536;
+export const CHUNK_CLUSTERS = 8192;
 
 /** What is known of a cluster beside its count, as bits above it. */
 export const USE = {

@@ -4,7 +4,17 @@ import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
-import { belowOf, dump, haveQemu, openOn, qemuCheck, range, readAll, run, scratch } from './support.ts';
+import {
+  belowOf,
+  dump,
+  haveQemu,
+  openOn,
+  qemuCheck,
+  range,
+  readAll,
+  run,
+  scratch,
+} from './support.ts';
 
 /**
  * Random changes of random images, against a flat model of the disk; at the end QEMU must find no error and no leak, and
@@ -12,7 +22,8 @@ import { belowOf, dump, haveQemu, openOn, qemuCheck, range, readAll, run, scratc
  */
 const only = process.env['DOWNFOLD_SEED'];
 const count = process.env['DOWNFOLD_TIER'] === 'long' ? 2000 : 60;
-const seeds = only === undefined ? Array.from({ length: count }, (_, index) => index + 1) : [Number(only)];
+const seeds =
+  only === undefined ? Array.from({ length: count }, (_, index) => index + 1) : [Number(only)];
 
 function geometry(seed: number): Qcow2CreateOptions & { clusterSize: number } {
   const { integer, random } = caseContext(seed);
@@ -39,7 +50,10 @@ describe.skipIf(!haveQemu)('random changes leave what QEMU reads and finds clean
     const other = await backend.create('/source', { secret: false });
     const noise = bytes(options.clusterSize * 8);
     await other.write(hostOffset(0), noise);
-    const belowBytes = options.backing === null ? new Uint8Array() : bytes(512 * (1 + integer(Math.max(1, (options.virtualSize / 512) * 1.2))));
+    const belowBytes =
+      options.backing === null
+        ? new Uint8Array()
+        : bytes(512 * (1 + integer(Math.max(1, (options.virtualSize / 512) * 1.2))));
     const fill = options.backing === null ? null : belowOf(belowBytes);
     let image = await qcow2.create(await backend.create('/image', { secret: false }), options);
     let model = new Uint8Array(options.virtualSize);
@@ -49,7 +63,8 @@ describe.skipIf(!haveQemu)('random changes leave what QEMU reads and finds clean
     const unit = image.geometry.allocationGranularity;
     for (let step = 0; step < 40; step++) {
       const at = integer(model.length);
-      const length = 1 + integer(Math.min(model.length - at, options.clusterSize * (random() < 0.3 ? 8 : 2)));
+      const length =
+        1 + integer(Math.min(model.length - at, options.clusterSize * (random() < 0.3 ? 8 : 2)));
       const action = random();
       if (action < 0.3) {
         const source = noise.subarray(0, length);
@@ -64,14 +79,18 @@ describe.skipIf(!haveQemu)('random changes leave what QEMU reads and finds clean
       } else if (action < 0.8) {
         await image.deallocate(range(at, length));
         const from = Math.ceil(at / unit) * unit;
-        const to = at + length === model.length ? model.length : Math.floor((at + length) / unit) * unit;
+        const to =
+          at + length === model.length ? model.length : Math.floor((at + length) / unit) * unit;
         const compare = await readAll(image, fill);
         // what is deallocated shows what lies below; nothing else may change
         if (to > from) model.set(hidden.subarray(from, to), from);
         expect(Buffer.compare(compare, model), `after deallocate ${at}+${length}`).toBe(0);
       } else if (action < 0.88) await image.flush();
       else if (action < 0.94 && model.length < hidden.length - 512) {
-        const size = Math.min(hidden.length, model.length + 512 * (1 + integer((options.clusterSize * 10) / 512)));
+        const size = Math.min(
+          hidden.length,
+          model.length + 512 * (1 + integer((options.clusterSize * 10) / 512)),
+        );
         await image.resize(byteLength(size), { fill });
         const larger = new Uint8Array(size);
         larger.set(model);
@@ -90,7 +109,9 @@ describe.skipIf(!haveQemu)('random changes leave what QEMU reads and finds clean
     dump(disk, '/image', dir.path('image.qcow2'));
     writeFileSync(dir.path('below.raw'), belowBytes);
     const check = qemuCheck(dir.path('image.qcow2'));
-    expect([check['corruptions'] ?? 0, check['leaks'] ?? 0, check['check-errors']]).toEqual([0, 0, 0]);
+    expect([check['corruptions'] ?? 0, check['leaks'] ?? 0, check['check-errors']]).toEqual([
+      0, 0, 0,
+    ]);
     expect(report).toMatchObject({
       corruptions: 0,
       leaks: 0,
@@ -99,7 +120,16 @@ describe.skipIf(!haveQemu)('random changes leave what QEMU reads and finds clean
       totalClusters: check['total-clusters'],
       imageEndOffset: check['image-end-offset'],
     });
-    run('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', dir.path('image.qcow2'), dir.path('out.raw'));
+    run(
+      'qemu-img',
+      'convert',
+      '-f',
+      'qcow2',
+      '-O',
+      'raw',
+      dir.path('image.qcow2'),
+      dir.path('out.raw'),
+    );
     const seen = readFileSync(dir.path('out.raw'));
     expect(Buffer.compare(seen, model), 'what QEMU reads').toBe(0);
   });

@@ -2,9 +2,15 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import type { CowSource, Image } from '@downfold/image';
-import { byteLength, type GuestOffset, guestOffset } from '@downfold/units';
+import { type MemoryDisk, memoryBackend } from '@downfold/storage-memory';
+import {
+  byteLength,
+  type GuestOffset,
+  type GuestRange,
+  guestOffset,
+  hostOffset,
+} from '@downfold/units';
 import { qcow2 } from '../src/index.ts';
 
 const found = spawnSync('qemu-img', ['--version']).status === 0;
@@ -14,6 +20,25 @@ if (!found) console.warn('NO qemu-img: the foreign judge is absent, its tests ar
 
 /** Whether QEMU's tools are here to judge. CI requires them. */
 export const haveQemu: boolean = found;
+
+/** The count that belongs to the tier of this run (`DOWNFOLD_TIER`). */
+export function perTier(counts: {
+  readonly quick: number;
+  readonly ci: number;
+  readonly long: number;
+}): number {
+  const tier = process.env['DOWNFOLD_TIER'] ?? 'quick';
+  if (tier === 'quick' || tier === 'ci' || tier === 'long') return counts[tier];
+  throw new Error(`DOWNFOLD_TIER is '${tier}', not quick, ci or long`);
+}
+
+/** Seeds 1 to `count`, or the one in DOWNFOLD_SEED. */
+export function seeds(count: number): readonly number[] {
+  const only = process.env['DOWNFOLD_SEED'];
+  return only === undefined
+    ? Array.from({ length: count }, (_, index) => index + 1)
+    : [Number(only)];
+}
 
 /** A directory that goes when the block ends. */
 export function scratch(): Disposable & { path(name: string): string } {
@@ -31,26 +56,37 @@ export function run(tool: string, ...args: readonly string[]): string {
 
 /** `qemu-img check --output=json`, whatever its exit code. */
 export function qemuCheck(path: string): Record<string, number> {
-  const { stdout } = spawnSync('qemu-img', ['check', '--output=json', '-f', 'qcow2', path], { encoding: 'utf8' });
+  const { stdout } = spawnSync('qemu-img', ['check', '--output=json', '-f', 'qcow2', path], {
+    encoding: 'utf8',
+  });
   return JSON.parse(stdout) as Record<string, number>;
 }
 
 /** Writes a file of a memory disk to a real file. */
 export function dump(disk: MemoryDisk, name: string, path: string): void {
+  writeFileSync(path, bytesOn(disk, name));
+}
+
+/** All bytes of a file of a memory disk. */
+export function bytesOn(disk: MemoryDisk, name: string): Uint8Array {
   const file = disk.fileOf(disk.inodeOf(name));
   const bytes = new Uint8Array(file.length);
   file.read(0, bytes);
-  writeFileSync(path, bytes);
+  return bytes;
 }
 
 /** Puts a real file onto a memory disk. */
 export async function load(disk: MemoryDisk, name: string, path: string): Promise<void> {
   await using storage = await memoryBackend(disk).create(name, { secret: false });
-  await storage.write(0 as never, readFileSync(path));
+  await storage.write(hostOffset(0), readFileSync(path));
 }
 
 /** Opens an image of a memory disk. */
-export async function openOn(disk: MemoryDisk, name: string, mode: 'read' | 'write'): Promise<Image> {
+export async function openOn(
+  disk: MemoryDisk,
+  name: string,
+  mode: 'read' | 'write',
+): Promise<Image> {
   return qcow2.open(await memoryBackend(disk).open(name, mode), { mode });
 }
 
@@ -71,7 +107,6 @@ export function belowOf(bytes: Uint8Array): CowSource {
 }
 
 /** A guest range. */
-export const range = (offset: number, length: number) => ({
-  offset: guestOffset(offset),
-  length: byteLength(length),
-});
+export function range(offset: number, length: number): GuestRange {
+  return { offset: guestOffset(offset), length: byteLength(length) };
+}

@@ -1,0 +1,95 @@
+import { describe, expect, test } from 'vitest';
+import { BARRIER } from '../src/index.ts';
+import type { ViolationKind } from './crash-lab.ts';
+import { scenarios } from './scenarios.ts';
+import { perTier } from './support.ts';
+
+/**
+ * The ordering rules W1 to W13 (README.md). Every legal crash of every scenario leaves a sound image; and every barrier is needed: with
+ * it switched off, a scenario ends in a violation of the kind that its rule prevents.
+ */
+const deeper = perTier({ quick: 0, ci: 2, long: 5 });
+const samples = perTier({ quick: 16, ci: 200, long: 2000 });
+
+describe('every crash leaves a sound image', () => {
+  test.each(Object.entries(scenarios))('%s', async (name, scenario) => {
+    const lab = await scenario.start();
+    await scenario.run(lab);
+    let total = 0;
+    for (const tear of [false, true]) {
+      const { states, judged, violations } = await lab.explore({
+        tear,
+        exhaustive: (scenario.exhaustive ?? 6) + deeper,
+        samples: Math.max(scenario.samples ?? 16, samples),
+      });
+      expect(violations.slice(0, 3), name).toEqual([]);
+      total += states;
+      console.log(
+        `${name}${tear ? ', torn' : ''}: ${states} crash states, ${judged} judged, 0 violations`,
+      );
+    }
+    expect(total).toBeGreaterThan(0);
+  });
+});
+
+/** The scenarios that catch the absence of a barrier, and how. */
+const catchers: Readonly<
+  Record<
+    keyof typeof BARRIER,
+    readonly (readonly [scenario: keyof typeof scenarios, kind: ViolationKind])[]
+  >
+> = {
+  content: [
+    ['allocate: clusters that were used before, which no longer hold zeros', 'foreign'],
+    ['allocate: clusters that were used before, which no longer hold zeros', 'corrupt'],
+  ],
+  refcountTable: [['new refcount blocks', 'corrupt']],
+  refcountTableMoved: [['a larger refcount table', 'corrupt']],
+  mapping: [['deallocate, then use the clusters again', 'corrupt']],
+  release: [['deallocate, then use the clusters again', 'leak']],
+  inherited: [
+    [
+      'a process is killed before its mapping is durable; the next one gives its leaks back',
+      'corrupt',
+    ],
+  ],
+  data: [['overwrite in place', 'lost']],
+  autoclear: [
+    ['unknown autoclear bits', 'broken'],
+    ['persistent bitmaps', 'broken'],
+  ],
+  corruptBit: [['an overlap that marks the image corrupt', 'broken']],
+  backingName: [['relink, the name beyond the first sector', 'foreign']],
+  backingSwitch: [['relink, the name beyond the first sector', 'lost']],
+  l1Content: [['grow the disk to a larger L1 table', 'unreadable']],
+  l1Switch: [['grow the disk to a larger L1 table', 'corrupt']],
+  size: [['grow the disk within its L1 table', 'lost']],
+  publish: [['publish a staging', 'corrupt']],
+  markBody: [['marks: a first one, another, none', 'foreign']],
+  markHead: [['marks: a first one, another, none', 'lost']],
+  createContent: [['create', 'corrupt']],
+  create: [['create', 'unreadable']],
+};
+
+describe('every barrier is needed', () => {
+  test.each(Object.entries(BARRIER))('%s', async (key, barrier) => {
+    const found = catchers[key as keyof typeof BARRIER];
+    expect(found?.length, 'a barrier without a scenario that catches its absence').toBeGreaterThan(
+      0,
+    );
+    for (const [name, kind] of found) {
+      const scenario = scenarios[name];
+      if (scenario === undefined) throw new Error(`no scenario ${name}`);
+      const lab = await scenario.start();
+      await scenario.run(lab);
+      const options = { exhaustive: scenario.exhaustive ?? 6, samples: 16 };
+      const { violations } = await lab.explore(
+        { ...options, ignoreFlush: (flush) => flush === barrier },
+        kind,
+      );
+      const caught = violations.find((violation) => violation.kind === kind);
+      expect(caught, `${name}: without ${barrier} nothing is ${kind}`).toBeDefined();
+      console.log(`without ${barrier}: ${caught?.kind}, ${caught?.problem} (${caught?.state})`);
+    }
+  });
+});
