@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
+import { nativeCalls } from './native.ts';
 
 /** The system calls that move data; tests pass others that fail or stop short. */
 export interface Calls {
@@ -12,6 +13,8 @@ export interface Calls {
   ftruncate(fd: number, length: number): Promise<void>;
   fdatasync(fd: number): Promise<void>;
   fsync(fd: number): Promise<void>;
+  /** Gives the host space of a range back, which reads as zeros then; null: this system, or Node, cannot. */
+  readonly punchHole: ((fd: number, offset: number, length: number) => void) | null;
 }
 
 const read = promisify(fs.read);
@@ -24,6 +27,9 @@ export const nodeCalls: Calls = {
   ftruncate: promisify(fs.ftruncate),
   fdatasync: promisify(fs.fdatasync),
   fsync: promisify(fs.fsync),
+  get punchHole() {
+    return nativeCalls()?.punchHole ?? null;
+  },
 };
 
 /** Whether a signal interrupted the call before it did anything: it is to be made again. */

@@ -30,6 +30,9 @@ const copyBuffer = (): Uint8Array =>
     PIECE_BYTES,
   ));
 
+/** What fallocate says on file systems that cannot punch holes. */
+const HOLES_UNKNOWN: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']);
+
 /** What an open file is made of. */
 export interface OpenFile {
   readonly handle: fs.FileHandle;
@@ -55,7 +58,8 @@ export class FileDriver implements StorageDriver {
     this.label = file.label;
     this.writable = file.writable;
     this.identity = file.identity;
-    this.supports = { discard: false, resize: file.deviceLength === null };
+    const regular = file.deviceLength === null;
+    this.supports = { discard: regular && calls.punchHole !== null, resize: regular };
   }
 
   get #fd(): number {
@@ -122,12 +126,24 @@ export class FileDriver implements StorageDriver {
     return most;
   }
 
-  discard(): Promise<void> {
-    return Promise.reject(
-      new StorageError('STORAGE_UNSUPPORTED', `${this.label}: Node cannot punch holes`, {
+  /** On a file system that has no holes, zeros are written. */
+  async discard(range: HostRange): Promise<void> {
+    const { punchHole } = this.#calls;
+    if (punchHole === null)
+      throw new StorageError('STORAGE_UNSUPPORTED', `${this.label}: cannot punch holes here`, {
         file: this.label,
-      }),
-    );
+      });
+    try {
+      this.#call('fallocate', range.offset, () => {
+        punchHole(this.#fd, range.offset, range.length);
+        return 0;
+      });
+    } catch (cause) {
+      if (!(cause instanceof StorageError) || !HOLES_UNKNOWN.has(String(cause.details['errno'])))
+        throw cause;
+      const length = Math.min(range.length, (await this.length()) - range.offset);
+      if (length > 0) await this.writeZeroes({ ...range, length: byteLength(length) });
+    }
   }
 
   async setLength(length: ByteLength): Promise<void> {

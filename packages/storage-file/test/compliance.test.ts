@@ -31,6 +31,14 @@ describe('also when system calls stop short and are interrupted', () => {
   );
 });
 
+describe('also without native calls: no holes', () => {
+  verify(
+    storageKit,
+    fileSubjects(() => fileBackendDriver({ ...nodeCalls, punchHole: null }), { holes: false }),
+    test,
+  );
+});
+
 describe.each([2, 3, 4])('random operations with seed %i', (seed) => {
   const random = storageKit.filter(({ id }) => id.startsWith('random/'));
   verify(

@@ -7,6 +7,7 @@ import type { SubjectFactory } from '@downfold/compliance';
 import { type BackendDriver, openBackend } from '@downfold/storage';
 import type { StorageAbility, StorageSubject } from '@downfold/storage/compliance';
 import { faulty } from '@downfold/storage/faults';
+import { nodeCalls } from '../src/index.ts';
 
 /** An empty directory of the real file system, its links resolved; it goes when the block ends. */
 export async function scratch(): Promise<AsyncDisposable & { readonly path: string }> {
@@ -29,9 +30,10 @@ const ABILITIES: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
 /** Subjects of the storage kit in scratch directories; faults of flushes are injected around the driver. */
 export function fileSubjects(
   makeDriver: () => BackendDriver,
+  { holes }: { readonly holes: boolean } = { holes: nodeCalls.punchHole !== null },
 ): SubjectFactory<StorageSubject & AsyncDisposable, StorageAbility> {
   return {
-    abilities: ABILITIES,
+    abilities: holes ? new Set([...ABILITIES, 'discard'] as const) : ABILITIES,
     create: async () => {
       const directory = await scratch();
       const driver = faulty(makeDriver());
