@@ -33,6 +33,7 @@ export async function abortJob(
 ): Promise<AbortResult> {
   await using journal = open;
   assertOrphan(parts, journal);
+  if (journal.records.some(({ type }) => type === 'DONE')) throw pastAbort(journal);
   const { plan, environment: inside } = await planFoundAgain(parts, environment, journal);
   const position = positionOf(journal.records);
   await using layers = await openLayers(plan, inside);
@@ -76,10 +77,13 @@ async function assertNotComplete(
     complete ||= staging.published;
     if (!staging.published) await staging.discard();
   }
-  if (complete)
-    throw new CommitError(
-      'COMMIT_PAST_ABORT',
-      `${journal.path}: all data is in place already; only links and marks are missing: downfold resume`,
-      { journal: journal.path },
-    );
+  if (complete) throw pastAbort(journal);
+}
+
+function pastAbort(journal: Journal): CommitError {
+  return new CommitError(
+    'COMMIT_PAST_ABORT',
+    `${journal.path}: all data is in place already; only links and marks are missing: downfold resume`,
+    { journal: journal.path },
+  );
 }

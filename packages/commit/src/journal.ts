@@ -83,12 +83,14 @@ export interface Journal extends AsyncDisposable {
   remove(): Promise<void>;
 }
 
-/** @throws StorageError `STORAGE_EXISTS` when there is one already. */
+/** @throws StorageError `STORAGE_EXISTS` when there is one already. What a crash left of one that never began makes room. */
 export async function createJournal(
   backend: StorageBackend,
   path: string,
   intent: Intent,
 ): Promise<Journal> {
+  const present = await openJournal(backend, path);
+  await present?.[Symbol.asyncDispose]();
   const storage = await backend.create(path, { secret: true });
   const journal = new OpenJournal(backend, path, storage, [], 0, intent);
   try {
