@@ -7,7 +7,7 @@ import type { CowSource, ImageWriteOptions } from './write-options.ts';
 
 /** Sizes of an image, in bytes. */
 export interface ImageGeometry {
-  /** What the guest sees. Not necessarily a multiple of anything. */
+  /** What the guest sees. A size that was asked for may have been rounded up to a multiple of 512. */
   readonly virtualSize: ByteLength;
   /** Unit of host allocation; 1 for formats that have none. */
   readonly clusterSize: ByteLength;
@@ -117,7 +117,10 @@ export interface Image extends AsyncDisposable {
   assertRoomFor(reference: BackingReference): Promise<void>;
   /** Marks the image, durably and atomically; `null` takes the mark away. `IMAGE_UNSUPPORTED` or `IMAGE_NO_ROOM` when it has no place. */
   setMark(mark: ImageMark | null): Promise<void>;
-  /** Barrier: all writes that resolved before the call, data and metadata in the format's safe order, are durable when it resolves. */
+  /**
+   * Barrier: all writes that resolved before the call, data and metadata in the format's safe order, are durable when it resolves.
+   * Rejects with `IMAGE_READ_ONLY` when the image was opened for reading.
+   */
   flush(): Promise<void>;
   /**
    * Gives back clusters that are counted but not referenced (leaks: what a crash between refcounts and mapping leaves); durable
@@ -130,7 +133,7 @@ export interface Image extends AsyncDisposable {
    * cannot be staged on.
    */
   stage(options: StageOptions): Promise<Staging>;
-  /** Verifies the metadata; never writes. */
+  /** Verifies the metadata. Never writes, but for a flush of what was written before. */
   check(options?: CheckOptions): Promise<CheckReport>;
 }
 
@@ -172,5 +175,11 @@ export interface ImageFormat<Create extends CreateImageOptions = CreateImageOpti
   create(storage: Storage, options: Create): Promise<Image>;
 }
 
-/** Abilities an image format may lack. */
+/**
+ * Abilities an image format, or a kind of image of it, may lack.
+ * - `backing`: may have a backing file. Absent: `create` with one, `setBacking` and `assertRoomFor` reject with `IMAGE_UNSUPPORTED`.
+ * - `zero`: has a zero status of its own. Absent: `writeZeroes` writes data, and no extent is `zero`.
+ * - `deallocate`, `mark`, `stage`. Absent: `deallocate`, `setMark`, `stage` reject with `IMAGE_UNSUPPORTED`.
+ * - `check`: has metadata that can be wrong. Absent: `check` finds nothing.
+ */
 export type ImageAbility = 'backing' | 'zero' | 'deallocate' | 'mark' | 'check' | 'stage';

@@ -3,7 +3,7 @@ import type { GuestOffset } from '@downfold/units';
 
 /**
  * Reads what lies below this image: fills `target` with the backing file's content at `offset`, zeros past
- * its end. Called for the parts of a cluster that a partial write does not cover.
+ * its end. Called for the parts of a cluster that a partial write does not cover, and never past the virtual size.
  */
 export type CowSource = (offset: GuestOffset, target: Uint8Array) => Promise<void>;
 

@@ -8,6 +8,7 @@ import { extentsAndReads } from './mutants/extents-and-reads.ts';
 import { header } from './mutants/header.ts';
 import type { Mutant } from './mutants/mutant.ts';
 import { orderAndRefusals } from './mutants/order-and-refusals.ts';
+import { staging } from './mutants/staging.ts';
 import { toy } from './toy-format.ts';
 
 interface Subject extends Mutant {
@@ -23,6 +24,7 @@ const pretenders: readonly Subject[] = (
     ['zero', 'zero/absent-is-never-reported'],
     ['deallocate', 'deallocate/absent'],
     ['mark', 'mark/absent'],
+    ['stage', 'stage/absent'],
   ] as const
 ).map(([ability, killedBy]) => ({
   name: `${ability} is not claimed, and there (${killedBy})`,
@@ -36,6 +38,7 @@ const mutants: readonly Subject[] = [
   ...changes,
   ...header,
   ...orderAndRefusals,
+  ...staging,
   ...pretenders,
 ];
 

@@ -5,31 +5,28 @@ import {
   ImageError,
   type ImageFormat,
 } from '../src/index.ts';
-import { CLUSTER, encodeHead, type ToyHead, ToyImage, type ToyState } from './toy-image.ts';
+import { ToyImage } from './toy-image.ts';
+import { CLUSTER, encodeHead, isHead, readState, type ToyState } from './toy-state.ts';
 
 const SECTOR = 512;
-const MAGIC = '{"toy":1,';
+const OF_IMAGE = { headAt: 0, shared: new Set<number>() };
 
 /** A format that exists to test the compliance kit. */
 export const toy: ImageFormat = {
   name: 'toy',
-  abilities: new Set(['backing', 'zero', 'deallocate', 'mark', 'check']),
-  recognises: (head) => text(head.subarray(0, MAGIC.length)) === MAGIC,
+  abilities: new Set(['backing', 'zero', 'deallocate', 'mark', 'check', 'stage']),
+  recognises: isHead,
 
   open: async (storage, { mode, limits, signal }) => {
     signal?.throwIfAborted();
-    const sector = new Uint8Array(SECTOR);
-    await storage.read(hostOffset(0), sector);
-    if (!toy.recognises(sector))
+    const found = await readState(storage, 0);
+    if (found === null)
       throw new ImageError('IMAGE_NOT_RECOGNISED', `${storage.label}: not a toy image`);
-    const head = JSON.parse(text(sector)) as ToyHead;
-    const bytes = new Uint8Array(head.bytes);
-    await storage.read(hostOffset(head.at), bytes);
-    const state = JSON.parse(text(bytes)) as ToyState;
+    const { state } = found;
     if (state.size > (limits?.virtualSize ?? DEFAULT_IMAGE_LIMITS.virtualSize))
       throw new ImageError('IMAGE_LIMIT', `${storage.label}: ${state.size} bytes are too many`);
-    const end = Math.max(await storage.length(), CLUSTER);
-    return new ToyImage(storage, state, end, mode === 'write');
+    const space = { end: await storage.length() };
+    return new ToyImage({ ...OF_IMAGE, storage, state, space, writable: mode === 'write' });
   },
 
   create: async (storage, options: CreateImageOptions) => {
@@ -41,10 +38,7 @@ export const toy: ImageFormat = {
     await storage.flush('toy: state before head');
     await storage.write(hostOffset(0), encodeHead({ toy: 1, at: CLUSTER, bytes: bytes.length }));
     await storage.flush('toy: new image');
-    return new ToyImage(storage, state, CLUSTER + bytes.length, true);
+    const space = { end: CLUSTER + bytes.length };
+    return new ToyImage({ ...OF_IMAGE, storage, state, space, writable: true });
   },
 };
-
-function text(bytes: Uint8Array): string {
-  return new TextDecoder().decode(bytes);
-}

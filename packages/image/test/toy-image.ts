@@ -1,7 +1,6 @@
 import { crc32 } from 'node:zlib';
 import type { OperationOptions, Storage } from '@downfold/storage';
 import {
-  alignUp,
   type ByteLength,
   byteLength,
   type GuestOffset,
@@ -24,50 +23,39 @@ import {
   type ImageGeometry,
   type ImageMark,
   type ImageWriteOptions,
+  type StageOptions,
+  type Staging,
 } from '../src/index.ts';
+import { stageToy } from './toy-staging.ts';
+import { CLUSTER, encodeHead, type ToyParts, type ToyState, takeSpace } from './toy-state.ts';
 
-export const CLUSTER = 1024;
-const SECTOR = 512;
 const LONGEST_NAME = 600;
 const LONGEST_JOB = 200;
 
-/** Everything of a toy image but its data; `clusters` holds byte offsets in the file, or `zero`. */
-export interface ToyState {
-  readonly size: number;
-  readonly backing: BackingReference | null;
-  readonly mark: ImageMark | null;
-  readonly clusters: readonly (readonly [index: number, place: number | 'zero'])[];
-}
-
-/** Where the state lies in the file: the first sector says it, in JSON. */
-export interface ToyHead {
-  readonly toy: 1;
-  readonly at: number;
-  readonly bytes: number;
-}
-
 /**
- * The simplest image that keeps the contract: a map in memory, written as JSON to a fresh place at each flush, where one write of the first
- * sector publishes it. Space is never used again.
+ * The simplest image that keeps the contract: a map in memory, written as JSON to a fresh place at each flush, where one write of a
+ * sector, its head, publishes it. Space is never used again. A staging is an image with another head.
  */
 export class ToyImage implements Image {
   readonly format = 'toy';
   readonly data: Storage;
   readonly writable: boolean;
+  readonly #parts: ToyParts;
   #state: Omit<ToyState, 'clusters'>;
-  readonly #clusters: Map<number, number | 'zero'>;
+  #clusters: Map<number, number | 'zero'>;
   #published: string;
-  #end: number;
+  #staged = false;
   #closed = false;
   #changing: Promise<unknown> = Promise.resolve();
   #flushing: Promise<unknown> = Promise.resolve();
 
-  constructor(storage: Storage, state: ToyState, end: number, writable: boolean) {
+  constructor(parts: ToyParts) {
+    const { storage, state, writable } = parts;
+    this.#parts = parts;
     this.data = storage;
     this.writable = writable;
     this.#state = { size: state.size, backing: state.backing, mark: state.mark };
     this.#clusters = new Map(state.clusters);
-    this.#end = alignUp(end, CLUSTER);
     this.#published = JSON.stringify(this.#seal());
   }
 
@@ -224,9 +212,20 @@ export class ToyImage implements Image {
     return 0;
   }
 
-  async stage(): Promise<never> {
-    this.#assertOpen();
-    throw this.#error('IMAGE_UNSUPPORTED', 'staging');
+  async stage(options: StageOptions): Promise<Staging> {
+    this.#assertChangeable(options);
+    if (options.virtualSize < this.#state.size) throw this.#error('IMAGE_UNSUPPORTED', 'shrinking');
+    await this.flush();
+    this.#staged = true;
+    const image = { parts: this.#parts, state: this.#seal() };
+    const imageOf = (parts: ToyParts) => new ToyImage(parts);
+    return stageToy(image, options, imageOf, (state) => {
+      this.#staged = false;
+      if (state === null) return;
+      this.#state = { size: state.size, backing: state.backing, mark: state.mark };
+      this.#clusters = new Map(state.clusters);
+      this.#published = JSON.stringify(this.#seal());
+    });
   }
 
   async check(options?: CheckOptions): Promise<CheckReport> {
@@ -253,6 +252,12 @@ export class ToyImage implements Image {
     await this.data[Symbol.asyncDispose]();
   }
 
+  /** Writes the state although it is the same, when there is no head yet. */
+  async publishFirst(): Promise<void> {
+    this.#published = '';
+    await this.flush();
+  }
+
   #seal(): ToyState {
     return { ...this.#state, clusters: [...this.#clusters] };
   }
@@ -266,32 +271,30 @@ export class ToyImage implements Image {
     const at = this.#take(bytes.length);
     await this.data.write(hostOffset(at), bytes, { what: 'state' });
     await this.data.flush('toy: state before head');
-    await this.data.write(hostOffset(0), encodeHead({ toy: 1, at, bytes: bytes.length }), {
-      what: 'head',
-    });
+    const head = encodeHead({ toy: 1, at, bytes: bytes.length });
+    await this.data.write(hostOffset(this.#parts.headAt), head, { what: 'head' });
     await this.data.flush('toy: head');
     this.#published = sealed;
   }
 
   /** Bytes at the end of the file that nobody has. */
   #take(length: number): number {
-    const at = this.#end;
-    this.#end = alignUp(at + length, CLUSTER);
-    return at;
+    return takeSpace(this.#parts.space, length);
   }
 
   async #writePiece(piece: GuestRange, source: Uint8Array, fill: CowSource | null): Promise<void> {
     const index = Math.floor(piece.offset / CLUSTER);
     const start = index * CLUSTER;
     const place = this.#clusters.get(index);
-    if (typeof place === 'number') {
-      await this.data.write(hostOffset(place + piece.offset - start), source, { what: 'data' });
+    const cut = piece.offset - start;
+    if (typeof place === 'number' && !this.#parts.shared.has(place)) {
+      await this.data.write(hostOffset(place + cut), source, { what: 'data' });
       return;
     }
     const bytes = new Uint8Array(CLUSTER);
-    const inside = Math.min(CLUSTER, this.#state.size - start);
-    const cut = piece.offset - start;
-    if (place === undefined && fill !== null) {
+    if (typeof place === 'number') await this.data.read(hostOffset(place), bytes);
+    else if (place === undefined && fill !== null) {
+      const inside = Math.min(CLUSTER, this.#state.size - start);
       if (cut > 0) await fill(guestOffset(start), bytes.subarray(0, cut));
       const after = bytes.subarray(cut + source.length, inside);
       if (after.length > 0) await fill(rangeEnd(piece), after);
@@ -334,6 +337,7 @@ export class ToyImage implements Image {
   #assertChangeable(options?: OperationOptions): void {
     this.#assertOpen();
     if (!this.writable) throw this.#error('IMAGE_READ_ONLY', 'was opened for reading only');
+    if (this.#staged) throw this.#error('IMAGE_UNSUPPORTED', 'is staged on');
     options?.signal?.throwIfAborted();
   }
 
@@ -346,13 +350,6 @@ export class ToyImage implements Image {
   #error(code: ImageErrorCode, problem: string): ImageError {
     return new ImageError(code, `${this.label}: ${problem}`, { image: this.label });
   }
-}
-
-/** The first sector. */
-export function encodeHead(head: ToyHead): Uint8Array {
-  const sector = new Uint8Array(SECTOR).fill(0x20);
-  sector.set(new TextEncoder().encode(JSON.stringify(head)));
-  return sector;
 }
 
 const empty: GuestRange = { offset: guestOffset(0), length: byteLength(0) };

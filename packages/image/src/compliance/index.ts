@@ -13,6 +13,7 @@ import { randomCases } from './random-cases.ts';
 import { readCases } from './read-cases.ts';
 import { refusalCases } from './refusal-cases.ts';
 import { resizeCases } from './resize-cases.ts';
+import { stageCases } from './stage-cases.ts';
 import { writeCases } from './write-cases.ts';
 import { zeroCases } from './zero-cases.ts';
 
@@ -37,4 +38,5 @@ export const imageKit: readonly ImageCase[] = [
   ...concurrencyCases,
   ...randomCases,
   ...crashCases,
+  ...stageCases,
 ];

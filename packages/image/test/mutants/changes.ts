@@ -10,7 +10,7 @@ import {
 } from '@downfold/units';
 import type { CowSource, ImageWriteOptions } from '../../src/index.ts';
 import { ImageDecorator } from '../image-decorator.ts';
-import { CLUSTER } from '../toy-image.ts';
+import { CLUSTER } from '../toy-state.ts';
 import { type Mutant, mutant } from './mutant.ts';
 
 type Args<Name extends 'write' | 'copyFrom' | 'writeZeroes' | 'deallocate' | 'resize'> = Parameters<

@@ -8,7 +8,7 @@ import type {
 } from '../../src/index.ts';
 import { decorated, ImageDecorator } from '../image-decorator.ts';
 import { toy } from '../toy-format.ts';
-import { CLUSTER } from '../toy-image.ts';
+import { CLUSTER } from '../toy-state.ts';
 import { formatMutant, type Mutant, mutant } from './mutant.ts';
 
 class BackingInMemory extends ImageDecorator {

@@ -3,7 +3,7 @@ import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { DEFAULT_IMAGE_LIMITS, type ImageFormat } from '../../src/index.ts';
 import { ImageDecorator } from '../image-decorator.ts';
 import { toy } from '../toy-format.ts';
-import { CLUSTER } from '../toy-image.ts';
+import { CLUSTER } from '../toy-state.ts';
 import { formatMutant, type Mutant, mutant } from './mutant.ts';
 
 class FlushesNothing extends ImageDecorator {
