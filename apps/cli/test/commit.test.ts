@@ -112,6 +112,16 @@ describe('commit of the middle of a chain', () => {
     expect(stdout).toMatch(/^Image committed\.\n/);
   });
 
+  it('with -p ends at 100% also when there was nothing to copy', async () => {
+    using work = bench();
+    await makeChain(work, [
+      { name: 'base', mebibytes: [0] },
+      { name: 'top', mebibytes: [] },
+    ]);
+    const { code, stderr } = work.downfold('commit', '-p', 'top.qcow2');
+    expect([code, stderr]).toEqual([0, '    (100.00/100%)\r\n']);
+  });
+
   it('with -p --output json tells its progress as lines of JSON on stderr', async () => {
     using work = bench();
     await makeChain(work);
