@@ -33,6 +33,9 @@ export interface UndoPlan {
 /** QEMU shows no more of a snapshot's name, bytes. */
 const LONGEST_NAME = 255;
 
+/** A snapshot's seconds since 1970 have 32 bits; milliseconds. */
+const LATEST = 1000 * 2 ** 32;
+
 /**
  * @throws ImageError `IMAGE_UNSUPPORTED`, `IMAGE_LIMIT` or `IMAGE_NO_SPACE` when the image cannot keep its mapping as an internal
  * snapshot; nothing was changed then.
@@ -51,7 +54,8 @@ export async function planUndo(staged: Qcow2State, undo: Undo): Promise<UndoPlan
     refuse('an undo snapshot of another virtual size in a version 2 image');
   if (nameBytes === 0 || nameBytes > LONGEST_NAME)
     refuse(`an undo snapshot whose name has ${nameBytes} bytes`);
-  if (!(milliseconds >= 0)) refuse(`an undo snapshot of the date ${undo.date}`);
+  if (!(milliseconds >= 0 && milliseconds < LATEST))
+    refuse(`an undo snapshot of the date ${undo.date}`);
   if (snapshots.some(({ name }) => name === undo.name))
     refuse(`an undo snapshot of the name ${undo.name}, which another snapshot has`);
   const entry = encodeSnapshot(image, { name: undo.name, id: freeId(snapshots), milliseconds });
