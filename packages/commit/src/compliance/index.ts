@@ -1,1 +1,10 @@
-export {};
+export type { Finding, Report } from './report.ts';
+export type { RuleId, StrategyAbility } from './rules.ts';
+export type { Scope } from './scope.ts';
+export {
+  type CommitCase,
+  commitKit,
+  type StrategyOptions,
+  StrategyTestBed,
+  strategySubject,
+} from './subject.ts';

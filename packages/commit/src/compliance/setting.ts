@@ -18,7 +18,7 @@ export interface SettingImage {
 
 /** A pool of small images and what is asked for: one run of the model. */
 export interface Setting {
-  /** The images of the chain, bottom first; then, for `rebase`, those of the new backing chain that are not in it; then others. */
+  /** Overlays after their backing files. */
   readonly images: readonly SettingImage[];
   readonly operation: Operation;
   /** The chain ends here. */
@@ -26,7 +26,7 @@ export interface Setting {
   readonly base: NodeId | null;
   readonly top: NodeId;
   readonly emptyTop: boolean;
-  readonly siblings: 'refuse' | 'invalidate' | 'keep';
+  readonly siblings: 'invalidate' | 'keep';
   readonly keepUndo: boolean;
   readonly unsafe: boolean;
   /** Sectors copied between two checkpoints at most. */

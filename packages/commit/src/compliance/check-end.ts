@@ -1,0 +1,71 @@
+import type { CommitPlan } from '../plan.ts';
+import { UNALLOCATED } from './cells.ts';
+import type { Broken, StateCheck } from './check-state.ts';
+import type { Model } from './model.ts';
+import type { Pool } from './pool.ts';
+
+/** What must be so when a job is done, whether it was interrupted or not. */
+export function* brokenAtEnd(
+  pool: Pool,
+  plan: CommitPlan,
+  model: Model,
+  check: StateCheck,
+): Generator<Broken, void, undefined> {
+  if (pool.setting.operation === 'commit') {
+    yield* brokenBase(pool, model, check);
+    yield* brokenMarks(pool, plan, model);
+    if (pool.setting.emptyTop) yield* brokenTop(pool, model);
+  }
+  yield* brokenLinks(pool, plan, model);
+}
+
+function* brokenBase(
+  pool: Pool,
+  { now }: Model,
+  { finalBase }: StateCheck,
+): Generator<Broken, void, undefined> {
+  const topSize = pool.shown[pool.top]?.length ?? 0;
+  const size = now.sizes[pool.base] as number;
+  for (const [sector, wanted] of finalBase.entries()) {
+    const found = now.shows(pool.base, sector);
+    if (sector < size && found === wanted) continue;
+    yield [
+      sector < topSize ? 'end/base-shows-what-top-showed' : 'end/base-keeps-its-tail',
+      `base (${size} sectors) shows ${found} at sector ${sector} and must show ${wanted}`,
+    ];
+  }
+  if (size > finalBase.length)
+    yield ['end/base-keeps-its-tail', `base has ${size} sectors and needs ${finalBase.length}`];
+}
+
+function* brokenMarks(
+  pool: Pool,
+  plan: CommitPlan,
+  { now }: Model,
+): Generator<Broken, void, undefined> {
+  for (const { node } of plan.invalidates)
+    if (now.marks[pool.indexOf(node)] !== 1)
+      yield ['end/the-invalid-are-marked', `${node} is not marked`];
+}
+
+function* brokenTop(pool: Pool, { now }: Model): Generator<Broken, void, undefined> {
+  const size = now.sizes[pool.top] as number;
+  for (let sector = 0; sector < size; sector++)
+    if (now.cell(pool.top, sector) !== UNALLOCATED)
+      yield ['end/top-is-empty', `top is allocated at sector ${sector}`];
+}
+
+function* brokenLinks(
+  pool: Pool,
+  plan: CommitPlan,
+  { now }: Model,
+): Generator<Broken, void, undefined> {
+  for (const [image, before] of pool.initial.links.entries()) {
+    const node = pool.nodeOf(image);
+    const relink = plan.relinks.find(({ overlay }) => overlay === node);
+    const backing = relink?.backing ?? null;
+    const wanted = relink === undefined ? before : backing === null ? -1 : pool.indexOf(backing);
+    if (now.links[image] !== wanted)
+      yield ['end/linked-as-planned', `${node} reads through ${now.links[image]}, not ${wanted}`];
+  }
+}

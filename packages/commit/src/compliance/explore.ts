@@ -1,0 +1,293 @@
+import { CommitError } from '../errors.ts';
+import type { CommitPlan, CommitRequest } from '../plan.ts';
+import type { Step } from '../step.ts';
+import type { CommitStrategy } from '../strategy.ts';
+import { byteLength } from '@downfold/units';
+import { brokenAtEnd } from './check-end.ts';
+import { checkPlan } from './check-plan.ts';
+import { StateCheck } from './check-state.ts';
+import type { Disks, Write } from './disks.ts';
+import type { Survivors } from './durability.ts';
+import { Model } from './model.ts';
+import { journalKey, type ModelJournal, UNBEGUN } from './model-journal.ts';
+import { viewForPlan, viewForSteps } from './model-view.ts';
+import { Pool } from './pool.ts';
+import type { Report } from './report.ts';
+import type { RuleId } from './rules.ts';
+import { SECTOR_BYTES, type Setting, textOf } from './setting.ts';
+import { Violation } from './violation.ts';
+
+/** How thoroughly a setting is explored. */
+export interface Depth {
+  /** Up to so many writes that are not durable, every set of them is lost once; of more, the plain sets. */
+  readonly losses: number;
+  /** Up to so many, the job goes on from every set; of more, from the plain sets. */
+  readonly resumes: number;
+  /** Runs of one setting, at most: the first one and resumed ones, which are crashed too. */
+  readonly runs: number;
+}
+
+/** Plans with `strategy`; gives the steps of the plan's own. */
+export interface Strategies {
+  readonly strategy: CommitStrategy;
+  readonly stepsOf: (plan: CommitPlan) => CommitStrategy;
+}
+
+/** Where a run begins, and how it came there. */
+interface Start {
+  readonly disks: Disks;
+  readonly journal: ModelJournal;
+  readonly from: { readonly run: Run; readonly steps: number; readonly lost: readonly Write[] } | null;
+}
+
+interface Run {
+  readonly start: Start;
+  readonly steps: Step[];
+}
+
+/**
+ * Plans a setting, runs the plan, crashes it at every step in every way, goes on from what is left, crashes that too, and so on
+ * until nothing new comes up; judges every state. Adds what it finds to `report`.
+ */
+export async function explore(
+  strategies: Strategies,
+  setting: Setting,
+  depth: Depth,
+  report: Report,
+): Promise<void> {
+  const pool = new Pool(setting);
+  const found = (rule: RuleId, message: string, story: string): void =>
+    report.found(rule, `${message}\n  in ${textOf(setting)}\n${story}`);
+  const before = report.findings.size;
+  const counted = (): number =>
+    [...report.findings.values()].reduce((sum, { count }) => sum + count, 0);
+  const broken = counted();
+  try {
+    const plan = await planOf(strategies.strategy, pool);
+    if (plan === null) {
+      report.refused++;
+      return;
+    }
+    report.settings++;
+    checkPlan(pool, plan);
+    await new Exploration(strategies.stepsOf(plan), pool, plan, depth, report, found).all();
+  } catch (cause) {
+    if (!(cause instanceof Violation)) throw cause;
+    found(cause.rule, cause.message, '');
+  }
+  if (counted() > broken || report.findings.size > before) report.failed++;
+}
+
+async function planOf(strategy: CommitStrategy, pool: Pool): Promise<CommitPlan | null> {
+  const view = viewForPlan(pool, () => pool.initial, strategy.keepsSiblings);
+  try {
+    return await strategy.plan(requestOf(pool.setting), view);
+  } catch (cause) {
+    if (cause instanceof Violation) throw cause;
+    if (cause instanceof CommitError && cause.code === 'COMMIT_UNSUPPORTED') return null;
+    throw new Violation('plan/refuses-by-code', `plan rejects with ${cause}`);
+  }
+}
+
+function requestOf(setting: Setting): CommitRequest {
+  const { operation, base, top, emptyTop, siblings, keepUndo, unsafe, checkpointSectors } = setting;
+  return {
+    operation,
+    base,
+    top,
+    emptyTop,
+    siblings,
+    keepUndo,
+    unsafe,
+    checkpointBytes: byteLength(checkpointSectors * SECTOR_BYTES),
+  };
+}
+
+class Exploration {
+  readonly #strategy: CommitStrategy;
+  readonly #pool: Pool;
+  readonly #plan: CommitPlan;
+  readonly #depth: Depth;
+  readonly #report: Report;
+  readonly #found: (rule: RuleId, message: string, story: string) => void;
+  readonly #check: StateCheck;
+  /** States that were judged, and those that runs begin from. */
+  readonly #judged: Set<string> = new Set();
+  readonly #starts: Start[] = [];
+
+  constructor(
+    strategy: CommitStrategy,
+    pool: Pool,
+    plan: CommitPlan,
+    depth: Depth,
+    report: Report,
+    found: (rule: RuleId, message: string, story: string) => void,
+  ) {
+    this.#strategy = strategy;
+    this.#pool = pool;
+    this.#plan = plan;
+    this.#depth = depth;
+    this.#report = report;
+    this.#found = found;
+    this.#check = new StateCheck(pool, plan);
+  }
+
+  async all(): Promise<void> {
+    const { initial } = this.#pool;
+    this.#starts.push({ disks: initial, journal: UNBEGUN, from: null });
+    this.#judged.add(keyOf(initial, UNBEGUN));
+    // grows while it is gone through
+    for (const start of this.#starts) await this.#run(start);
+    this.#report.resumes += this.#starts.length - 1;
+  }
+
+  async #run(start: Start): Promise<void> {
+    const run: Run = { start, steps: [] };
+    const model = new Model(this.#pool, this.#plan, start.disks, start.journal);
+    try {
+      for await (const batch of this.#stepsOf(model, start))
+        for (const step of batch) {
+          run.steps.push(step);
+          model.do(step);
+          this.#atRisk(model, run);
+          this.#crash(model, run);
+        }
+      model.finish();
+      this.#crash(model, run);
+    } catch (cause) {
+      if (cause instanceof Violation) this.#found(cause.rule, cause.message, storyOf(this.#pool, run));
+      else this.#found('steps/never-throw', String(cause), storyOf(this.#pool, run));
+      return;
+    } finally {
+      this.#report.steps += run.steps.length;
+    }
+    this.#end(model, run);
+    if (start.from === null) await this.#again(run);
+  }
+
+  #stepsOf(model: Model, { journal }: Start): AsyncIterable<readonly Step[]> {
+    const view = viewForSteps(this.#pool, () => model.now, this.#plan);
+    return this.#strategy.steps(this.#plan, view, journal.cursor);
+  }
+
+  #atRisk(model: Model, run: Run): void {
+    const most = this.#pool.setting.checkpointSectors * SECTOR_BYTES;
+    if (model.atRisk > most)
+      this.#found(
+        'resume/loses-no-more-than-a-checkpoint',
+        `${model.atRisk} bytes copied since the last durable checkpoint, ${most} may be lost`,
+        storyOf(this.#pool, run),
+      );
+  }
+
+  /** All that a crash can leave after the last step of a run. */
+  #crash(model: Model, run: Run): void {
+    const { losses, resumes, runs } = this.#depth;
+    for (const left of model.crashes(losses)) {
+      const key = keyOf(left.disks, left.journal);
+      if (this.#judged.has(key)) continue;
+      this.#judged.add(key);
+      this.#report.crashStates++;
+      if (this.#judge(left, run)) continue;
+      if (this.#starts.length >= runs || (left.pending > resumes && !left.plain)) continue;
+      const from = { run, steps: run.steps.length, lost: left.lost };
+      this.#starts.push({ disks: left.disks, journal: left.journal, from });
+    }
+  }
+
+  /** Whether a state breaks a rule. */
+  #judge({ disks, journal, lost }: Survivors, run: Run): boolean {
+    let isBroken = false;
+    for (const [rule, message] of this.#check.broken(disks, journal)) {
+      isBroken = true;
+      this.#found(rule, message, `${storyOf(this.#pool, run)}\n  crash: ${lostText(this.#pool, lost)}`);
+    }
+    return isBroken;
+  }
+
+  #end(model: Model, run: Run): void {
+    const { journal, from } = run.start;
+    const story = storyOf(this.#pool, run);
+    for (const [rule, message] of brokenAtEnd(this.#pool, this.#plan, model, this.#check))
+      this.#found(from === null ? rule : 'resume/comes-to-the-same-end', message, story);
+    const copied = journal.copied + model.copied;
+    const { bytesToCopy, bytesToZero } = this.#plan;
+    if (from !== null) {
+      if (copied > bytesToCopy)
+        this.#found(
+          'resume/copies-only-what-is-left',
+          `${copied} bytes copied with what the cursor covers, of ${bytesToCopy}`,
+          story,
+        );
+      return;
+    }
+    const exact = this.#pool.setting.operation !== 'rebase';
+    if (copied > bytesToCopy || (exact && copied < bytesToCopy) || model.zeroed !== bytesToZero)
+      this.#found(
+        'plan/counts-what-is-moved',
+        `planned ${bytesToCopy} bytes to copy, ${bytesToZero} to zero; copied ${copied}, zeroed ${model.zeroed}`,
+        story,
+      );
+    this.#costs(model, story);
+  }
+
+  #costs({ images }: Model, story: string): void {
+    for (const [image, written] of images.written.entries()) {
+      const node = this.#pool.nodeOf(image);
+      const cost = this.#plan.costs.find((one) => one.node === node);
+      const freed = images.freed[image] as number;
+      if (written > (cost?.written ?? 0) || freed > (cost?.freed ?? 0))
+        this.#found(
+          'plan/costs-are-upper-bounds',
+          `${node}: ${written} bytes written, ${freed} freed; planned ${JSON.stringify(cost)}`,
+          story,
+        );
+    }
+  }
+
+  /** The same from the same: no clock, no randomness, no state. */
+  async #again(run: Run): Promise<void> {
+    const model = new Model(this.#pool, this.#plan, run.start.disks, run.start.journal);
+    let at = 0;
+    for await (const batch of this.#stepsOf(model, run.start))
+      for (const step of batch) {
+        const before = run.steps[at++];
+        if (JSON.stringify(before) !== JSON.stringify(step)) {
+          const story = storyOf(this.#pool, run);
+          const message = `step ${at} was ${JSON.stringify(before)}, now ${JSON.stringify(step)}`;
+          this.#found('steps/deterministic', message, story);
+          return;
+        }
+        model.do(step);
+      }
+  }
+}
+
+function keyOf(disks: Disks, journal: ModelJournal): string {
+  return `${disks.key()}${journalKey(journal)}`;
+}
+
+/** How a run came about and what it did, for people. */
+function storyOf(pool: Pool, { start, steps }: Run): string {
+  const text = steps.map((step) => `  ${stepText(step)}`).join('\n');
+  if (start.from === null) return text;
+  const { run, steps: count, lost } = start.from;
+  const before = storyOf(pool, { start: run.start, steps: run.steps.slice(0, count) });
+  const cursor = JSON.stringify(start.journal.cursor);
+  return `${before}\n  crash: ${lostText(pool, lost)}; resumed from ${cursor}\n${text}`;
+}
+
+function lostText(pool: Pool, lost: readonly Write[]): string {
+  if (lost.length === 0) return 'nothing written is lost';
+  const texts = lost.map(
+    ({ image, start, cells }) => `${pool.nodeOf(image)} [${start}, ${start + cells.length})`,
+  );
+  return `lost: ${texts.join(', ')}`;
+}
+
+function stepText(step: Step): string {
+  const range = 'range' in step ? ` [${step.range.offset / SECTOR_BYTES}, ${(step.range.offset + step.range.length) / SECTOR_BYTES})` : '';
+  const { do: name, ...rest } = step;
+  const { range: _, host: __, reference: ___, ...others } = rest as Record<string, unknown>;
+  return `${name}${range} ${JSON.stringify(others)}`;
+}

@@ -1,0 +1,298 @@
+import type { NodeId } from '@downfold/chain';
+import { type GuestRange, rangeEnd } from '@downfold/units';
+import type { CommitPlan } from '../plan.ts';
+import type { Cursor, Step } from '../step.ts';
+import { contentOf, isData, isPlain, UNALLOCATED } from './cells.ts';
+import type { Disks } from './disks.ts';
+import { Durability, type Survivors } from './durability.ts';
+import { ModelImages, type Place } from './model-images.ts';
+import type { ModelJournal } from './model-journal.ts';
+import { hostSector } from './model-view.ts';
+import type { Pool } from './pool.ts';
+import type { RuleId } from './rules.ts';
+import { SECTOR_BYTES } from './setting.ts';
+import { Violation } from './violation.ts';
+import { Window } from './window.ts';
+
+type StepOf<Name extends Step['do']> = Extract<Step, { do: Name }>;
+
+/**
+ * One run of a job on images of a few sectors, by the contract in `step.ts`. Every member throws Violation where a step breaks a
+ * rule by itself.
+ */
+export class Model {
+  /** Bytes copied and zeroed by this run. */
+  copied = 0;
+  zeroed = 0;
+  readonly images: ModelImages;
+  readonly #pool: Pool;
+  readonly #plan: CommitPlan;
+  readonly #disks: Durability;
+  readonly #copiedBefore: number;
+  /** Stagings that this run began or goes on with. */
+  readonly #stagings: Map<number, 'open' | 'published'> = new Map();
+  #window: Window = new Window();
+
+  constructor(pool: Pool, plan: CommitPlan, disks: Disks, journal: ModelJournal) {
+    this.#pool = pool;
+    this.#plan = plan;
+    this.#disks = new Durability(disks, journal);
+    this.#copiedBefore = journal.copied;
+    this.images = new ModelImages(pool, this.#disks);
+  }
+
+  /** What memory shows. */
+  get now(): Disks {
+    return this.#disks.now;
+  }
+
+  get journal(): ModelJournal {
+    return this.#disks.journal;
+  }
+
+  /** Bytes copied that no durable cursor knows of. */
+  get atRisk(): number {
+    return this.#copiedBefore + this.copied - this.journal.copied;
+  }
+
+  /** See `Durability.crashes`. */
+  crashes(most: number): Generator<Survivors, void, undefined> {
+    return this.#disks.crashes(most);
+  }
+
+  do(step: Step): void {
+    this.#window.next();
+    if (step.do === 'copy') return this.#copy(step);
+    if (step.do === 'zero') return this.#zero(step);
+    this.#settle();
+    switch (step.do) {
+      case 'checkpoint':
+        return this.#checkpoint(step.cursor);
+      case 'grow':
+        return this.#grow(step);
+      case 'barrier':
+        return this.#disks.flush(new Set(step.nodes.map((node) => this.#writable(node))));
+      case 'invalidate':
+        return this.#invalidate(step.nodes);
+      case 'stage':
+        return this.#stage(step);
+      case 'publish':
+        return this.#publish(step.node);
+      case 'relink':
+        return this.#relink(step);
+      case 'retire':
+        return this.#retire(step.node);
+      case 'deallocate':
+        return this.#deallocate(step);
+    }
+  }
+
+  /** The job is done: the engine makes all of it durable. */
+  finish(): void {
+    this.#settle();
+    this.#disks.flush(new Set(this.#pool.facts.keys()));
+  }
+
+  #copy(step: StepOf<'copy'>): void {
+    if (step.unlike !== undefined) return this.#copyUnlike(step, step.unlike);
+    const from = this.#open(step.from);
+    const [start, end] = sectorsOf(step.range);
+    const contents: number[] = [];
+    for (let sector = start; sector < end; sector++) {
+      const ahead = (sector - start) * SECTOR_BYTES;
+      contents.push(this.#held(from, sector, step.host === null ? null : step.host + ahead));
+    }
+    this.#window.reads(from, start, end);
+    this.images.write(this.#placeOf(step.to, step.range), contents, this.#window);
+    this.copied += step.range.length;
+  }
+
+  /** What an image itself holds at a sector; `host`: where it is said to lie, null when it does not lie plainly. */
+  #held(image: number, sector: number, host: number | null): number {
+    const inside = sector < (this.now.sizes[image] as number);
+    const cell = inside ? this.now.cell(image, sector) : UNALLOCATED;
+    const lies = isPlain(cell) ? hostSector(this.#pool, image, sector) * SECTOR_BYTES : null;
+    if (isData(cell) && (host === null || host === lies)) return contentOf(cell);
+    throw broken(
+      'steps/copies-what-is-held',
+      `sector ${sector} of ${this.#pool.nodeOf(image)} is taken from byte ${host}, and lies at ${lies}`,
+    );
+  }
+
+  /** Writes what an image shows where another shows something else, unit by unit. */
+  #copyUnlike({ to, range }: StepOf<'copy'>, unlike: NodeId | null): void {
+    const { image, staged, start, end } = this.#placeOf(to, range);
+    const other = unlike === null ? -1 : this.#open(unlike);
+    const { unit } = this.#pool.image(image);
+    for (let at = start; at < end; ) {
+      const stop = Math.min(end, at - (at % unit) + unit);
+      const mine = contentsOf(this.now, image, at, stop);
+      const theirs = contentsOf(this.now, other, at, stop);
+      const place = { image, staged, start: at, end: stop };
+      if (mine.some((content, index) => content !== theirs[index])) {
+        if (mine.every((content) => content === 0)) this.images.writeZeros(place, this.#window);
+        else this.images.write(place, mine, this.#window);
+      }
+      at = stop;
+    }
+    this.copied += range.length;
+  }
+
+  #zero({ node, range }: StepOf<'zero'>): void {
+    this.images.writeZeros(this.#placeOf(node, range), this.#window);
+    this.zeroed += range.length;
+  }
+
+  /** What comes now is after all copies, and after the checkpoint before. */
+  #settle(): void {
+    this.#window = new Window();
+    this.#disks.settle();
+  }
+
+  #checkpoint(cursor: Cursor): void {
+    this.#disks.noteLater({
+      cursor: JSON.parse(JSON.stringify(cursor)) as Cursor,
+      stagings: [...this.#stagings.keys()],
+      copied: this.#copiedBefore + this.copied,
+    });
+  }
+
+  #invalidate(nodes: readonly NodeId[]): void {
+    const { invalidates, request } = this.#plan;
+    for (const node of nodes)
+      if (node !== request.base && !invalidates.some((one) => one.node === node))
+        throw broken('plan/names-who-is-lost', `${node} is invalidated; the plan does not say so`);
+    const images = nodes.map((node) => this.#pool.indexOf(node));
+    this.#disks.note({ invalidated: [...new Set([...this.journal.invalidated, ...images])] });
+  }
+
+  #grow({ node, virtualSize }: StepOf<'grow'>): void {
+    const image = this.#own(node);
+    const size = virtualSize / SECTOR_BYTES;
+    if ((this.now.sizes[image] as number) >= size) return;
+    this.#disks.harden((disks) => {
+      const { cells, size: old } = disks.target(image, false);
+      this.images.clearNew(disks, image, cells, old, size);
+      disks.sizes[image] = size;
+    });
+  }
+
+  #stage({ node, virtualSize }: StepOf<'stage'>): void {
+    const image = this.#own(node);
+    if (!this.#pool.can(image, 'stage'))
+      throw broken('steps/only-what-formats-can', `${node} cannot be staged on`);
+    const known = this.journal.stagings.includes(image);
+    this.#stagings.set(image, known && this.now.staged[image] === null ? 'published' : 'open');
+    if (known) return;
+    const size = virtualSize / SECTOR_BYTES;
+    this.#disks.harden((disks) => {
+      const own = disks.target(image, false);
+      const cells = own.cells.slice();
+      this.images.clearNew(disks, image, cells, own.size, size);
+      disks.staged[image] = { cells, size };
+    });
+  }
+
+  #publish(node: NodeId): void {
+    const image = this.#writable(node);
+    const staging = this.#stagings.get(image);
+    if (staging === undefined)
+      throw broken('steps/only-what-formats-can', `nothing is staged on ${node}`);
+    if (staging === 'published') return;
+    if (this.#disks.pending.some((write) => write.image === image))
+      throw broken('order/publish-after-barrier', `${node}: what was staged may be lost`);
+    this.#disks.harden((disks) => {
+      const { cells, size } = disks.target(image, true);
+      disks.target(image, false).cells.set(cells);
+      disks.sizes[image] = size;
+      disks.staged[image] = null;
+      disks.published[image] = 1;
+    });
+    this.#stagings.delete(image);
+  }
+
+  #relink({ overlay, backing, reference }: StepOf<'relink'>): void {
+    const image = this.#own(overlay);
+    const below = backing === null ? -1 : this.#open(backing);
+    const planned = this.#plan.relinks.find((one) => one.overlay === overlay);
+    if (planned?.backing !== backing || JSON.stringify(planned.to) !== JSON.stringify(reference))
+      throw broken('end/linked-as-planned', `the plan has no such relink of ${overlay}`);
+    for (const write of this.#disks.pending)
+      if (write.image === below || write.image === image)
+        throw broken(
+          'order/relink-after-barrier',
+          `${overlay} is relinked; what was written to ${this.#pool.nodeOf(write.image)} may be lost`,
+        );
+    this.#disks.note({ switched: true });
+    this.#disks.harden((disks) => {
+      disks.links[image] = below;
+    });
+  }
+
+  #retire(node: NodeId): void {
+    const image = this.#pool.indexOf(node);
+    if (!this.#plan.invalidates.some((one) => one.node === node))
+      throw broken('plan/names-who-is-lost', `${node} is retired; the plan does not say so`);
+    if (!this.journal.invalidated.includes(image))
+      throw broken('order/retire-after-invalidate', `${node} is retired and was not invalidated`);
+    this.#disks.harden((disks) => {
+      disks.marks[image] = 1;
+    });
+  }
+
+  #deallocate({ node, range }: StepOf<'deallocate'>): void {
+    const image = this.#own(node);
+    if (!this.#pool.can(image, 'deallocate'))
+      throw broken('steps/only-what-formats-can', `${node} cannot deallocate`);
+    const [start, end] = sectorsOf(range);
+    this.images.deallocate({ image, staged: false, start, end });
+  }
+
+  #open(node: NodeId): number {
+    const { chainLength, images, writes, reads } = this.#plan;
+    const at = images.findIndex((one) => one.node === node);
+    if (at >= 0 && (at < chainLength || writes.includes(node) || reads.includes(node)))
+      return this.#pool.indexOf(node);
+    throw broken('steps/only-planned-images', `${node} is not open`);
+  }
+
+  #writable(node: NodeId): number {
+    if (this.#plan.writes.includes(node)) return this.#open(node);
+    throw broken('steps/only-planned-images', `${node} is not in plan.writes`);
+  }
+
+  /** An image that is changed itself: not while there is a staging on it. */
+  #own(node: NodeId): number {
+    const image = this.#writable(node);
+    if (this.#stagings.get(image) !== 'open') return image;
+    throw broken('steps/only-what-formats-can', `${node} cannot be changed: it is staged on`);
+  }
+
+  /** Where writes to `node` go. */
+  #placeOf(node: NodeId, range: GuestRange): Place {
+    const image = this.#writable(node);
+    const staging = this.#stagings.get(image);
+    if (staging === 'published')
+      throw broken('steps/only-what-formats-can', `what was staged on ${node} is published`);
+    const [start, end] = sectorsOf(range);
+    return { image, staged: staging === 'open', start, end };
+  }
+}
+
+function sectorsOf(range: GuestRange): readonly [number, number] {
+  const [start, end] = [range.offset / SECTOR_BYTES, rangeEnd(range) / SECTOR_BYTES];
+  if (Number.isInteger(start) && Number.isInteger(end) && end > start) return [start, end];
+  throw broken('steps/within-the-disks', `[${start}, ${end}) is no range of whole sectors`);
+}
+
+/** What an image (-1: zeros) shows. */
+function contentsOf(disks: Disks, image: number, start: number, end: number): number[] {
+  const contents: number[] = [];
+  for (let sector = start; sector < end; sector++)
+    contents.push(image < 0 ? 0 : disks.shows(image, sector));
+  return contents;
+}
+
+function broken(rule: RuleId, message: string): Violation {
+  return new Violation(rule, message);
+}
