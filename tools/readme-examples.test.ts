@@ -15,15 +15,18 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 /**
- * Every package's README has a `ts run` block, and each of them compiles and runs. They run in a
- * folder outside the workspace, where a user's would be, with all packages installed.
+ * The README of the workspace and of every package has a `ts run` block, and each of them compiles and runs. They run in a
+ * folder outside the workspace, where a user's would be, with all packages installed and a chain of images beside them.
  */
 const root = fileURLToPath(new URL('..', import.meta.url));
 const packages = readdirSync(join(root, 'packages')).filter((name) =>
   existsSync(join(root, 'packages', name, 'package.json')),
 );
-const examples = packages.map((name) => {
-  const readme = join(root, 'packages', name, 'README.md');
+const readmes = [
+  { name: 'downfold', readme: join(root, 'README.md') },
+  ...packages.map((name) => ({ name, readme: join(root, 'packages', name, 'README.md') })),
+];
+const examples = readmes.map(({ name, readme }) => {
   const text = existsSync(readme) ? readFileSync(readme, 'utf8') : '';
   const blocks = [...text.matchAll(/^```ts run\n(.*?)^```$/gms)].map((match) => match[1] ?? '');
   return { name, blocks };
@@ -48,6 +51,12 @@ beforeAll(() => {
       include: ['*.ts'],
     }),
   );
+  // the chain that the example of the workspace commits
+  const chain = ['base', 'monday', 'tuesday', 'disk'];
+  chain.forEach((name, i) => {
+    const backing = i === 0 ? [] : ['-b', `${chain[i - 1]}.qcow2`, '-F', 'qcow2'];
+    downfold('create', '-q', ...backing, `${name}.qcow2`, '16M');
+  });
   for (const { name, blocks } of examples) {
     blocks.forEach((code, i) => {
       writeFileSync(join(folder, `${name}.${i + 1}.ts`), code);
@@ -63,6 +72,13 @@ function node(...args: readonly string[]): { status: number | null; output: stri
   const run = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8', timeout: 60_000 });
   if (run.error) throw run.error;
   return { status: run.status, output: run.stdout + run.stderr };
+}
+
+/** The command line, from its source. */
+function downfold(...args: readonly string[]): void {
+  const cli = join(root, 'apps', 'cli', 'src', 'main.ts');
+  const { status, output } = node('--conditions=@downfold/source', cli, ...args);
+  if (status !== 0) throw new Error(output);
 }
 
 describe.each(examples)('README of $name', ({ name, blocks }) => {
