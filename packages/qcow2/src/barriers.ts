@@ -13,9 +13,7 @@ export const BARRIER = {
   mapping: 'qcow2 W5: mapping before release',
   /** W5: refcounts are lowered, durably, before host space is discarded and reused; also the end of a flush. */
   release: 'qcow2 W5: release before reuse',
-  /** W5: what an earlier process wrote, and a power cut could still take back, before its leaks are released. */
-  inherited: 'qcow2 W5: what was found before leaks are released',
-  /** W6: guest data in place, no metadata: the end of a flush. */
+  /** W6: guest data in place, no metadata, or what an earlier process left: the end of a flush. */
   data: 'qcow2 W6: data in place',
   /** W8, W9: autoclear bits are off, and bitmaps in use, before the first other write. */
   autoclear: 'qcow2 W8 W9: autoclear bits and bitmaps before the first write',

@@ -83,7 +83,8 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     nextFree: 0,
     releases: [],
     l1Changed: new Set(),
-    dataDirty: false,
+    // what an earlier process wrote may be in the system's memory only
+    dataDirty: true,
     bitmapsDisowned: (directory?.bitmaps.length ?? 0) === 0,
     failure: null,
     ends: { mutation: done, flush: done, header: done },

@@ -1,6 +1,5 @@
 import type { ReclaimOptions, StagingToken } from '@downfold/image';
 import { disclaim } from './autoclear.ts';
-import { BARRIER } from './barriers.ts';
 import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
 import { corrupt } from './corrupt.ts';
 import { flushImage } from './flush.ts';
@@ -11,8 +10,8 @@ import { writerOf } from './writer.ts';
 
 /**
  * Gives back clusters whose refcount is above their references, and makes that durable; `keep`: those of a staging count as well,
- * unless it was published or discarded. What refers to them is what the file says now, which after a kill is not yet what a power
- * cut would leave: hence the barrier. Resolves with how many there were. To be run in the mutation queue.
+ * unless it was published or discarded. What refers to them is what the file says now; the flush before makes that what a power cut
+ * would leave, also when the process that wrote it was killed. Resolves with how many there were. To be run in the mutation queue.
  */
 export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions): Promise<number> {
   const writer = writerOf(state);
@@ -37,7 +36,6 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
     );
   if (leaked.length === 0) return 0;
   await disclaim(state, 'header');
-  await state.storage.flush(BARRIER.inherited);
   writer.releases = leaked;
   await flushImage(state);
   return leaked.length;

@@ -59,7 +59,7 @@ export interface Writer {
   releases: Release[];
   /** L1 entries changed since the last flush. */
   readonly l1Changed: Set<number>;
-  /** Guest data was written since the last flush. */
+  /** Guest data was written since the last flush, or nobody knows. */
   dataDirty: boolean;
   /** Persistent bitmaps, which this writer does not keep true, are flagged in use (W9), or there are none. */
   bitmapsDisowned: boolean;

@@ -1,6 +1,7 @@
 import type { CowSource } from '@downfold/image';
-import type { ByteLength, GuestOffset } from '@downfold/units';
+import { alignUp, type ByteLength, type GuestOffset } from '@downfold/units';
 import { ownTable, touchEntries } from './allocate.ts';
+import { readCompressed } from './compressed.ts';
 import { imageExtents } from './extents.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
@@ -25,9 +26,9 @@ export async function zeroImage(
   fill: CowSource | null,
 ): Promise<void> {
   const hidden = state.header.version === 2 && state.header.backing !== null;
-  const { unitSize } = state.geometry;
+  const { unitSize, clusterSize } = state.geometry;
   const first = Math.ceil(from / unitSize) * unitSize;
-  const last = to >= state.header.size ? Math.ceil(to / unitSize) * unitSize : to - (to % unitSize);
+  const last = to >= state.header.size ? alignUp(to, clusterSize) : to - (to % unitSize);
   if (hidden || last <= first) return writeZeroData(state, from, to, fill);
   await writeZeroData(state, from, first, fill);
   await unmap(state, first, last, state.header.version === 2 ? 'unallocated' : 'zero', fill);
@@ -36,9 +37,9 @@ export async function zeroImage(
 
 /** Deallocates every unit that lies wholly in [from, to), or is cut only by the end of the disk. */
 export async function deallocateImage(state: Qcow2State, from: number, to: number): Promise<void> {
-  const { unitSize } = state.geometry;
+  const { unitSize, clusterSize } = state.geometry;
   const first = Math.ceil(from / unitSize) * unitSize;
-  const last = to >= state.header.size ? Math.ceil(to / unitSize) * unitSize : to - (to % unitSize);
+  const last = to >= state.header.size ? alignUp(to, clusterSize) : to - (to % unitSize);
   if (last > first) await unmap(state, first, last, 'unallocated', null);
 }
 
@@ -96,8 +97,11 @@ async function unmap(
       ] as const;
       if (table !== null && !changes(state, table, index, part, becomes)) continue;
       if (table !== null && cutsCompressed(state, table, index, part)) {
-        if (becomes === 'zero') await writeZeroData(state, start + part[0], start + part[1], fill);
-        continue;
+        if (becomes === 'zero') {
+          await writeZeroData(state, start + part[0], start + part[1], fill);
+          continue;
+        }
+        await unpackCluster(state, start);
       }
       table = await ownTable(state, l1Index);
       change(state, table, index, part, becomes);
@@ -127,6 +131,13 @@ function changes(
   const [zero, allocated] = [words[at + 2] as number, words[at + 3] as number];
   if (becomes === 'unallocated') return ((zero | allocated) & mask) !== 0;
   return (allocated & mask) !== 0 || (hides && (zero & mask) >>> 0 !== mask);
+}
+
+/** Rewrites the compressed cluster at guest byte `start` as data, of which subclusters can be told apart. */
+async function unpackCluster(state: Qcow2State, start: number): Promise<void> {
+  const bytes = await readCompressed(state, start);
+  const length = Math.min(bytes.length, state.header.size - start);
+  await writeImage(state, start, length, { bytes }, null);
 }
 
 /** Whether only some subclusters of a compressed cluster are meant: it has no bitmap to say so. */

@@ -2,7 +2,7 @@ import { deflateRawSync } from 'node:zlib';
 import type { MemoryDisk } from '@downfold/storage-memory';
 import { encodeExtension } from '../src/extensions.ts';
 import { type Geometry, geometryOf } from '../src/geometry.ts';
-import { refcountAt, setRefcount } from '../src/refcount-codec.ts';
+import { largestRefcount, refcountAt, setRefcount } from '../src/refcount-codec.ts';
 import {
   AUTOCLEAR,
   AUTOCLEAR_AT,
@@ -85,7 +85,9 @@ export class Craft {
     if (block === 0) throw new Error(`no refcount block counts cluster ${cluster}`);
     const bytes = this.bytes(block, clusterSize);
     const index = cluster % refcountsPerBlock;
-    setRefcount(bytes, index, refcountBits, refcountAt(bytes, index, refcountBits) + by);
+    const count = refcountAt(bytes, index, refcountBits) + by;
+    if (count > largestRefcount(refcountBits)) throw new Error(`refcount ${count} does not fit`);
+    setRefcount(bytes, index, refcountBits, count);
     this.set(block, bytes);
   }
 
@@ -109,20 +111,42 @@ export class Craft {
     return table + (guestCluster % l2Entries) * entryWords * 4;
   }
 
+  /** Guest clusters that have data. */
+  mapped(): number[] {
+    const { l2Entries } = this.geometry;
+    const { l1Size, l1TableOffset } = this.header;
+    return Array.from({ length: l1Size * l2Entries }, (_, cluster) => cluster).filter((cluster) => {
+      const at = l1TableOffset + ENTRY_BYTES * Math.floor(cluster / l2Entries);
+      return this.word(at + 4) !== 0 && this.hostOf(cluster) !== 0;
+    });
+  }
+
   /** Byte of the host cluster of a guest cluster. */
   hostOf(guestCluster: number): number {
     const at = this.entryAt(guestCluster);
     return entryOffset(this.word(at), this.word(at + 4));
   }
 
-  /** Compresses mapped guest clusters, their data packed side by side, straddling host clusters. */
+  /**
+   * Compresses mapped guest clusters, their data packed side by side, straddling host clusters; each in clusters of its own when
+   * refcounts are too narrow for more.
+   */
   compress(guestClusters: readonly number[]): void {
+    if (this.geometry.refcountBits < 8) for (const cluster of guestClusters) this.#pack([cluster]);
+    else this.#pack(guestClusters);
+  }
+
+  #pack(guestClusters: readonly number[]): void {
     const { clusterSize, clusterBits } = this.geometry;
+    if (guestClusters.length === 0) return;
     const parts = guestClusters.map((cluster) =>
       deflateRawSync(this.bytes(this.hostOf(cluster), clusterSize), { windowBits: 12 }),
     );
     const at = this.append(Buffer.concat(parts));
     const highBits = 62 - (clusterBits - 8) - 32;
+    const end = at + parts.reduce((sum, part) => sum + part.length, 0);
+    // what `append` counted are the clusters themselves; they belong to the compressed data alone
+    for (let done = at; done < end; done += clusterSize) this.addReference(done, -1);
     let from = at;
     for (const [index, part] of parts.entries()) {
       const entry = this.entryAt(guestClusters[index] as number);
@@ -130,13 +154,12 @@ export class Craft {
       const sectors = Math.floor((from + part.length - 1) / 512) - Math.floor(from / 512);
       this.setWord(entry, HIGH_COMPRESSED | (sectors << highBits) | Math.floor(from / 2 ** 32));
       this.setWord(entry + 4, from % 2 ** 32);
+      if (this.geometry.extendedL2) this.set(entry + 8, new Uint8Array(8));
       const last = Math.floor(((Math.floor(from / 512) + sectors + 1) * 512 - 1) / clusterSize);
       for (let touched = Math.floor(from / clusterSize); touched <= last; touched++)
         this.addReference(touched * clusterSize);
       from += part.length;
     }
-    // what `append` counted are the clusters themselves; they belong to the compressed data alone
-    for (let done = at; done < from; done += clusterSize) this.addReference(done, -1);
   }
 
   /** Turns data clusters into preallocated zeros: the content stays, and must not be read. */

@@ -77,8 +77,17 @@ export interface Exploration {
 export interface LabOptions {
   /** Content of the backing file; null: there is none. */
   readonly below?: Uint8Array | null;
-  /** Guest ranges that are read back in each state; all of the disk when absent. */
-  readonly window?: readonly (readonly [from: number, to: number])[];
+  /** Guest ranges that are read back in each state; all of the disk, and as much again, when absent. */
+  readonly window?: Window;
+}
+
+/** Ranges of guest bytes, in whole sectors. */
+type Window = readonly (readonly [from: number, to: number])[];
+
+/** What the guest sees in a window: the ranges one after the other, and the size of the disk. */
+interface View {
+  readonly bytes: Uint8Array;
+  readonly size: number;
 }
 
 /**
@@ -94,17 +103,21 @@ export class Lab {
   #storage: MortalStorage;
   /** The image was corrupt from the start: only the rules are judged. */
   damaged = false;
+  /** Version 2 images with snapshots are not. */
+  growable = true;
   /** Position in the log up to which leaks are nothing new. */
   leaksUntil = 0;
   /** Position in the log up to which there need not be an image. */
   absentUntil = 0;
   readonly #below: Uint8Array;
-  readonly #window: LabOptions['window'];
+  readonly #window: Window;
+  /** Guest sectors of the window, in order; where each lies in a view. */
+  readonly #sectors: readonly number[];
+  readonly #places: ReadonlyMap<number, number>;
   readonly #initial: Uint8Array;
   readonly #changes: Change[] = [];
   readonly #flushes: Flush[] = [];
   readonly #values = new Map<string, Value[]>();
-  #largest: number;
   #clock = 0;
   #pattern = 0;
 
@@ -112,7 +125,8 @@ export class Lab {
     recording: Recording,
     storage: MortalStorage,
     image: Image,
-    view: Uint8Array,
+    window: Window,
+    view: View,
     options: LabOptions,
   ) {
     this.recording = recording;
@@ -120,9 +134,12 @@ export class Lab {
     this.image = image;
     this.#below = options.below ?? new Uint8Array();
     this.fill = options.below == null ? null : belowOf(options.below);
-    this.#window = options.window;
-    this.#initial = view;
-    this.#largest = view.length;
+    this.#window = window;
+    this.#sectors = window.flatMap(([from, to]) =>
+      Array.from({ length: (to - from) / SECTOR }, (_, index) => from / SECTOR + index),
+    );
+    this.#places = new Map(this.#sectors.map((sector, index) => [sector, index]));
+    this.#initial = view.bytes;
     for (const [name, value] of Object.entries(factsOf(image)))
       this.#values.set(name, [{ issued: 0, durable: 0, value }]);
   }
@@ -133,8 +150,9 @@ export class Lab {
     const storage = new MortalStorage(await recording.backend.open(IMAGE, 'write'));
     const image = await qcow2.open(storage, { mode: 'write' });
     const fill = options.below == null ? null : belowOf(options.below);
-    const view = await readView(image, fill, options.window);
-    return new Lab(recording, storage, image, view, options);
+    const window = options.window ?? [[0, 2 * image.geometry.virtualSize]];
+    const view = await readView(image, fill, window);
+    return new Lab(recording, storage, image, window, view, options);
   }
 
   /** Starts recording on an empty disk, and creates an image there. */
@@ -143,7 +161,8 @@ export class Lab {
     const storage = new MortalStorage(await recording.backend.create(IMAGE, { secret: false }));
     await recording.backend.flushDirectory('/', 'name of the image');
     const image = await qcow2.create(storage, options);
-    const lab = new Lab(recording, storage, image, new Uint8Array(options.virtualSize), {});
+    const window: Window = [[0, options.virtualSize]];
+    const lab = new Lab(recording, storage, image, window, await readView(image, null, window), {});
     lab.absentUntil = lab.position;
     return lab;
   }
@@ -191,7 +210,6 @@ export class Lab {
 
   /** Grows the disk; it is zero where it was not. */
   async resize(size: number): Promise<void> {
-    this.#largest = Math.max(this.#largest, size);
     await this.change('size', String(size), () =>
       this.image.resize(byteLength(size), { fill: this.fill }),
     );
@@ -244,7 +262,12 @@ export class Lab {
     this.#changes.push({
       issued: this.position,
       resolved: ++this.#clock,
-      sectors: sectorsOf(0, seen),
+      sectors: new Map(
+        this.#sectors.map((sector, index) => [
+          sector,
+          seen.bytes.subarray(index * SECTOR, (index + 1) * SECTOR),
+        ]),
+      ),
     });
     for (const [name, value] of Object.entries(factsOf(this.image)))
       this.#values.get(name)?.push({
@@ -368,7 +391,7 @@ export class Lab {
   }
 
   /** Leaks can be given back, and the disk stays as it is. */
-  async #judgeReclaimed(disk: MemoryDisk, seen: Uint8Array): Promise<Omit<Violation, 'state'>[]> {
+  async #judgeReclaimed(disk: MemoryDisk, seen: View): Promise<Omit<Violation, 'state'>[]> {
     await using image = await openOn(disk, IMAGE, 'write');
     await image.reclaimLeaks();
     const { corruptions, leaks } = await image.check();
@@ -377,7 +400,7 @@ export class Lab {
         { kind: 'leak', problem: `${corruptions + leaks} errors after leaks were reclaimed` },
       ];
     const left = await readView(image, this.fill, this.#window);
-    if (Buffer.compare(left, seen) === 0) return [];
+    if (Buffer.compare(left.bytes, seen.bytes) === 0) return [];
     return [{ kind: 'broken', problem: 'the disk changed while leaks were reclaimed' }];
   }
 
@@ -412,31 +435,28 @@ export class Lab {
     );
   }
 
-  *#judgeView(seen: Uint8Array, at: number): Generator<Omit<Violation, 'state'>> {
+  *#judgeView(seen: View, at: number): Generator<Omit<Violation, 'state'>> {
     const flush = this.#lastFlush(at);
-    const durable = new Uint8Array(this.#largest);
-    durable.set(this.#initial);
-    const older: Change[] = [];
-    for (const change of this.#changes.filter(({ resolved }) => resolved < flush)) {
-      older.push(change);
-      for (const [sector, bytes] of change.sectors) durable.set(bytes, sector * SECTOR);
-    }
-    if (Buffer.compare(seen, durable.subarray(0, seen.length)) === 0) return;
+    const durable = this.#initial.slice();
+    const older = this.#changes.filter(({ resolved }) => resolved < flush);
+    for (const { sectors } of older)
+      for (const [sector, bytes] of sectors) {
+        const place = this.#places.get(sector);
+        if (place !== undefined) durable.set(bytes, place * SECTOR);
+      }
+    if (Buffer.compare(seen.bytes, durable) === 0) return;
     const inFlight = this.#changes.filter(
       ({ issued, resolved }) => issued <= at && resolved >= flush,
     );
-    for (let sector = 0; sector * SECTOR < seen.length; sector++) {
-      const is = (bytes: Uint8Array): boolean => {
-        const part = seen.subarray(sector * SECTOR, (sector + 1) * SECTOR);
-        return Buffer.compare(part, bytes.subarray(0, part.length)) === 0;
-      };
-      const sectorOf = (bytes: Uint8Array): Uint8Array =>
-        bytes.subarray(sector * SECTOR, (sector + 1) * SECTOR);
-      const one = ({ sectors }: Change): boolean => is(sectors.get(sector) ?? sectorOf(durable));
-      if (is(sectorOf(durable)) || inFlight.some(one)) continue;
-      const was =
-        is(sectorOf(this.#initial)) ||
-        older.some(({ sectors }) => sectors.has(sector) && is(sectors.get(sector) as Uint8Array));
+    for (const [place, sector] of this.#sectors.entries()) {
+      if (sector * SECTOR >= seen.size) continue;
+      const part = (bytes: Uint8Array): Uint8Array =>
+        bytes.subarray(place * SECTOR, (place + 1) * SECTOR);
+      const is = (bytes: Uint8Array | undefined): boolean =>
+        bytes !== undefined && Buffer.compare(part(seen.bytes), bytes) === 0;
+      const made = ({ sectors }: Change): boolean => is(sectors.get(sector));
+      if (is(part(durable)) || inFlight.some(made)) continue;
+      const was = is(part(this.#initial)) || older.some(made);
       yield {
         kind: was ? 'lost' : 'foreign',
         problem: `guest sector ${sector} is ${was ? 'as it was before' : 'what it never was'}`,
@@ -474,15 +494,14 @@ function factsOf(image: Image): Record<string, string> {
   };
 }
 
-async function readView(
-  image: Image,
-  fill: CowSource | null,
-  window: LabOptions['window'],
-): Promise<Uint8Array> {
-  const view = new Uint8Array(image.geometry.virtualSize);
-  for (const [from, to] of window ?? [[0, view.length]]) {
-    const end = Math.min(to, view.length);
-    if (from < end) await image.read(guestOffset(from), view.subarray(from, end), fill);
+async function readView(image: Image, fill: CowSource | null, window: Window): Promise<View> {
+  const size = image.geometry.virtualSize;
+  const bytes = new Uint8Array(window.reduce((sum, [from, to]) => sum + to - from, 0));
+  let done = 0;
+  for (const [from, to] of window) {
+    const length = Math.max(0, Math.min(to, size) - from);
+    if (length > 0) await image.read(guestOffset(from), bytes.subarray(done, done + length), fill);
+    done += to - from;
   }
-  return view;
+  return { bytes, size };
 }

@@ -24,7 +24,7 @@ export interface Scenario {
 type Options = Omit<Qcow2CreateOptions, 'virtualSize'> & { readonly virtualSize: number };
 
 /** An image of its own disk: created, filled, then changed byte by byte. */
-async function prepared(
+export async function prepared(
   options: Options,
   fill: (image: Image) => Promise<void> = async () => {},
   craft: (craft: Craft) => void = () => {},
@@ -42,7 +42,7 @@ async function prepared(
 }
 
 /** Writes content that compresses, and is the same nowhere else. */
-async function put(image: Image, offset: number, length: number): Promise<void> {
+export async function put(image: Image, offset: number, length: number): Promise<void> {
   const bytes = new Uint8Array(length);
   for (let at = 0; at < length; at += 64) bytes.fill(1 + (((offset + at) / 64) % 251), at, at + 48);
   await image.write(guestOffset(offset), bytes, { fill: null });
