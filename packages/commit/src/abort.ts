@@ -1,4 +1,5 @@
 import type { ChainEnvironment, LayerFacts, NodeId } from '@downfold/chain';
+import type { Staging } from '@downfold/image';
 import { CommitError } from './errors.ts';
 import { positionOf } from './execute.ts';
 import type { Journal } from './journal.ts';
@@ -39,8 +40,13 @@ export async function abortJob(
   await using layers = await openLayers(plan, inside);
   const given = journal.records.some(({ type }) => type === 'ABORT');
   if (!given) {
-    await assertNotComplete(plan, layers, position, journal);
+    const stagings = await openStagings(plan, layers, position);
+    // a publish may have come through that no cursor tells of
+    if (isComplete(position) || stagings.some(({ published }) => published))
+      throw pastAbort(journal);
+    // from here on there is no way back: a staging that is going cannot be gone on with
     await journal.append({ type: 'ABORT' });
+    for (const staging of stagings) await staging.discard();
   }
   let clustersFreed = 0;
   for (const node of plan.writes) clustersFreed += await layers.get(node).image.reclaimLeaks({});
@@ -59,25 +65,18 @@ export async function abortJob(
   };
 }
 
-/** A cursor says `complete` once all data is where it shall be, and so does a publish that came through. */
-async function assertNotComplete(
+async function openStagings(
   plan: CommitPlan,
   layers: Layers,
-  position: Position,
-  journal: Journal,
-): Promise<void> {
-  let complete = isComplete(position);
-  for (const [node, token] of Object.entries(position.stagings)) {
+  { stagings }: Position,
+): Promise<readonly Staging[]> {
+  const open: Staging[] = [];
+  for (const [node, from] of Object.entries(stagings)) {
     const { image } = layers.get(node);
-    const staging = await image.stage({
-      virtualSize: plan.growBaseTo ?? image.geometry.virtualSize,
-      from: token,
-      fill: layers.below(node),
-    });
-    complete ||= staging.published;
-    if (!staging.published) await staging.discard();
+    const virtualSize = plan.growBaseTo ?? image.geometry.virtualSize;
+    open.push(await image.stage({ virtualSize, from, fill: layers.below(node) }));
   }
-  if (complete) throw pastAbort(journal);
+  return open;
 }
 
 function pastAbort(journal: Journal): CommitError {

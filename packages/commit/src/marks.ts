@@ -16,7 +16,7 @@ export async function clearMixed(
   if (facts?.mark?.state === 'mixed') await writeMark(layers.get(base).image, null, backend);
 }
 
-/** What a job that was given up leaves behind as markers: images whose content is of no point in time. */
+/** What a job that was given up leaves behind as markers: images whose content is of no point in time. Resolves with all of them. */
 export async function markAbandoned(
   nodes: ReadonlySet<NodeId>,
   layers: Layers,
@@ -26,10 +26,9 @@ export async function markAbandoned(
   const marked: NodeId[] = [];
   for (const node of nodes) {
     const { image } = await layers.reopen(node);
-    // an image that the job has retired for good stays so
-    if ((await readMark(image, backend))?.job === mark.job) continue;
-    // those above it in a chain of the time still read right through it
-    await writeMark(image, { ...mark, state: 'mixed' }, backend);
+    // one that the job has retired for good stays so; those above a mixed one in a chain of the time still read right through it
+    if ((await readMark(image, backend))?.job !== mark.job)
+      await writeMark(image, { ...mark, state: 'mixed' }, backend);
     marked.push(node);
   }
   return marked;
