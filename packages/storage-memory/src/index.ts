@@ -1,10 +1,6 @@
 export { type CrashOptions, type CrashState, crashStates } from './crash-states.ts';
-export {
-  type DiskObserver,
-  type FileChange,
-  memoryBackend,
-  memoryBackendDriver,
-  type NameChange,
-} from './memory-backend.ts';
+export { durableDisk } from './durability.ts';
+export { memoryBackend, memoryBackendDriver } from './memory-backend.ts';
 export { MemoryDisk } from './memory-disk.ts';
-export { type LogEntry, type Recording, record } from './recording.ts';
+export type { DiskObserver, FileChange, NameChange } from './observer.ts';
+export { type Change, type Flush, type LogEntry, type Recording, record } from './recording.ts';

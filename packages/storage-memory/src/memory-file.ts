@@ -1,35 +1,40 @@
-import { crc32 } from 'node:zlib';
-
-const PAGE_BYTES = 4096;
+import { PAGE_BYTES } from './page-hash.ts';
+import { PageTable } from './page-table.ts';
 
 /**
- * The bytes of one file, in pages that exist only where something was written. Copies share pages until one of them writes,
+ * The bytes of one file, in pages that exist only where something was written. Copies share all until one of them writes,
  * so that thousands of crash states of a file cost little more than what differs.
  */
 export class MemoryFile {
-  #pages: Map<number, Uint8Array>;
-  /** Pages that no copy shares. */
-  #owned: Set<number> = new Set();
-  #length: number;
-
-  constructor(pages: Map<number, Uint8Array> = new Map(), length = 0) {
-    this.#pages = pages;
-    this.#length = length;
-  }
+  #table: PageTable = new PageTable();
+  /** Whether no copy shares the table. */
+  #alone = true;
+  #length = 0;
+  #changes = 0;
 
   get length(): number {
     return this.#length;
   }
 
+  /** How often it was changed. */
+  get changes(): number {
+    return this.#changes;
+  }
+
   /** Bytes that pages hold. */
   get allocated(): number {
-    return this.#pages.size * PAGE_BYTES;
+    return this.#table.count() * PAGE_BYTES;
   }
 
   /** An independent file with the same bytes. */
   copy(): MemoryFile {
-    this.#owned = new Set();
-    return new MemoryFile(new Map(this.#pages), this.#length);
+    this.#alone = false;
+    const copy = new MemoryFile();
+    copy.#table = this.#table;
+    copy.#alone = false;
+    copy.#length = this.#length;
+    copy.#changes = this.#changes;
+    return copy;
   }
 
   /** Reads until `target` is full or the file ends; returns the bytes read. */
@@ -38,7 +43,7 @@ export class MemoryFile {
     for (let at = offset; at < end; ) {
       const inside = at % PAGE_BYTES;
       const count = Math.min(PAGE_BYTES - inside, end - at);
-      const page = this.#pages.get((at - inside) / PAGE_BYTES);
+      const page = this.#table.read((at - inside) / PAGE_BYTES);
       if (page === undefined) target.fill(0, at - offset, at - offset + count);
       else target.set(page.subarray(inside, inside + count), at - offset);
       at += count;
@@ -47,10 +52,11 @@ export class MemoryFile {
   }
 
   write(offset: number, source: Uint8Array): void {
+    this.#change();
     for (let done = 0; done < source.length; ) {
       const inside = (offset + done) % PAGE_BYTES;
       const part = source.subarray(done, done + PAGE_BYTES - inside);
-      this.#ownPage((offset + done - inside) / PAGE_BYTES).set(part, inside);
+      this.#table.write((offset + done - inside) / PAGE_BYTES).set(part, inside);
       done += part.length;
     }
     this.#length = Math.max(this.#length, offset + source.length);
@@ -58,11 +64,19 @@ export class MemoryFile {
 
   /** The range reads as zeros; the file grows when it ends inside. */
   zero(offset: number, length: number): void {
+    this.#change();
     this.#clear(offset, offset + length);
     this.#length = Math.max(this.#length, offset + length);
   }
 
+  /** The range reads as zeros; the length stays. */
+  discard(offset: number, length: number): void {
+    this.#change();
+    this.#clear(offset, Math.min(this.#length, offset + length));
+  }
+
   setLength(length: number): void {
+    this.#change();
     if (length < this.#length)
       this.#clear(length, Math.ceil(this.#length / PAGE_BYTES) * PAGE_BYTES);
     this.#length = length;
@@ -70,15 +84,18 @@ export class MemoryFile {
 
   /** A hash of content and length; equal for equal files. */
   digest(): string {
-    const parts: string[] = [];
-    for (const [index, page] of [...this.#pages].sort((a, b) => a[0] - b[0])) {
-      const hash = pageHash(page);
-      if (hash !== ZERO_PAGE_HASH) parts.push(`${index}:${hash}`);
-    }
-    return `${this.#length}|${parts.join(',')}`;
+    const [high, low] = this.#table.hash();
+    return `${this.#length}:${high.toString(36)}:${low.toString(36)}`;
+  }
+
+  #change(): void {
+    this.#changes += 1;
+    if (!this.#alone) this.#table = this.#table.copy();
+    this.#alone = true;
   }
 
   #clear(from: number, to: number): void {
+    if (from >= to) return;
     const first = Math.ceil(from / PAGE_BYTES);
     const last = Math.floor(to / PAGE_BYTES);
     if (first > last) {
@@ -87,40 +104,12 @@ export class MemoryFile {
     }
     this.#clearInPage(from, first * PAGE_BYTES);
     this.#clearInPage(last * PAGE_BYTES, to);
-    if (last - first < this.#pages.size)
-      for (let page = first; page < last; page++) this.#pages.delete(page);
-    else
-      for (const page of [...this.#pages.keys()])
-        if (page >= first && page < last) this.#pages.delete(page);
+    this.#table.drop(first, last);
   }
 
   #clearInPage(from: number, to: number): void {
     const index = Math.floor(from / PAGE_BYTES);
-    if (from < to && this.#pages.has(index))
-      this.#ownPage(index).fill(0, from - index * PAGE_BYTES, to - index * PAGE_BYTES);
+    if (from < to && this.#table.read(index) !== undefined)
+      this.#table.write(index).fill(0, from - index * PAGE_BYTES, to - index * PAGE_BYTES);
   }
-
-  #ownPage(index: number): Uint8Array {
-    const page = this.#pages.get(index);
-    if (page !== undefined && this.#owned.has(index)) {
-      hashes.delete(page);
-      return page;
-    }
-    const own = page?.slice() ?? new Uint8Array(PAGE_BYTES);
-    this.#pages.set(index, own);
-    this.#owned.add(index);
-    return own;
-  }
-}
-
-const hashes = new WeakMap<Uint8Array, number>();
-const ZERO_PAGE_HASH = crc32(new Uint8Array(PAGE_BYTES));
-
-function pageHash(page: Uint8Array): number {
-  let hash = hashes.get(page);
-  if (hash === undefined) {
-    hash = crc32(page);
-    hashes.set(page, hash);
-  }
-  return hash;
 }

@@ -1,37 +1,32 @@
-import { posix } from 'node:path';
-import type { StorageBackend } from '@downfold/storage';
-import {
-  type DiskObserver,
-  type FileChange,
-  memoryBackend,
-  type NameChange,
-} from './memory-backend.ts';
+import { type BackendDriver, openBackend, type StorageBackend } from '@downfold/storage';
+import { memoryBackendDriver } from './memory-backend.ts';
 import type { MemoryDisk } from './memory-disk.ts';
+import type { DiskObserver, FileChange, NameChange } from './observer.ts';
 
-/** One entry of the log: a change, or a flush that made durable what stood before entry `covers`. */
-export type LogEntry =
+/** A change of bytes or of names. */
+export type Change =
   | ({ readonly kind: 'file' } & FileChange)
-  | ({ readonly kind: 'name'; readonly directory: string } & NameChange)
-  | {
-      readonly kind: 'flush';
-      readonly inode: number;
-      readonly barrier: string;
-      readonly covers: number;
-    }
-  | {
-      readonly kind: 'flush directory';
-      readonly directory: string;
-      readonly barrier: string;
-      readonly covers: number;
-    };
+  | ({ readonly kind: 'name' } & NameChange);
+
+/** A flush that is over. It made durable what it concerns among the entries before number `covers`: those before it was called. */
+export type Flush = { readonly barrier: string; readonly covers: number } & (
+  | { readonly kind: 'flush'; readonly inode: number }
+  | { readonly kind: 'flush directory'; readonly directory: string }
+);
+
+/** One entry of the log. */
+export type LogEntry = Change | Flush;
 
 /** A disk that remembers everything done to it, in one order over all files. */
 export interface Recording {
   readonly backend: StorageBackend;
+  /** The driver side of `backend`, for decorators. */
+  readonly driver: BackendDriver;
   /** As it was at the start: all durable. */
   readonly initial: MemoryDisk;
   /** As it is now. */
   readonly disk: MemoryDisk;
+  /** Grows with every change and every flush that ends. */
   readonly log: readonly LogEntry[];
 }
 
@@ -41,8 +36,7 @@ export function record(initial: MemoryDisk): Recording {
   const disk = initial.copy();
   const observer: DiskObserver = {
     changed: (change) => log.push({ kind: 'file', ...change }),
-    renamed: (change) =>
-      log.push({ kind: 'name', directory: posix.dirname(change.path), ...change }),
+    renamed: (change) => log.push({ kind: 'name', ...change }),
     flushing: (inode, barrier) => {
       const covers = log.length;
       return () => log.push({ kind: 'flush', inode, barrier, covers });
@@ -52,5 +46,6 @@ export function record(initial: MemoryDisk): Recording {
       return () => log.push({ kind: 'flush directory', directory, barrier, covers });
     },
   };
-  return { backend: memoryBackend(disk, observer), initial: initial.copy(), disk, log };
+  const driver = memoryBackendDriver(disk, observer);
+  return { backend: openBackend(driver), driver, initial: initial.copy(), disk, log };
 }
