@@ -11,7 +11,7 @@ import {
 import { type CommitStrategy, createEngine, type Engine } from '@downfold/commit';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import { type BackendDriver, openBackend } from '@downfold/storage';
+import { type BackendDriver, openBackend, type StorageBackend } from '@downfold/storage';
 import { fileBackend, fileBackendDriver } from '@downfold/storage-file';
 import { auto, copyDown, depthFirst, preserve, rebase, staged, stream } from '@downfold/strategies';
 import { byteLength, guestOffset } from '@downfold/units';
@@ -68,10 +68,10 @@ export async function openForReading(
 /** Strategies that commit, by name. */
 export const COMMITTING: readonly CommitStrategy[] = [copyDown, depthFirst, preserve, staged];
 
-/** An engine on this machine's files, with every strategy. */
-export function engine(): Engine {
+/** An engine with every strategy; on this machine's files by default. */
+export function engine(backend: StorageBackend = fileBackend()): Engine {
   return createEngine({
-    backend: fileBackend(),
+    backend,
     formats: [qcow2, raw],
     strategies: [...COMMITTING, auto(COMMITTING), stream, rebase],
     owner: { host: 'trials', bootId: 'trials', pid: process.pid },

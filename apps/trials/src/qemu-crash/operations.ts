@@ -1,0 +1,113 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { must } from '../tools/process.ts';
+import { qemuIo } from '../tools/qemu.ts';
+import { fileOf, type OwnCluster } from './chain.ts';
+import { type Daemon, type DaemonOptions, startDaemon } from './daemon.ts';
+import { tracer } from './trace.ts';
+
+/** Something that QEMU does with a chain. */
+export interface Operation {
+  readonly name: string;
+  /** What the chain of a directory is when it is over is left behind; what was done to it is written to `output` by strace. */
+  run(directory: string, output: string, own: OwnCluster): Promise<void>;
+}
+
+const INTERMEDIATE = {
+  device: 'active',
+  'top-node': 'top',
+  'base-node': 'base',
+  'backing-file': fileOf('base'),
+} as const;
+
+/** Operations that fold layers, as the tools of Debian's QEMU do them. Killed once QEMU has reported success. */
+export const OPERATIONS: readonly Operation[] = [
+  {
+    name: 'block-commit, intermediate, base opened read-only',
+    run: withDaemon(false, (daemon) => job(daemon, 'block-commit', INTERMEDIATE)),
+  },
+  {
+    name: 'block-commit, intermediate, base opened read-write',
+    run: withDaemon(true, (daemon) => job(daemon, 'block-commit', INTERMEDIATE)),
+  },
+  {
+    name: 'the same, then the guest writes and flushes',
+    run: withDaemon(true, async (daemon, own) => {
+      await job(daemon, 'block-commit', INTERMEDIATE);
+      await writeAgain(daemon, own);
+    }),
+  },
+  {
+    name: 'block-stream onto an intermediate base',
+    run: withDaemon(false, (daemon) =>
+      job(daemon, 'block-stream', {
+        device: 'active',
+        'base-node': 'base',
+        'backing-file': fileOf('base'),
+      }),
+    ),
+  },
+  {
+    name: 'block-commit, active, and job-complete',
+    run: withDaemon(false, async (daemon) => {
+      const active = { device: 'active', 'base-node': 'base' };
+      await begin(daemon, 'block-commit', active);
+      await daemon.reaches('ready');
+      await daemon.execute('job-complete', { id: JOB });
+      await daemon.reaches('concluded');
+    }),
+  },
+  {
+    name: 'qemu-img commit',
+    run: async (directory, output) => {
+      const [program = '', ...args] = [
+        ...tracer(directory, output),
+        ...['qemu-img', 'commit', '-q', '-f', 'qcow2', fileOf('active')],
+      ];
+      await must(program, args, { cwd: directory });
+    },
+  },
+];
+
+const JOB = 'job';
+
+/** Starts a job. It stays when it is over, so that QEMU does nothing else before the kill. */
+async function begin(daemon: Daemon, command: string, args: object): Promise<void> {
+  await daemon.execute(command, { ...args, 'job-id': JOB, 'auto-dismiss': false });
+}
+
+async function job(daemon: Daemon, command: string, args: object): Promise<void> {
+  await begin(daemon, command, args);
+  await daemon.reaches('concluded');
+  const [{ error = null } = {}] = (await daemon.execute('query-jobs', {})) as { error?: string }[];
+  if (error !== null) throw new Error(`${command}: ${error}`);
+  await daemon.execute('job-dismiss', { id: JOB });
+}
+
+/** A guest that writes what it reads already, and has it flushed: no view changes, and the flush is acknowledged. */
+async function writeAgain({ uri }: Daemon, { offset, length, byte }: OwnCluster): Promise<void> {
+  await qemuIo(uri, 'raw', [`write -q -P ${byte} ${offset} ${length}`, 'flush']);
+}
+
+function withDaemon(
+  baseWritable: DaemonOptions['baseWritable'],
+  work: (daemon: Daemon, own: OwnCluster) => Promise<void>,
+): Operation['run'] {
+  return async (directory, output, own) => {
+    const options = { baseWritable, tracer: tracer(directory, output) };
+    await using daemon = await startDaemon(directory, options);
+    await work(daemon, own);
+    await daemon.kill();
+  };
+}
+
+/** Version of the tools, such as `7.2.22`. */
+export async function qemuVersion(): Promise<string> {
+  const text = await must('qemu-storage-daemon', ['--version']);
+  return /version (\S+)/.exec(text)?.[1] ?? text.trim();
+}
+
+/** What strace wrote. */
+export function readTrace(directory: string, name: string): Promise<string> {
+  return readFile(join(directory, name), 'utf8');
+}
