@@ -1,8 +1,8 @@
-import { openChain } from '@downfold/chain';
-import type { Image } from '@downfold/image';
+import { openChain, printable, readMark } from '@downfold/chain';
+import type { Image, ImageMark } from '@downfold/image';
 import { type Access, backend, environmentFor, openAlone } from '../environment.ts';
 import { qemuBytes } from '../output/bytes.ts';
-import { print, printJson } from '../output/print.ts';
+import { printResult } from '../output/print.ts';
 import { absolute, besides, namesOf } from '../paths.ts';
 
 /** Options of `info`. */
@@ -21,12 +21,14 @@ export async function info(file: string, options: InfoOptions): Promise<number> 
   if (infos === null) {
     await using image = await openAlone(file, options.format);
     const one = await infoOf(image, file);
-    if (options.output === 'json') printJson(one);
-    else print(humanInfo(one, image));
+    printResult(options, one, () => humanInfo(one, image));
     return 0;
   }
-  if (options.output === 'json') printJson(infos.map(({ one }) => one));
-  else print(infos.map(({ human }) => human).join('\n\n'));
+  printResult(
+    options,
+    infos.map(({ one }) => one),
+    () => infos.map(({ human }) => human).join('\n\n'),
+  );
   return 0;
 }
 
@@ -52,6 +54,7 @@ async function infoOf(image: Image, filename: string): Promise<Info> {
   const { allocated } = await backend.facts(image.label);
   const { virtualSize, clusterSize } = image.geometry;
   const data = image.describe();
+  const mark = await readMark(image, backend);
   return {
     'virtual-size': virtualSize,
     filename,
@@ -68,12 +71,12 @@ async function infoOf(image: Image, filename: string): Promise<Info> {
             ? {}
             : { 'backing-filename-format': image.backing.format }),
         }),
-    ...(image.mark === null ? {} : { 'x-mark': image.mark }),
+    ...(mark === null ? {} : { 'x-mark': mark }),
   };
 }
 
 function humanInfo(one: Info, image: Image): string {
-  const { backing, mark, geometry } = image;
+  const { backing, geometry } = image;
   const full = String(one['full-backing-filename']);
   const lines = [
     `image: ${one['filename']}`,
@@ -93,7 +96,8 @@ function humanInfo(one: Info, image: Image): string {
     lines.push(
       `    ${key.replaceAll('-', ' ')}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
     );
-  if (mark !== null)
+  const mark = one['x-mark'] as ImageMark | undefined;
+  if (mark !== undefined)
     lines.push(`downfold mark: ${mark.state} since ${mark.date} by job ${mark.job}`);
-  return lines.join('\n');
+  return lines.map(printable).join('\n');
 }
