@@ -5,7 +5,7 @@ import { patchHeader } from './header-sector.ts';
 import { assertNoOverlap } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
 import { AUTOCLEAR } from './structures.ts';
-import { writerOf } from './writer.ts';
+import { flushFile, writerOf } from './writer.ts';
 
 const IN_USE = 1;
 
@@ -30,7 +30,7 @@ export async function disclaim(state: Qcow2State, change: Change): Promise<void>
   const [high, low] = state.header.autoclear;
   if (high !== 0 || low !== knownBits(low))
     await patchHeader(state, { autoclear: [0, knownBits(low)] }, BARRIER.autoclear);
-  else if (flagged) await state.storage.flush(BARRIER.autoclear);
+  else if (flagged) await flushFile(state, BARRIER.autoclear);
   if (change === 'disk') writer.bitmapsDisowned = true;
 }
 

@@ -12,7 +12,7 @@ import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
 import { zeroImage } from './unmap.ts';
 import { bytesOf } from './words.ts';
-import { inTurn } from './writer.ts';
+import { flushFile, inTurn } from './writer.ts';
 
 /**
  * Grows the virtual disk (rule W12): a large enough L1 table is durable and in the header, and the new area reads as zeros,
@@ -78,7 +78,7 @@ async function switchL1(state: Qcow2State, entries: number, place: Place): Promi
     const bytes = bytesOf(l1);
     await assertNoOverlap(state, place.offset, bytes.length, 'L1 table');
     await state.storage.write(hostOffset(place.offset), bytes, { what: 'L1 table' });
-    await state.storage.flush(BARRIER.l1Content);
+    await flushFile(state, BARRIER.l1Content);
     await patchHeader(state, { l1Size: entries, l1TableOffset: place.offset }, BARRIER.l1Switch);
     state.l1 = l1;
   });

@@ -38,3 +38,14 @@ export function mutate<T>(state: Qcow2State, work: () => Promise<T>): Promise<T>
     return work();
   });
 }
+
+/** A barrier. When it fails nobody knows what is durable, and the image takes no more writes. */
+export async function flushFile(state: Qcow2State, barrier: string): Promise<void> {
+  const writer = writerOf(state);
+  try {
+    await state.storage.flush(barrier);
+  } catch (cause) {
+    writer.failure ??= cause;
+    throw cause;
+  }
+}

@@ -1,0 +1,67 @@
+import type { Storage } from '@downfold/storage';
+
+/** A file of which one flush or kind of write can be held up: the rest goes on meanwhile. */
+export class GatedStorage implements Storage {
+  readonly #storage: Storage;
+  #held: { readonly name: string; reached: () => void; readonly open: Promise<void> } | null = null;
+
+  constructor(storage: Storage) {
+    this.#storage = storage;
+  }
+
+  /**
+   * Holds the next flush of this barrier, or write of this kind. `reached` resolves when it has come; `release` lets it and
+   * everything after it through.
+   */
+  hold(name: string): { readonly reached: Promise<void>; readonly release: () => void } {
+    const reached = Promise.withResolvers<void>();
+    const open = Promise.withResolvers<void>();
+    this.#held = { name, reached: reached.resolve, open: open.promise };
+    return {
+      reached: reached.promise,
+      release: () => {
+        this.#held = null;
+        open.resolve();
+      },
+    };
+  }
+
+  get label(): string {
+    return this.#storage.label;
+  }
+  get writable(): boolean {
+    return this.#storage.writable;
+  }
+  get supports(): Storage['supports'] {
+    return this.#storage.supports;
+  }
+  get identity(): Storage['identity'] {
+    return this.#storage.identity;
+  }
+
+  readonly length: Storage['length'] = () => this.#storage.length();
+  readonly read: Storage['read'] = (...args) => this.#storage.read(...args);
+  readonly write: Storage['write'] = async (offset, source, options) => {
+    await this.#gate(options?.what ?? '');
+    await this.#storage.write(offset, source, options);
+  };
+  readonly writeZeroes: Storage['writeZeroes'] = (...args) => this.#storage.writeZeroes(...args);
+  readonly copyFrom: Storage['copyFrom'] = (...args) => this.#storage.copyFrom(...args);
+  readonly discard: Storage['discard'] = (...args) => this.#storage.discard(...args);
+  readonly setLength: Storage['setLength'] = (...args) => this.#storage.setLength(...args);
+  readonly flush: Storage['flush'] = async (barrier) => {
+    await this.#gate(barrier);
+    await this.#storage.flush(barrier);
+  };
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#storage[Symbol.asyncDispose]();
+  }
+
+  async #gate(name: string): Promise<void> {
+    const held = this.#held;
+    if (held?.name !== name) return;
+    held.reached();
+    await held.open;
+  }
+}
