@@ -21,36 +21,59 @@ interface Moment {
   durableAt: number | null;
 }
 
+/** Changes a layer, and resolves with what it was on the way. */
+type History = (
+  layer: Layer,
+  bed: ImageTestBed,
+  context: CaseContext,
+) => Promise<readonly Moment[]>;
+
+const histories: readonly (readonly [id: string, because: string, history: History])[] = [
+  [
+    'changes',
+    'power goes while clusters are allocated, mapped, let go and used again',
+    randomHistory,
+  ],
+  ['growth', 'power goes while tables are added, moved and made longer', growingHistory],
+];
+
 /** A crash at any moment leaves an image that is sound but for leaks, and shows for every byte something it was. */
-export const crashCases: readonly ImageCase[] = (['alone', 'backed'] as const).map((id) => ({
-  id: `crash/${id}`,
-  because: 'power goes while clusters are allocated, mapped, let go and used again',
-  needs: id === 'backed' ? ['backing'] : [],
-  run: async (bed, context) => {
-    const layer = await bed.layer({ backed: id === 'backed' });
-    await layer.write(0, bed.cluster * 2);
-    await layer.image.flush();
-    await layer.file.startLog();
-    const moments = await randomHistory(layer, bed, context);
-    for (const { at, kept } of layer.file.crashes(context.random)) {
-      const storage = layer.file.after(kept);
-      await using image = await layer.openAfter(storage);
-      const first = moments.findLastIndex(({ durableAt }) => durableAt !== null && durableAt <= at);
-      const view = await layer.view(image);
-      expectOneOf(
-        view,
-        moments.slice(first).map(({ model }) => model),
-      );
-      const { corruptions, leaks } = await image.check();
-      expectEqual(corruptions, 0, `corruptions after a crash at ${at}`);
-      if (leaks > 0 && context.random() < RECLAIMED) {
-        const file = await layer.file.restored(storage);
-        await using leaking = await bed.format.open(await file.open(), { mode: 'write' });
-        await expectReclaimed(layer, leaking, view);
-      }
-    }
-  },
-}));
+export const crashCases: readonly ImageCase[] = histories.flatMap(([id, because, history]) =>
+  [false, true].map((backed) => ({
+    id: `crash/${id}${backed ? '/backed' : ''}`,
+    because,
+    needs: backed ? ['backing' as const] : [],
+    run: async (bed, context) => {
+      const layer = await bed.layer({ backed });
+      await layer.write(0, bed.cluster * 2);
+      await layer.image.flush();
+      await layer.file.startLog();
+      await expectSurvival(layer, bed, context, await history(layer, bed, context));
+    },
+  })),
+);
+
+async function expectSurvival(
+  layer: Layer,
+  bed: ImageTestBed,
+  { random }: CaseContext,
+  moments: readonly Moment[],
+): Promise<void> {
+  for (const { at, kept } of layer.file.crashes(random)) {
+    const storage = layer.file.after(kept);
+    await using image = await layer.openAfter(storage);
+    const first = moments.findLastIndex(({ durableAt }) => durableAt !== null && durableAt <= at);
+    const view = await layer.view(image);
+    const models = moments.slice(first).map(({ model }) => model);
+    expectOneOf(view, models);
+    const { corruptions, leaks } = await image.check();
+    expectEqual(corruptions, 0, `corruptions after a crash at ${at}`);
+    if (leaks === 0 || random() > RECLAIMED) continue;
+    const file = await layer.file.restored(storage);
+    await using leaking = await bed.format.open(await file.open(), { mode: 'write' });
+    await expectReclaimed(layer, leaking, view);
+  }
+}
 
 async function randomHistory(
   layer: Layer,
@@ -67,6 +90,20 @@ async function randomHistory(
     await layer.image.flush();
     moment.durableAt = layer.file.logged;
   }
+  return moments;
+}
+
+/** Where clusters are small, beyond what one cluster of any table covers. */
+async function growingHistory(layer: Layer, { cluster }: ImageTestBed): Promise<readonly Moment[]> {
+  const small = cluster < 1024;
+  const moments: Moment[] = [{ model: layer.model, durableAt: 0 }];
+  await layer.resize(layer.size + cluster * (small ? 4500 : 4));
+  moments.push({ model: layer.model.slice(), durableAt: null });
+  await layer.write(cluster / 2, cluster * (small ? 300 : 3));
+  await layer.image.flush();
+  moments.push({ model: layer.model.slice(), durableAt: layer.file.logged });
+  await layer.write(layer.size - cluster, cluster);
+  moments.push({ model: layer.model, durableAt: null });
   return moments;
 }
 

@@ -157,7 +157,7 @@ export const orderAndRefusals: readonly Mutant[] = [
   ),
   ...['toy: data before state', 'toy: state before head', 'toy: head'].map((barrier) => ({
     name: `no barrier "${barrier}"`,
-    killedBy: barrier === 'toy: head' ? 'flush/durable' : 'crash/alone',
+    killedBy: barrier === 'toy: head' ? 'flush/durable' : 'crash/changes',
     format: withoutBarrier(barrier),
   })),
   formatMutant('a limit that nobody asked for', 'extents/far-apart', {
