@@ -17,6 +17,8 @@ export type {
 export {
   commitPlan,
   commonCosts,
+  emptiedCost,
+  headerCost,
   type PlanFacts,
   type PlanParts,
   planFacts,

@@ -109,12 +109,26 @@ export function commitPlan(
     zeroTail: facts.zeroTail,
     cases: facts.cases,
     bytesToCopy: facts.bytesToCopy + (parts.extraCopy ?? 0),
-    bytesToZero: facts.bytesToZero + (parts.extraZero ?? 0),
+    bytesToZero: facts.bytesToZero + (facts.zeroTail?.length ?? 0) + (parts.extraZero ?? 0),
     bytesWrittenAtMost: parts.costs.reduce((sum, { written }) => sum + written, 0),
-    costs: parts.costs,
+    costs: oneForEach(parts.costs),
     temporaryBytes: parts.temporaryBytes ?? 0,
     estimatedSeconds: null,
   };
+}
+
+/** What several parts of a job do to one image, added up. */
+function oneForEach(costs: readonly ImageCost[]): readonly ImageCost[] {
+  const sums = new Map<NodeId, ImageCost>();
+  for (const { node, written, freed } of costs) {
+    const sum = sums.get(node);
+    sums.set(node, {
+      node,
+      written: written + (sum?.written ?? 0),
+      freed: freed + (sum?.freed ?? 0),
+    });
+  }
+  return [...sums.values()];
 }
 
 /** Whether a commit changes anything in base. */
@@ -247,14 +261,22 @@ export function writeCost(
   return byteLength(data + (clusterSize === 1 ? 0 : clusters * 32 + 64 * clusterSize));
 }
 
-/** What is written besides data: a new reference and a mark are one header each. */
-const HEADER_BYTES = 1024;
+/** What a new reference costs, or a mark: one header. */
+export function headerCost(node: NodeId): ImageCost {
+  return { node, written: 1024, freed: 0 };
+}
 
-/** What the data of a commit costs in base, and what each relinked or marked image is written. */
+/** What it costs to deallocate all of an image: tables with the entries of what is let go, and refcounts. */
+export function emptiedCost({ node, geometry, allocated }: LayerFacts): ImageCost {
+  const written = 64 * geometry.clusterSize + Math.ceil(allocated / 1024);
+  return { node, written, freed: allocated };
+}
+
+/** What the data of a commit costs in base, what each relinked or marked image is written, and what an emptied top gives back. */
 export function commonCosts(
   facts: PlanFacts,
   lost: readonly LayerFacts[],
-  relinks: readonly Relink[] = facts.relinks,
+  { emptyTop }: Pick<CommitRequest, 'emptyTop'>,
 ): readonly ImageCost[] {
   const base = writeCost(facts.base, {
     bytes: facts.bytesToCopy,
@@ -262,11 +284,12 @@ export function commonCosts(
     runs: facts.runs,
   });
   const headers = new Set([
-    ...relinks.map(({ overlay }) => overlay),
+    ...facts.relinks.map(({ overlay }) => overlay),
     ...lost.map(({ node }) => node),
   ]);
   return [
     { node: facts.base.node, written: base, freed: 0 },
-    ...[...headers].map((node) => ({ node, written: HEADER_BYTES, freed: 0 })),
+    ...[...headers].map(headerCost),
+    ...(emptyTop ? [emptiedCost(facts.top)] : []),
   ];
 }

@@ -11,7 +11,7 @@ import {
   writesBase,
 } from '@downfold/commit';
 import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
-import { copyExtent, epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
+import { copyExtent, Epochs, epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
 
 /**
  * What QEMU does, made safe: one pass from the start of the disk to its end copies what top shows above base into base; then top's
@@ -36,11 +36,7 @@ export const copyDown: CommitStrategy = {
       reads: [...facts.intermediates, facts.top].map(({ node }) => node),
       preserves: preserved(view, facts.base, facts.intermediates, facts.overlays),
       invalidates: lost.map(({ node }) => ({ node, after: 'the first write to base' })),
-      costs: commonCosts(facts, lost).map((cost) =>
-        request.emptyTop && cost.node === facts.top.node
-          ? { ...cost, freed: facts.top.allocated }
-          : cost,
-      ),
+      costs: commonCosts(facts, lost, request),
     });
   },
   steps,
@@ -99,19 +95,12 @@ export async function* copySteps(
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const { base, top } = plan.request;
   if (base === null) return;
-  const epoch = epochOf(plan);
+  const epochs = new Epochs(plan);
   const range = rangeBetween(guestOffset(from), to);
-  let sinceCheckpoint = 0;
   for await (const batch of view.extentsAbove({ base, top }, range)) {
     const list: Step[] = [];
     for (const extent of batch)
-      for (const step of copyExtent(extent, base, epoch)) {
-        list.push(step);
-        if (step.do === 'copy') sinceCheckpoint += step.range.length;
-        if (sinceCheckpoint < epoch) continue;
-        list.push({ do: 'checkpoint', cursor: { phase: 'copy', offset: rangeEnd(step.range) } });
-        sinceCheckpoint = 0;
-      }
+      for (const step of copyExtent(extent, base, epochOf(plan))) list.push(...epochs.admit(step));
     yield list;
   }
 }

@@ -7,6 +7,9 @@ import {
   type CommitStrategy,
   type Cursor,
   commitPlan,
+  emptiedCost,
+  headerCost,
+  type ImageCost,
   type Invalidation,
   type NodeExtent,
   type PlanFacts,
@@ -17,10 +20,17 @@ import {
   writeCost,
   writesBase,
 } from '@downfold/commit';
-import { alignDown, alignUp, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import {
+  alignDown,
+  alignUp,
+  type GuestRange,
+  guestOffset,
+  rangeBetween,
+  rangeEnd,
+} from '@downfold/units';
 import { preserved } from './copy-down.ts';
 import { Shadow, type Span } from './shadow.ts';
-import { copyExtent, cut, epochOf, factsOf, relinkStep } from './steps.ts';
+import { copiedBy, copyExtent, cut, epochOf, factsOf, relinkStep } from './steps.ts';
 
 /**
  * Pairwise from the bottom: the lowest layer above base is drained into base (skipping what the next one shadows), each cluster is
@@ -42,30 +52,26 @@ export const depthFirst: CommitStrategy = {
     const drained = [...facts.intermediates, facts.top];
     const relinks = relinksOf(facts, view);
     const invalidates = writesBase(facts) ? invalidationsOf(facts, view) : [];
-    const amounts = await amountsOf(view, facts);
-    const total = amounts.reduce((sum, { bytes }) => sum + bytes, 0);
-    const zeros = amounts.reduce((sum, one) => sum + one.zeros, 0);
-    const runs = amounts.reduce((sum, one) => sum + one.runs, 0);
+    const { toBase, lifts } = await amountsOf(view, facts);
+    const total = (key: 'bytes' | 'zeros'): number =>
+      [toBase, ...lifts].reduce((sum, amount) => sum + amount[key], 0);
+    const changed = [
+      ...relinks.map(({ overlay }) => overlay),
+      ...invalidates.map((one) => one.node),
+    ];
     return commitPlan(depthFirst, request, view, facts, {
       writes: [facts.base, ...drained, ...facts.overlays].map(({ node }) => node),
       reads: [],
       preserves: preserved(view, facts.base, facts.intermediates, facts.overlays),
       invalidates,
       relinks,
-      extraCopy: total - facts.bytesToCopy,
-      extraZero: zeros - facts.bytesToZero,
+      extraCopy: total('bytes') - facts.bytesToCopy,
+      extraZero: total('zeros') - facts.bytesToZero - (facts.zeroTail?.length ?? 0),
       costs: [
-        {
-          node: facts.base.node,
-          written: writeCost(facts.base, { bytes: total, zeros, runs }),
-          freed: 0,
-        },
-        ...drained.map((image) => ({
-          node: image.node,
-          // tables with the entries of what is let go, refcounts, a reference and a mark
-          written: 64 * image.geometry.clusterSize + Math.ceil(image.allocated / 1024),
-          freed: image.allocated,
-        })),
+        ...liftCosts(facts.base, drained, lifts),
+        { node: facts.base.node, written: writeCost(facts.base, toBase), freed: 0 },
+        ...drained.map(emptiedCost),
+        ...changed.map(headerCost),
       ],
     });
   },
@@ -110,23 +116,56 @@ function attachedTo(view: ChainView, node: NodeId): NodeId | null {
   return at;
 }
 
+/** What is written into one image. */
+interface Amount {
+  bytes: number;
+  zeros: number;
+  runs: number;
+}
+
+/** What goes to base, and what is lifted out of each layer into the next. */
 async function amountsOf(
   view: ChainView,
-  facts: PlanFacts,
-): Promise<readonly { bytes: number; zeros: number; runs: number }[]> {
-  const drained = [...facts.intermediates, facts.top];
-  const amounts: { bytes: number; zeros: number; runs: number }[] = [];
+  { base, intermediates, top, zeroTail }: PlanFacts,
+): Promise<{ readonly toBase: Amount; readonly lifts: readonly Amount[] }> {
+  const drained = [...intermediates, top];
+  const toBase: Amount = { bytes: 0, zeros: 0, runs: 0 };
+  const lifts: Amount[] = [];
   for (const [index, layer] of drained.entries()) {
-    const sum = { bytes: 0, zeros: 0, runs: 0 };
-    for await (const extents of movable(view, layer, drained[index + 1] ?? null, facts.top))
-      for (const { length, status } of extents) {
-        sum.runs++;
-        if (status === 'zero') sum.zeros += length;
-        else sum.bytes += length;
-      }
-    amounts.push(sum);
+    const next = drained[index + 1] ?? null;
+    await add(toBase, movable(view, layer, next, top));
+    const lift: Amount = { bytes: 0, zeros: 0, runs: 0 };
+    if (next !== null) await add(lift, lifted(view, base, layer, next, top));
+    lifts.push(lift);
   }
-  return amounts;
+  toBase.zeros += zeroTail?.length ?? 0;
+  return { toBase, lifts };
+}
+
+/** What is lifted is written into the next layer; the unit that it completes there goes to base with that one. */
+function liftCosts(
+  base: LayerFacts,
+  drained: readonly LayerFacts[],
+  lifts: readonly Amount[],
+): readonly ImageCost[] {
+  return drained.slice(1).flatMap((next, index) => {
+    const lift = lifts[index] as Amount;
+    if (lift.bytes + lift.zeros === 0) return [];
+    const unit = next.geometry.allocationGranularity;
+    return [
+      { node: next.node, written: writeCost(next, lift), freed: 0 },
+      { node: base.node, written: unit, freed: 0 },
+    ];
+  });
+}
+
+async function add(sum: Amount, batches: AsyncIterable<readonly NodeExtent[]>): Promise<void> {
+  for await (const extents of batches)
+    for (const { length, status } of extents) {
+      sum.runs++;
+      if (status === 'zero') sum.zeros += length;
+      else sum.bytes += length;
+    }
 }
 
 async function* steps(
@@ -177,20 +216,24 @@ async function* drain(
       : [{ do: 'grow', node: base.node, virtualSize: plan.growBaseTo } as const]),
     { do: 'checkpoint', cursor },
   ];
-  let moved: NodeExtent[] = [];
+  // whole units of the layer: of a part nothing could be deallocated
+  const epoch = Math.max(epochOf(plan), layer.geometry.allocationGranularity);
+  let moved: GuestRange[] = [];
   let bytes = 0;
   for await (const extents of movable(view, layer, next, top)) {
     const list: Step[] = [];
-    for (const extent of extents) {
-      list.push(...copyExtent(extent, base.node, epochOf(plan)));
-      moved.push(extent);
-      if (extent.status !== 'zero') bytes += extent.length;
-    }
+    for (const extent of extents)
+      for (const step of copyExtent(extent, base.node, epoch)) {
+        if (bytes > 0 && bytes + copiedBy(step) > epoch) {
+          list.push(...letGo(layer, base, moved), { do: 'checkpoint', cursor });
+          moved = [];
+          bytes = 0;
+        }
+        list.push(step);
+        moved.push(step.range);
+        bytes += copiedBy(step);
+      }
     yield list;
-    if (bytes < epochOf(plan)) continue;
-    yield [...letGo(layer, base, moved), { do: 'checkpoint', cursor }];
-    moved = [];
-    bytes = 0;
   }
   const tail = next === null ? plan.zeroTail : null;
   if (tail !== null) yield [{ do: 'zero', node: base.node, range: tail }];
@@ -202,7 +245,8 @@ async function* drain(
     ];
     return;
   }
-  yield* lift(view, layer, next, top);
+  for await (const extents of lifted(view, base, layer, next, top))
+    yield extents.flatMap((extent) => [...copyExtent(extent, next.node, epoch)]);
   const relink = plan.relinks.find(({ overlay }) => overlay === next.node);
   yield [
     { do: 'barrier', nodes: [base.node, layer.node, next.node] },
@@ -212,15 +256,11 @@ async function* drain(
 }
 
 /** What base holds durably goes from the layer it came from: its space is given back, and base shows through. */
-function letGo(layer: LayerFacts, base: LayerFacts, moved: readonly NodeExtent[]): readonly Step[] {
+function letGo(layer: LayerFacts, base: LayerFacts, moved: readonly GuestRange[]): readonly Step[] {
   const own = moved.filter(({ offset }) => offset < layer.geometry.virtualSize);
   return [
     { do: 'barrier', nodes: [base.node] },
-    ...own.map(({ offset, length }) => ({
-      do: 'deallocate' as const,
-      node: layer.node,
-      range: { offset, length },
-    })),
+    ...own.map((range) => ({ do: 'deallocate' as const, node: layer.node, range })),
   ];
 }
 
@@ -272,30 +312,29 @@ function whole(spans: readonly Span[], unit: number): readonly Span[] {
   return wide;
 }
 
-/** Past top's end nothing goes to base: what the next layer shows there of this one goes up into the next. */
-async function* lift(
+/** Past top's end nothing goes to base: what the next layer shows there from above base goes up into the next. */
+async function* lifted(
   view: ChainView,
+  base: LayerFacts,
   layer: LayerFacts,
   next: LayerFacts,
   top: LayerFacts,
-): AsyncGenerator<readonly Step[], void, undefined> {
+): AsyncGenerator<readonly NodeExtent[], void, undefined> {
   const [start, end] = [top.geometry.virtualSize, next.geometry.virtualSize];
   if (end <= start) return;
-  const own = Math.min(end, layer.geometry.virtualSize);
   const shadow = new Shadow(view, next, start, end);
+  const subchain = { base: base.node, top: layer.node };
   try {
-    const held = own > start ? view.extents(layer.node, rangeBetween(guestOffset(start), own)) : [];
-    for await (const batch of held) {
-      const list: Step[] = [];
+    const range = rangeBetween(guestOffset(start), end);
+    for await (const batch of view.extentsAbove(subchain, range)) {
+      const list: NodeExtent[] = [];
       for (const extent of batch) {
-        if (extent.status === 'unallocated') continue;
+        if (extent.owner === null) continue;
         for (const [from, to] of await shadow.openIn(extent.offset, rangeEnd(extent)))
-          list.push(...copyExtent(cut({ ...extent, owner: layer.node }, from, to), next.node, end));
+          list.push(cut(extent, from, to));
       }
       yield list;
     }
-    for (const [from, to] of own < end ? await shadow.openIn(Math.max(own, start), end) : [])
-      yield [{ do: 'zero', node: next.node, range: rangeBetween(guestOffset(from), to) }];
   } finally {
     await shadow.close();
   }

@@ -10,9 +10,17 @@ import {
   type Step,
   writeCost,
 } from '@downfold/commit';
-import { type GuestRange, guestOffset, intersect, rangeBetween, rangeEnd } from '@downfold/units';
+import {
+  alignDown,
+  alignUp,
+  type GuestRange,
+  guestOffset,
+  rangeBetween,
+  rangeEnd,
+  splitRange,
+} from '@downfold/units';
 import { Shadow } from './shadow.ts';
-import { copyExtent, epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
+import { copyExtent, epochOf, factsOf, relinkStep, type Writing, wholeDisk } from './steps.ts';
 
 /**
  * As copy-down, but before a part of base is overwritten, its old content is pushed into every image that reads it through base:
@@ -27,7 +35,7 @@ export const preserve: CommitStrategy = {
   plan: async (request, view, options) => {
     const facts = await planFacts(request, view, options);
     const readers = view.overlaysOf(facts.base.node);
-    const pushes = await amountsOf(view, facts.base.node, facts.top, readers, facts.zeroTail);
+    const pushes = await amountsOf(view, facts.base, facts.top, readers, facts.zeroTail);
     const stay = [...view.chain, ...facts.overlays, ...view.outsiders];
     const sum = (key: 'bytes' | 'zeros'): number =>
       pushes.reduce((total, one) => total + one[key], 0);
@@ -44,7 +52,7 @@ export const preserve: CommitStrategy = {
       extraCopy: sum('bytes'),
       extraZero: sum('zeros'),
       costs: [
-        ...commonCosts(facts, []),
+        ...commonCosts(facts, [], request),
         ...readers.map((image, index) => ({
           node: image.node,
           written: writeCost(image, pushes[index] as Amount),
@@ -65,26 +73,35 @@ interface Amount {
 /** How much is pushed into each reader. */
 async function amountsOf(
   view: ChainView,
-  base: NodeId,
+  base: LayerFacts,
   top: LayerFacts,
   readers: readonly LayerFacts[],
   zeroTail: GuestRange | null,
 ): Promise<readonly Amount[]> {
-  const sums = readers.map(() => ({ bytes: 0, zeros: 0, runs: 0 }));
-  const add = async (range: GuestRange): Promise<void> => {
-    for (const [index, reader] of readers.entries()) {
-      const sum = sums[index] as (typeof sums)[number];
-      for await (const step of pushSteps(view, base, reader, [range])) {
-        sum.runs++;
-        if (step.do === 'zero') sum.zeros += step.range.length;
-        else sum.bytes += step.range.length;
-      }
+  const amounts: Amount[] = [];
+  for (const reader of readers) {
+    const sum = { bytes: 0, zeros: 0, runs: 0 };
+    const ranges = overwritten(view, base.node, top, zeroTail);
+    for await (const step of pushSteps(view, base.node, reader, 0, ranges)) {
+      sum.runs++;
+      if (step.do === 'zero') sum.zeros += step.range.length;
+      else sum.bytes += step.range.length;
     }
-  };
+    amounts.push(sum);
+  }
+  return amounts;
+}
+
+/** All of base that will be written, ascending. */
+async function* overwritten(
+  view: ChainView,
+  base: NodeId,
+  top: LayerFacts,
+  zeroTail: GuestRange | null,
+): AsyncGenerator<GuestRange, void, undefined> {
   for await (const batch of view.extentsAbove({ base, top: top.node }, wholeDisk(top)))
-    for (const extent of batch) if (extent.owner !== null) await add(extent);
-  if (zeroTail !== null) await add(zeroTail);
-  return sums;
+    for (const extent of batch) if (extent.owner !== null) yield extent;
+  if (zeroTail !== null) yield zeroTail;
 }
 
 async function* steps(
@@ -102,9 +119,7 @@ async function* steps(
         ? []
         : [{ do: 'grow', node: base, virtualSize: plan.growBaseTo } as const]),
     ];
-    yield* epochs(plan, view, Number(cursor?.['offset'] ?? 0), rangeEnd(whole));
-    if (plan.zeroTail !== null)
-      yield* overwrite(plan, view, [{ do: 'zero', node: base, range: plan.zeroTail }]);
+    yield* epochs(plan, view, Number(cursor?.['offset'] ?? 0));
     yield [
       { do: 'barrier', nodes: [base] },
       { do: 'checkpoint', cursor: { phase: 'relink', complete: true } },
@@ -118,31 +133,57 @@ async function* steps(
     ];
 }
 
-type Writing = Extract<Step, { do: 'copy' | 'zero' }>;
-
-/** Writes of base, collected until they make an epoch. */
+/** Writes of base, collected until they make an epoch; each byte may have to be pushed into every reader first. */
 async function* epochs(
   plan: CommitPlan,
   view: ChainView,
   from: number,
-  to: number,
 ): AsyncGenerator<readonly Step[], void, undefined> {
-  const { base, top } = plan.request;
-  if (base === null) return;
+  const base = factsOf(plan, plan.request.base);
+  const readers = view.overlaysOf(base.node);
+  const units = [base, ...readers].map(({ geometry }) => geometry.allocationGranularity);
+  const epoch = Math.max(epochOf(plan, 1 + readers.length), ...units);
   let writes: Writing[] = [];
   let bytes = 0;
-  for await (const batch of view.extentsAbove({ base, top }, rangeBetween(guestOffset(from), to)))
-    for (const extent of batch)
-      for (const step of copyExtent(extent, base, epochOf(plan))) {
-        writes.push(step);
-        bytes += step.range.length;
-        if (bytes < epochOf(plan)) continue;
-        yield* overwrite(plan, view, writes);
-        yield [{ do: 'checkpoint', cursor: { phase: 'copy', offset: rangeEnd(step.range) } }];
-        writes = [];
-        bytes = 0;
-      }
+  for await (const step of writesOf(plan, view, from, epoch)) {
+    if (bytes > 0 && bytes + step.range.length > epoch) {
+      yield* overwrite(plan, view, writes);
+      yield [{ do: 'checkpoint', cursor: { phase: 'copy', offset: step.range.offset } }];
+      writes = [];
+      bytes = 0;
+    }
+    writes.push(step);
+    bytes += step.range.length;
+  }
   yield* overwrite(plan, view, writes);
+}
+
+/** All writes of base from byte `from` on, ascending, in pieces: zeros too, since what they overwrite is pushed. */
+async function* writesOf(
+  plan: CommitPlan,
+  view: ChainView,
+  from: number,
+  piece: number,
+): AsyncGenerator<Writing, void, undefined> {
+  const { request, zeroTail } = plan;
+  const { base, top } = request;
+  if (base === null) return;
+  const range = rangeBetween(guestOffset(from), rangeEnd(wholeDisk(factsOf(plan, top))));
+  for await (const batch of view.extentsAbove({ base, top }, range))
+    for (const extent of batch)
+      if (extent.status === 'zero') yield* zeroPieces(base, extent, piece);
+      else yield* copyExtent(extent, base, piece);
+  if (zeroTail === null) return;
+  const start = Math.max(from, zeroTail.offset);
+  yield* zeroPieces(base, rangeBetween(guestOffset(start), rangeEnd(zeroTail)), piece);
+}
+
+function* zeroPieces(
+  node: NodeId,
+  range: GuestRange,
+  piece: number,
+): Generator<Writing, void, undefined> {
+  for (const part of splitRange(range, piece)) yield { do: 'zero', node, range: part };
 }
 
 /** Saves what these writes of base overwrite, durably, in everyone who reads it through base; then writes. */
@@ -158,27 +199,35 @@ async function* overwrite(
   const readers = view.overlaysOf(base);
   for (const reader of readers) {
     const pushes: Step[] = [];
-    for await (const step of pushSteps(view, base, reader, ranges)) pushes.push(step);
+    const from = (ranges[0] as GuestRange).offset;
+    for await (const step of pushSteps(view, base, reader, from, ranges)) pushes.push(step);
     yield pushes;
   }
   yield [{ do: 'barrier', nodes: readers.map(({ node }) => node) }];
   yield writes;
 }
 
-/** Steps that give a reader what base shows in `ranges` (ascending), where the reader leaves it to base. */
+/**
+ * Steps that give a reader what base shows in `ranges` (ascending, from byte `from` on), where the reader leaves it to base. Whole units of the
+ * reader: in a part of one the rest would be decided by the reader too.
+ */
 async function* pushSteps(
   view: ChainView,
   base: NodeId,
   reader: LayerFacts,
-  ranges: readonly GuestRange[],
+  from: number,
+  ranges: Iterable<GuestRange> | AsyncIterable<GuestRange>,
 ): AsyncGenerator<Writing, void, undefined> {
-  const [first, last] = [ranges[0], ranges.at(-1)];
-  if (first === undefined || last === undefined) return;
-  const shadow = new Shadow(view, reader, first.offset, rangeEnd(last));
+  const { allocationGranularity: unit, virtualSize: size } = reader.geometry;
+  const shadow = new Shadow(view, reader, from, size);
+  let pushed = 0;
   try {
-    for (const range of ranges)
-      for (const [from, to] of await shadow.openIn(range.offset, rangeEnd(range)))
-        yield* contentOf(view, base, reader.node, rangeBetween(guestOffset(from), to));
+    for await (const range of ranges)
+      for (const [open, to] of await shadow.openIn(range.offset, rangeEnd(range))) {
+        const start = Math.max(pushed, alignDown(open, unit));
+        pushed = Math.max(pushed, Math.min(size, alignUp(to, unit)));
+        yield* contentOf(view, base, reader.node, rangeBetween(guestOffset(start), pushed));
+      }
   } finally {
     await shadow.close();
   }
@@ -191,11 +240,22 @@ async function* contentOf(
   to: NodeId,
   range: GuestRange,
 ): AsyncGenerator<Writing, void, undefined> {
+  let end = range.offset;
+  let zeros = 0;
+  const zeroed = (): readonly Writing[] => {
+    if (zeros === 0) return [];
+    const part = rangeBetween(guestOffset(end - zeros), end);
+    zeros = 0;
+    return [{ do: 'zero', node: to, range: part }];
+  };
   for await (const batch of view.extentsAbove({ base: null, top: base }, range))
     for (const extent of batch) {
-      const inside = intersect(extent, range);
-      if (inside === null) continue;
-      if (extent.owner === null) yield { do: 'zero', node: to, range: inside };
-      else yield* copyExtent(extent, to, range.length);
+      if (extent.owner === null || extent.status === 'zero') zeros += extent.length;
+      else {
+        yield* zeroed();
+        yield* copyExtent(extent, to, range.length);
+      }
+      end = rangeEnd(extent);
     }
+  yield* zeroed();
 }

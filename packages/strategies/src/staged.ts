@@ -33,7 +33,7 @@ export const staged: CommitStrategy = {
         { image: facts.base.path, strategy: staged.name },
       );
     const lost = writesBase(facts) ? [...facts.intermediates, ...view.outsiders] : [];
-    const costs = commonCosts(facts, lost);
+    const costs = commonCosts(facts, lost, request);
     const inBase = costs.find(({ node }) => node === facts.base.node)?.written ?? 0;
     return commitPlan(staged, request, view, facts, {
       writes: [
@@ -63,12 +63,18 @@ async function* steps(
   if (cursor?.['phase'] !== 'relink') {
     const virtualSize = plan.growBaseTo ?? factsOf(plan, base).geometry.virtualSize;
     yield [{ do: 'stage', node: base, virtualSize }];
-    if (cursor?.['phase'] !== 'publish')
+    // nothing can be written to a staging that is published already
+    if (cursor?.['phase'] !== 'publish') {
       yield* copySteps(plan, view, Number(cursor?.['offset'] ?? 0), rangeEnd(whole));
-    if (plan.zeroTail !== null) yield [{ do: 'zero', node: base, range: plan.zeroTail }];
+      yield [
+        ...(plan.zeroTail === null
+          ? []
+          : [{ do: 'zero', node: base, range: plan.zeroTail } as const]),
+        { do: 'barrier', nodes: [base] },
+        { do: 'checkpoint', cursor: { phase: 'publish' } },
+      ];
+    }
     yield [
-      { do: 'barrier', nodes: [base] },
-      { do: 'checkpoint', cursor: { phase: 'publish' } },
       { do: 'invalidate', nodes: plan.invalidates.map(({ node }) => node) },
       { do: 'publish', node: base, keepUndo },
       { do: 'checkpoint', cursor: { phase: 'relink', complete: true } },

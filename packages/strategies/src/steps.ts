@@ -10,9 +10,44 @@ import {
   splitRange,
 } from '@downfold/units';
 
-/** Bytes copied between two checkpoints: a crash may cost twice that, since one epoch is copied while the last is made durable. */
-export function epochOf(plan: CommitPlan): number {
-  return Math.max(1, Math.floor(plan.request.checkpointBytes / 2));
+/** A step that writes. */
+export type Writing = Extract<Step, { do: 'copy' | 'zero' }>;
+
+const SMALLEST_EPOCH = 512;
+
+/**
+ * Bytes of the disk between two checkpoints, when each is copied `copies` times: a crash may cost twice that, since one epoch is copied while
+ * the last is made durable. A power of two, so that pieces of that size end where clusters do.
+ */
+export function epochOf(plan: CommitPlan, copies = 1): number {
+  const bytes = plan.request.checkpointBytes / 2 / copies;
+  return Math.max(SMALLEST_EPOCH, 2 ** Math.floor(Math.log2(Math.max(1, bytes))));
+}
+
+/** Cuts a pass over the disk into epochs, each ended by a checkpoint that says where the next one starts. */
+export class Epochs {
+  readonly #bytes: number;
+  #copied = 0;
+
+  constructor(plan: CommitPlan) {
+    this.#bytes = epochOf(plan);
+  }
+
+  /** The step; before it a checkpoint, when more than an epoch would have been copied since the last one. */
+  *admit(step: Writing): Generator<Step, void, undefined> {
+    const bytes = copiedBy(step);
+    if (this.#copied > 0 && this.#copied + bytes > this.#bytes) {
+      yield { do: 'checkpoint', cursor: { phase: 'copy', offset: step.range.offset } };
+      this.#copied = 0;
+    }
+    this.#copied += bytes;
+    yield step;
+  }
+}
+
+/** Bytes that a step copies: zeros are made by metadata. */
+export function copiedBy(step: Writing): number {
+  return step.do === 'copy' ? step.range.length : 0;
 }
 
 /** The facts of a node of a plan. */
@@ -32,7 +67,7 @@ export function* copyExtent(
   extent: NodeExtent,
   to: NodeId,
   piece: number,
-): Generator<Extract<Step, { do: 'copy' | 'zero' }>, void, undefined> {
+): Generator<Writing, void, undefined> {
   if (extent.owner === null) return;
   const { owner, offset, length } = extent;
   if (extent.status === 'zero') {

@@ -48,8 +48,7 @@ export class StateCheck {
     if (setting.unsafe && this.#pool.readsThrough(image, top)) return true;
     const { node } = this.#pool.facts[image] as { node: string };
     return (
-      journal.invalidated.includes(image) &&
-      this.#plan.invalidates.some((one) => one.node === node)
+      journal.invalidated.includes(image) && this.#plan.invalidates.some((one) => one.node === node)
     );
   }
 

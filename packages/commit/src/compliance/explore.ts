@@ -1,8 +1,8 @@
+import { alignDown, byteLength } from '@downfold/units';
 import { CommitError } from '../errors.ts';
 import type { CommitPlan, CommitRequest } from '../plan.ts';
 import type { Step } from '../step.ts';
 import type { CommitStrategy } from '../strategy.ts';
-import { byteLength } from '@downfold/units';
 import { brokenAtEnd } from './check-end.ts';
 import { checkPlan } from './check-plan.ts';
 import { StateCheck } from './check-state.ts';
@@ -37,7 +37,15 @@ export interface Strategies {
 interface Start {
   readonly disks: Disks;
   readonly journal: ModelJournal;
-  readonly from: { readonly run: Run; readonly steps: number; readonly lost: readonly Write[] } | null;
+  readonly from: {
+    readonly run: Run;
+    readonly steps: number;
+    readonly lost: readonly Write[];
+  } | null;
+  /** How many crashes lie before it. */
+  readonly crashes: number;
+  /** Bytes that were copied before it, durable or not, at most. */
+  spent: number;
 }
 
 interface Run {
@@ -113,7 +121,9 @@ class Exploration {
   readonly #check: StateCheck;
   /** States that were judged, and those that runs begin from. */
   readonly #judged: Set<string> = new Set();
-  readonly #starts: Start[] = [];
+  readonly #starts: Map<string, Start> = new Map();
+  /** What the first run copied into. */
+  #targets = 1;
 
   constructor(
     strategy: CommitStrategy,
@@ -134,11 +144,11 @@ class Exploration {
 
   async all(): Promise<void> {
     const { initial } = this.#pool;
-    this.#starts.push({ disks: initial, journal: UNBEGUN, from: null });
-    this.#judged.add(keyOf(initial, UNBEGUN));
+    const first = { disks: initial, journal: UNBEGUN, from: null, crashes: 0, spent: 0 };
+    this.#starts.set('first', first);
     // grows while it is gone through
-    for (const start of this.#starts) await this.#run(start);
-    this.#report.resumes += this.#starts.length - 1;
+    for (const start of this.#starts.values()) await this.#run(start);
+    this.#report.resumes += this.#starts.size - 1;
   }
 
   async #run(start: Start): Promise<void> {
@@ -149,13 +159,13 @@ class Exploration {
         for (const step of batch) {
           run.steps.push(step);
           model.do(step);
-          this.#atRisk(model, run);
           this.#crash(model, run);
         }
       model.finish();
       this.#crash(model, run);
     } catch (cause) {
-      if (cause instanceof Violation) this.#found(cause.rule, cause.message, storyOf(this.#pool, run));
+      if (cause instanceof Violation)
+        this.#found(cause.rule, cause.message, storyOf(this.#pool, run));
       else this.#found('steps/never-throw', String(cause), storyOf(this.#pool, run));
       return;
     } finally {
@@ -170,28 +180,23 @@ class Exploration {
     return this.#strategy.steps(this.#plan, view, journal.cursor);
   }
 
-  #atRisk(model: Model, run: Run): void {
-    const most = this.#pool.setting.checkpointSectors * SECTOR_BYTES;
-    if (model.atRisk > most)
-      this.#found(
-        'resume/loses-no-more-than-a-checkpoint',
-        `${model.atRisk} bytes copied since the last durable checkpoint, ${most} may be lost`,
-        storyOf(this.#pool, run),
-      );
-  }
-
   /** All that a crash can leave after the last step of a run. */
   #crash(model: Model, run: Run): void {
     const { losses, resumes, runs } = this.#depth;
+    const spent = run.start.spent + model.copied;
     for (const left of model.crashes(losses)) {
       const key = keyOf(left.disks, left.journal);
+      const known = this.#starts.get(key);
+      if (known !== undefined && known.crashes > run.start.crashes)
+        known.spent = Math.max(known.spent, spent);
       if (this.#judged.has(key)) continue;
       this.#judged.add(key);
       this.#report.crashStates++;
       if (this.#judge(left, run)) continue;
-      if (this.#starts.length >= runs || (left.pending > resumes && !left.plain)) continue;
-      const from = { run, steps: run.steps.length, lost: left.lost };
-      this.#starts.push({ disks: left.disks, journal: left.journal, from });
+      if (this.#starts.size >= runs || (left.pending > resumes && !left.plain)) continue;
+      const { disks, journal, lost } = left;
+      const from = { run, steps: run.steps.length, lost };
+      this.#starts.set(key, { disks, journal, from, crashes: run.start.crashes + 1, spent });
     }
   }
 
@@ -200,35 +205,74 @@ class Exploration {
     let isBroken = false;
     for (const [rule, message] of this.#check.broken(disks, journal)) {
       isBroken = true;
-      this.#found(rule, message, `${storyOf(this.#pool, run)}\n  crash: ${lostText(this.#pool, lost)}`);
+      this.#found(
+        rule,
+        message,
+        `${storyOf(this.#pool, run)}\n  crash: ${lostText(this.#pool, lost)}`,
+      );
     }
     return isBroken;
   }
 
   #end(model: Model, run: Run): void {
-    const { journal, from } = run.start;
     const story = storyOf(this.#pool, run);
+    const isFirst = run.start.from === null;
     for (const [rule, message] of brokenAtEnd(this.#pool, this.#plan, model, this.#check))
-      this.#found(from === null ? rule : 'resume/comes-to-the-same-end', message, story);
-    const copied = journal.copied + model.copied;
-    const { bytesToCopy, bytesToZero } = this.#plan;
-    if (from !== null) {
-      if (copied > bytesToCopy)
-        this.#found(
-          'resume/copies-only-what-is-left',
-          `${copied} bytes copied with what the cursor covers, of ${bytesToCopy}`,
-          story,
-        );
-      return;
-    }
-    const exact = this.#pool.setting.operation !== 'rebase';
-    if (copied > bytesToCopy || (exact && copied < bytesToCopy) || model.zeroed !== bytesToZero)
+      this.#found(isFirst ? rule : 'resume/comes-to-the-same-end', message, story);
+    if (isFirst) this.#moved(model, run, story);
+    else this.#movedAgain(model, run.start, story);
+  }
+
+  /** What the first run moved is what the plan said. */
+  #moved(model: Model, run: Run, story: string): void {
+    const { bytesToCopy, bytesToZero, request } = this.#plan;
+    const [copies, zeros] = [model.copied - bytesToCopy, model.zeroed - bytesToZero];
+    const slack = this.#slack();
+    const tooFew = copies < -slack && request.operation !== 'rebase';
+    if (copies > slack || tooFew || Math.abs(zeros) > slack)
       this.#found(
         'plan/counts-what-is-moved',
-        `planned ${bytesToCopy} bytes to copy, ${bytesToZero} to zero; copied ${copied}, zeroed ${model.zeroed}`,
+        `planned ${bytesToCopy} bytes to copy, ${bytesToZero} to zero; copied ${model.copied}, zeroed ${model.zeroed}`,
         story,
       );
+    const targets = new Set(run.steps.map((step) => (step.do === 'copy' ? step.to : null)));
+    this.#targets = targets.size;
     this.#costs(model, story);
+  }
+
+  /**
+   * By how many bytes counts may be off: a write completes units of its image, which are seen as allocated by what comes after it;
+   * and the area that a base without units, or with a cut one, gets when it grows is data.
+   */
+  #slack(): number {
+    const { growBaseTo, request, images } = this.#plan;
+    const units = images.map(({ geometry }) => geometry.allocationGranularity);
+    const base = images.find(({ node }) => node === request.base)?.geometry;
+    const mixed = new Set(units).size > 1 ? Math.max(...units) : 0;
+    if (growBaseTo === null || base === undefined) return mixed * images.length;
+    const start = alignDown(base.virtualSize, base.allocationGranularity);
+    const isData = base.clusterSize === 1 || start < base.virtualSize;
+    return (mixed + (isData ? growBaseTo - start : 0)) * images.length;
+  }
+
+  /** A resumed run copies what no durable cursor covers, and a crash costs no more than a checkpoint. */
+  #movedAgain(model: Model, { journal, crashes, spent }: Start, story: string): void {
+    const { bytesToCopy, request } = this.#plan;
+    if (journal.copied + model.copied > bytesToCopy + this.#slack())
+      this.#found(
+        'resume/copies-only-what-is-left',
+        `${model.copied} bytes copied, and ${journal.copied} were done of ${bytesToCopy}`,
+        story,
+      );
+    // not less than one unit of each image that is copied into
+    const unit = Math.max(...this.#pool.setting.images.map((image) => image.unit)) * SECTOR_BYTES;
+    const loss = Math.max(request.checkpointBytes, unit * this.#targets);
+    if (spent + model.copied > bytesToCopy + this.#slack() + crashes * loss)
+      this.#found(
+        'resume/loses-no-more-than-a-checkpoint',
+        `${spent} bytes copied before ${crashes} crashes and ${model.copied} after, of ${bytesToCopy}; ${loss} may be lost each time`,
+        story,
+      );
   }
 
   #costs({ images }: Model, story: string): void {
@@ -286,7 +330,10 @@ function lostText(pool: Pool, lost: readonly Write[]): string {
 }
 
 function stepText(step: Step): string {
-  const range = 'range' in step ? ` [${step.range.offset / SECTOR_BYTES}, ${(step.range.offset + step.range.length) / SECTOR_BYTES})` : '';
+  const range =
+    'range' in step
+      ? ` [${step.range.offset / SECTOR_BYTES}, ${(step.range.offset + step.range.length) / SECTOR_BYTES})`
+      : '';
   const { do: name, ...rest } = step;
   const { range: _, host: __, reference: ___, ...others } = rest as Record<string, unknown>;
   return `${name}${range} ${JSON.stringify(others)}`;

@@ -80,9 +80,19 @@ export class ModelImages {
     const { image, start, end } = place;
     for (const [from, to] of this.#units(place)) {
       if (from < start || to > end) continue;
-      if (this.#cell(place, from) > ZERO) this.freed[image] = this.#sum(this.freed, image, to - from);
-      this.#put({ ...place, start: from, end: to }, false, new Array<Cell>(to - from).fill(UNALLOCATED));
+      if (this.#cell(place, from) > ZERO)
+        this.freed[image] = this.#sum(this.freed, image, to - from);
+      this.#put(
+        { ...place, start: from, end: to },
+        false,
+        new Array<Cell>(to - from).fill(UNALLOCATED),
+      );
     }
+  }
+
+  /** A reference or a mark: a sector. */
+  changeHeader(image: number): void {
+    this.written[image] = this.#sum(this.written, image, 1);
   }
 
   /** Gives an image, or what is staged on it, more sectors, which read as zeros whatever lies below. */
@@ -112,7 +122,8 @@ export class ModelImages {
     const cell = this.#cell(place, sector);
     if (cell !== UNALLOCATED) return contentOf(cell);
     const below = now.links[place.image] as number;
-    for (let at = below; at >= 0; at = now.links[at] as number) window.reads(at, sector, sector + 1);
+    for (let at = below; at >= 0; at = now.links[at] as number)
+      window.reads(at, sector, sector + 1);
     return below < 0 ? 0 : now.shows(below, sector);
   }
 

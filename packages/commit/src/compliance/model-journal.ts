@@ -7,8 +7,6 @@ export interface ModelJournal {
   readonly stagings: readonly number[];
   /** Images that `invalidate` named. */
   readonly invalidated: readonly number[];
-  /** A relink was begun. */
-  readonly switched: boolean;
   /** Bytes copied up to the cursor. */
   readonly copied: number;
 }
@@ -18,16 +16,15 @@ export const UNBEGUN: ModelJournal = {
   cursor: null,
   stagings: [],
   invalidated: [],
-  switched: false,
   copied: 0,
 };
 
-/** Whether the sources of a job are still needed: until a relink, or until a cursor says that all data is in place. */
-export function needsSources({ cursor, switched }: ModelJournal): boolean {
-  return !switched && cursor?.['complete'] !== true;
+/** Whether the sources of a job are still needed: until a cursor says that all data is in place. */
+export function needsSources({ cursor }: ModelJournal): boolean {
+  return cursor?.['complete'] !== true;
 }
 
 /** Equal for journals from which a job goes on in the same way. */
-export function journalKey({ cursor, stagings, invalidated, switched }: ModelJournal): string {
-  return JSON.stringify([cursor, stagings, [...invalidated].sort(), switched]);
+export function journalKey({ cursor, stagings, invalidated }: ModelJournal): string {
+  return JSON.stringify([cursor, stagings, [...invalidated].sort()]);
 }

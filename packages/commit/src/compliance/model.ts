@@ -32,6 +32,8 @@ export class Model {
   /** Stagings that this run began or goes on with. */
   readonly #stagings: Map<number, 'open' | 'published'> = new Map();
   #window: Window = new Window();
+  /** This run has relinked: images outside the chain that are not relinked themselves are closed. */
+  #relinked = false;
 
   constructor(pool: Pool, plan: CommitPlan, disks: Disks, journal: ModelJournal) {
     this.#pool = pool;
@@ -50,11 +52,6 @@ export class Model {
     return this.#disks.journal;
   }
 
-  /** Bytes copied that no durable cursor knows of. */
-  get atRisk(): number {
-    return this.#copiedBefore + this.copied - this.journal.copied;
-  }
-
   /** See `Durability.crashes`. */
   crashes(most: number): Generator<Survivors, void, undefined> {
     return this.#disks.crashes(most);
@@ -62,28 +59,43 @@ export class Model {
 
   do(step: Step): void {
     this.#window.next();
-    if (step.do === 'copy') return this.#copy(step);
-    if (step.do === 'zero') return this.#zero(step);
-    this.#settle();
+    if (step.do === 'copy') this.#copy(step);
+    else if (step.do === 'zero') this.#zero(step);
+    else {
+      this.#settle();
+      this.#doInOrder(step);
+    }
+  }
+
+  #doInOrder(step: Exclude<Step, { do: 'copy' | 'zero' }>): void {
     switch (step.do) {
       case 'checkpoint':
-        return this.#checkpoint(step.cursor);
+        this.#checkpoint(step.cursor);
+        break;
       case 'grow':
-        return this.#grow(step);
+        this.#grow(step);
+        break;
       case 'barrier':
-        return this.#disks.flush(new Set(step.nodes.map((node) => this.#writable(node))));
+        this.#disks.flush(new Set(step.nodes.map((node) => this.#writable(node))));
+        break;
       case 'invalidate':
-        return this.#invalidate(step.nodes);
+        this.#invalidate(step.nodes);
+        break;
       case 'stage':
-        return this.#stage(step);
+        this.#stage(step);
+        break;
       case 'publish':
-        return this.#publish(step.node);
+        this.#publish(step.node);
+        break;
       case 'relink':
-        return this.#relink(step);
+        this.#relink(step);
+        break;
       case 'retire':
-        return this.#retire(step.node);
+        this.#retire(step.node);
+        break;
       case 'deallocate':
-        return this.#deallocate(step);
+        this.#deallocate(step);
+        break;
     }
   }
 
@@ -94,7 +106,12 @@ export class Model {
   }
 
   #copy(step: StepOf<'copy'>): void {
-    if (step.unlike !== undefined) return this.#copyUnlike(step, step.unlike);
+    if (step.unlike === undefined) this.#copyHeld(step);
+    else this.#copyUnlike(step, step.unlike);
+    this.copied += step.range.length;
+  }
+
+  #copyHeld(step: StepOf<'copy'>): void {
     const from = this.#open(step.from);
     const [start, end] = sectorsOf(step.range);
     const contents: number[] = [];
@@ -104,7 +121,6 @@ export class Model {
     }
     this.#window.reads(from, start, end);
     this.images.write(this.#placeOf(step.to, step.range), contents, this.#window);
-    this.copied += step.range.length;
   }
 
   /** What an image itself holds at a sector; `host`: where it is said to lie, null when it does not lie plainly. */
@@ -135,7 +151,6 @@ export class Model {
       }
       at = stop;
     }
-    this.copied += range.length;
   }
 
   #zero({ node, range }: StepOf<'zero'>): void {
@@ -223,7 +238,8 @@ export class Model {
           'order/relink-after-barrier',
           `${overlay} is relinked; what was written to ${this.#pool.nodeOf(write.image)} may be lost`,
         );
-    this.#disks.note({ switched: true });
+    this.#relinked = true;
+    this.images.changeHeader(image);
     this.#disks.harden((disks) => {
       disks.links[image] = below;
     });
@@ -235,6 +251,7 @@ export class Model {
       throw broken('plan/names-who-is-lost', `${node} is retired; the plan does not say so`);
     if (!this.journal.invalidated.includes(image))
       throw broken('order/retire-after-invalidate', `${node} is retired and was not invalidated`);
+    this.images.changeHeader(image);
     this.#disks.harden((disks) => {
       disks.marks[image] = 1;
     });
@@ -249,10 +266,12 @@ export class Model {
   }
 
   #open(node: NodeId): number {
-    const { chainLength, images, writes, reads } = this.#plan;
+    const { chainLength, images, writes, reads, relinks } = this.#plan;
     const at = images.findIndex((one) => one.node === node);
-    if (at >= 0 && (at < chainLength || writes.includes(node) || reads.includes(node)))
-      return this.#pool.indexOf(node);
+    const inChain = at >= 0 && at < chainLength;
+    const isOpen = inChain || writes.includes(node) || reads.includes(node);
+    const isClosed = this.#relinked && !inChain && !relinks.some(({ overlay }) => overlay === node);
+    if (isOpen && !isClosed) return this.#pool.indexOf(node);
     throw broken('steps/only-planned-images', `${node} is not open`);
   }
 

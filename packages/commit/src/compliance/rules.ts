@@ -52,7 +52,9 @@ export const rules: Readonly<Record<RuleId, Rule>> = {
   'plan/refuses-by-code': {
     because: 'auto and the command line tell "cannot" from "broken" by COMMIT_UNSUPPORTED',
   },
-  'plan/is-plain-json': { because: 'a plan is stored in the journal and read again by another process' },
+  'plan/is-plain-json': {
+    because: 'a plan is stored in the journal and read again by another process',
+  },
   'plan/promises-top-and-overlays': {
     because: 'top, what lies above it and what lies below base stay valid whatever happens (F 2.4)',
   },
@@ -77,21 +79,22 @@ export const rules: Readonly<Record<RuleId, Rule>> = {
     because: 'the room that a job needs is promised for each file',
   },
   'plan/reads-stay-while-needed': {
-    because: 'resume refuses when an image of plan.reads changed before a relink or a complete cursor',
+    because: 'resume refuses when an image of plan.reads changed before a cursor said complete',
   },
   'steps/never-throw': { because: 'whatever survived a crash, a strategy has steps that lead on' },
   'steps/deterministic': { because: 'the same plan, cursor and images must give the same steps' },
   'steps/only-planned-images': { because: 'other images are not open, not locked, not checked' },
   'steps/within-the-disks': { because: 'nothing can be read or written past the end of an image' },
   'steps/copies-what-is-held': {
-    because: 'copy moves bytes that lie in a file: where there is no data, there is foreign content',
+    because:
+      'copy moves bytes that lie in a file: where there is no data, there is foreign content',
   },
   'steps/in-any-order': { because: 'copies between two barriers run in parallel' },
   'steps/only-what-formats-can': {
     because: 'formats reject what they cannot do, and what a staging forbids',
   },
   'order/relink-after-barrier': {
-    because: "QEMU relinks first and loses data: what shows through must be durable before (F 0.1)",
+    because: 'QEMU relinks first and loses data: what shows through must be durable before (F 0.1)',
   },
   'order/publish-after-barrier': {
     because: 'what is published must be durable before',
@@ -129,7 +132,10 @@ export const rules: Readonly<Record<RuleId, Rule>> = {
     because: 'QEMU leaves no trace that images lost their meaning (F 0.4)',
     needs: ['commit'],
   },
-  'end/top-is-empty': { because: 'emptyTop asks for it, as qemu-img commit does', needs: ['commit'] },
+  'end/top-is-empty': {
+    because: 'emptyTop asks for it, as qemu-img commit does',
+    needs: ['commit'],
+  },
   'resume/comes-to-the-same-end': {
     because: 'a job that was killed at any instruction is finished by resume',
   },

@@ -41,7 +41,8 @@ export class StrategyTestBed {
       await explore({ strategy: this.#strategy, stepsOf }, setting, depthOf(scope), report);
       if (report.failed >= enough) break;
     }
-    if (report.settings === 0) report.found('plan/can-be-made', `refused ${report.refused} settings`);
+    if (report.settings === 0)
+      report.found('plan/can-be-made', `refused ${report.refused} settings`);
     return report;
   }
 
