@@ -393,6 +393,40 @@ describe('the states', () => {
     }
   });
 
+  test('where there are too many: none, each alone, each missing and every prefix', async () => {
+    const recording = recordingOf({ a: '...' });
+    await using a = await recording.backend.open('/a', 'write');
+    for (const [sector, letter] of [...'xyz'].entries()) await write(a, sector, letter);
+    const states = [...crashStates(recording, { exhaustive: 2, samples: 0 })]
+      .filter(({ name }) => name.startsWith('power'))
+      .map(({ name, disk }) => `${name} ${look(disk)}`);
+    expect(states).toEqual([
+      'power@3[none] a=...',
+      'power@3[only 0] a=x..',
+      'power@3[all but 0] a=.yz',
+      'power@3[up to 0] a=x..',
+      'power@3[only 1] a=.y.',
+      'power@3[all but 1] a=x.z',
+      'power@3[up to 1] a=xy.',
+      'power@3[only 2] a=..z',
+      'power@3[all but 2] a=xy.',
+      'power@3[up to 2] a=xyz',
+    ]);
+  });
+
+  test('where there are too many, torn: a write is also cut short after those before it', async () => {
+    const recording = recordingOf({ a: '.'.repeat(20) });
+    await using a = await recording.backend.open('/a', 'write');
+    await write(a, 0, 'xxxx');
+    await write(a, 4, 'y'.repeat(16));
+    const torn = [...crashStates(recording, { tear: true, samples: 0 })]
+      .filter(({ name }) => name.includes('pieces of 1'))
+      .map(({ disk }) => look(disk));
+    expect(torn[0]).toMatch(/^a=x{4}y+\.+$/);
+    expect(torn[1]).toMatch(/^a=x{4}[y.]{16}$/);
+    expect(torn).toHaveLength(2);
+  });
+
   test('are the same for the same seed, and others for another', async () => {
     const recording = await randomRecording(1, 20);
     const of = (seed: number): string[] =>

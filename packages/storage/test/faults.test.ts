@@ -71,6 +71,18 @@ test('times: so many in a row, or all from there on, until the rules are cleared
   expect(outcomes).toEqual([true]);
 });
 
+test('when several rules are due, the oldest decides, and all have counted', async () => {
+  const { file } = await opened(
+    { operation: 'read', code: 'STORAGE_NO_SPACE' },
+    { operation: 'read', code: 'STORAGE_ACCESS' },
+    { operation: 'read', nth: 2, code: 'STORAGE_IO' },
+  );
+  const read = (): Promise<void> => file.read(at(0), new Uint8Array(1));
+  await expect(read()).rejects.toMatchObject({ code: 'STORAGE_NO_SPACE' });
+  await expect(read()).rejects.toMatchObject({ code: 'STORAGE_IO' });
+  await read();
+});
+
 test('done: nothing, half or all of the bytes before it fails', async () => {
   for (const [done, length] of [
     ['nothing', 0],

@@ -131,6 +131,31 @@ describe('the wrapper', () => {
     }
   });
 
+  test('closes the driver only after the last call under way has settled', async () => {
+    const seen: string[] = [];
+    const slowly = async (what: string): Promise<void> => {
+      await new Promise((resolve) => setImmediate(resolve));
+      seen.push(what);
+    };
+    const { create } = watched(() => ({
+      read: async () => {
+        await slowly('read');
+        return 0;
+      },
+      flush: async () => {
+        await slowly('flush');
+        await slowly('flush');
+        throw new Error('the disk is gone');
+      },
+      [Symbol.asyncDispose]: () => slowly('close'),
+    }));
+    const file = await create('file');
+    const read = file.read(at(0), new Uint8Array(1));
+    const flush = expect(file.flush('W1')).rejects.toThrow('W1');
+    await Promise.all([file[Symbol.asyncDispose](), file[Symbol.asyncDispose](), read, flush]);
+    expect(seen).toEqual(['read', 'flush', 'flush', 'close']);
+  });
+
   test('reports a failure to close to everyone who waits for it', async () => {
     const { create } = watched(() => ({
       [Symbol.asyncDispose]: () => Promise.reject(new Error('EIO')),
