@@ -61,5 +61,6 @@ function commitSetting(
     checkpointSectors: draw.of([2, 4, 16]),
     stages: true,
     batch: draw.of([1, 16]),
+    slow: draw.once(2),
   };
 }

@@ -85,6 +85,11 @@ export class Durability {
     this.#told = { plain: this.#pending.length, epoch: -1 };
   }
 
+  /** What a crash leaves when nothing survives that may be lost. */
+  least(): Pick<Survivors, 'disks' | 'journal'> {
+    return { disks: reclaimed(this.#durable.copy(), this.journal), journal: this.journal };
+  }
+
   /**
    * What a crash can leave now and could not leave when this was asked before: any set of the pending writes is lost. With more than
    * `most` of them only none, all, each alone and all but each.
@@ -113,14 +118,19 @@ export class Durability {
       const disks = start.copy();
       const isKept = (index: number): boolean => Math.floor(kept / 2 ** index) % 2 === 1;
       for (const [index, write] of open.entries()) if (isKept(index)) disks.apply(write);
-      // what no durable cursor knows of is given back by whoever resumes
-      for (const image of disks.staged.keys())
-        if (!journal.stagings.includes(image)) disks.staged[image] = null;
+      reclaimed(disks, journal);
       const lost = open.filter((_, index) => !isKept(index));
       const plain = lost.length <= 1 || open.length - lost.length <= 1;
       yield { disks, journal, lost, pending: open.length, plain };
     }
   }
+}
+
+/** What no durable cursor knows of is given back by whoever resumes. */
+function reclaimed(disks: Disks, { stagings }: ModelJournal): Disks {
+  for (const image of disks.staged.keys())
+    if (!stagings.includes(image)) disks.staged[image] = null;
+  return disks;
 }
 
 /**

@@ -176,7 +176,7 @@ class Exploration {
   }
 
   #stepsOf(model: Model, { journal }: Start): AsyncIterable<readonly Step[]> {
-    const view = viewForSteps(this.#pool, () => model.now, this.#plan);
+    const view = viewForSteps(this.#pool, () => model.seen, this.#plan);
     return this.#strategy.steps(this.#plan, view, journal.cursor);
   }
 
@@ -184,11 +184,9 @@ class Exploration {
   #crash(model: Model, run: Run): void {
     const { losses, resumes, runs } = this.#depth;
     const spent = run.start.spent + model.copied;
+    this.#lose(model, run, spent);
     for (const left of model.crashes(losses)) {
       const key = keyOf(left.disks, left.journal);
-      const known = this.#starts.get(key);
-      if (known !== undefined && known.crashes > run.start.crashes)
-        known.spent = Math.max(known.spent, spent);
       if (this.#judged.has(key)) continue;
       this.#judged.add(key);
       this.#report.crashStates++;
@@ -198,6 +196,14 @@ class Exploration {
       const from = { run, steps: run.steps.length, lost };
       this.#starts.set(key, { disks, journal, from, crashes: run.start.crashes + 1, spent });
     }
+  }
+
+  /** At the worst all is lost that may be, and what was spent on it is spent again. */
+  #lose(model: Model, run: Run, spent: number): void {
+    const { disks, journal } = model.least();
+    const start = this.#starts.get(keyOf(disks, journal));
+    if (start !== undefined && start.crashes > run.start.crashes)
+      start.spent = Math.max(start.spent, spent);
   }
 
   /** Whether a state breaks a rule. */
@@ -235,8 +241,8 @@ class Exploration {
         `planned ${bytesToCopy} bytes to copy, ${bytesToZero} to zero; copied ${model.copied}, zeroed ${model.zeroed}`,
         story,
       );
-    const targets = new Set(run.steps.map((step) => (step.do === 'copy' ? step.to : null)));
-    this.#targets = targets.size;
+    const targets = run.steps.flatMap((step) => (step.do === 'copy' ? [step.to] : []));
+    this.#targets = new Set(targets).size;
     this.#costs(model, story);
   }
 

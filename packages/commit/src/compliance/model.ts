@@ -32,6 +32,8 @@ export class Model {
   /** Stagings that this run began or goes on with. */
   readonly #stagings: Map<number, 'open' | 'published'> = new Map();
   #window: Window = new Window();
+  /** What memory showed at the last barrier; null: views show copies at once. */
+  #settled: Disks | null;
   /** This run has relinked: images outside the chain that are not relinked themselves are closed. */
   #relinked = false;
 
@@ -41,6 +43,7 @@ export class Model {
     this.#disks = new Durability(disks, journal);
     this.#copiedBefore = journal.copied;
     this.images = new ModelImages(pool, this.#disks);
+    this.#settled = pool.setting.slow ? disks : null;
   }
 
   /** What memory shows. */
@@ -50,6 +53,16 @@ export class Model {
 
   get journal(): ModelJournal {
     return this.#disks.journal;
+  }
+
+  /** What views show. */
+  get seen(): Disks {
+    return this.#settled ?? this.now;
+  }
+
+  /** See `Durability.least`. */
+  least(): Pick<Survivors, 'disks' | 'journal'> {
+    return this.#disks.least();
   }
 
   /** See `Durability.crashes`. */
@@ -64,6 +77,7 @@ export class Model {
     else {
       this.#settle();
       this.#doInOrder(step);
+      if (this.#settled !== null) this.#settled = this.now.copy();
     }
   }
 

@@ -25,6 +25,7 @@ export function* randomSettings(
       checkpointSectors: draw.of([2, 2, 4, 6, 16]),
       stages: !draw.once(8),
       batch: draw.of([1, 2, 16]),
+      slow: draw.once(2),
     };
   }
 }

@@ -47,5 +47,6 @@ function rebaseSetting(chosen: ReadonlyMap<string, Status>, seed: number): Setti
     checkpointSectors: draw.of([2, 4, 16]),
     stages: true,
     batch: draw.of([1, 16]),
+    slow: draw.once(2),
   };
 }

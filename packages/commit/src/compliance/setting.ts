@@ -35,6 +35,8 @@ export interface Setting {
   readonly stages: boolean;
   /** Extents that a view hands out at once. */
   readonly batch: number;
+  /** Views show what was copied only after the next barrier: copies take their time. */
+  readonly slow: boolean;
 }
 
 /** A setting in one line, for messages. */
@@ -42,7 +44,7 @@ export function textOf(setting: Setting): string {
   const { images, operation, base, top, siblings, checkpointSectors, batch } = setting;
   const image = ({ name, backing, cells, unit, flat }: SettingImage): string =>
     `${name}${backing === null ? '' : `@${backing}`}=${cells}${unit === 1 ? '' : `*${unit}`}${flat ? ' flat' : ''}`;
-  const flags = (['emptyTop', 'keepUndo', 'unsafe', 'stages'] as const)
+  const flags = (['emptyTop', 'keepUndo', 'unsafe', 'stages', 'slow'] as const)
     .filter((flag) => setting[flag])
     .map((flag) => `, ${flag}`);
   return `[${images.map(image).join('] [')}] ${operation} top ${top} base ${base}, siblings ${siblings}, checkpoint ${checkpointSectors}, batch ${batch}${flags.join('')}`;

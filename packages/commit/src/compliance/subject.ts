@@ -5,6 +5,7 @@ import { explore } from './explore.ts';
 import { Report } from './report.ts';
 import { type RuleId, rules, type StrategyAbility } from './rules.ts';
 import { depthOf, type Scope, settingsOf } from './scope.ts';
+import type { Setting } from './setting.ts';
 
 /** What the kit is run on. */
 export interface StrategyOptions {
@@ -12,8 +13,12 @@ export interface StrategyOptions {
   readonly scope?: Scope;
   /** Strategies whose plans this one returns, when it chooses among others. */
   readonly chooses?: readonly CommitStrategy[];
+  /** Instead of the settings of the scope. */
+  readonly settings?: Iterable<Setting>;
   /** Stops after so many settings in which a rule was broken. Default 25. */
   readonly enough?: number;
+  /** Goes on until this rule was broken, if it ever is, whatever else was. */
+  readonly until?: RuleId;
 }
 
 /** A strategy under test. All of its cases share one exploration. */
@@ -34,12 +39,12 @@ export class StrategyTestBed {
   }
 
   async #explore(): Promise<Report> {
-    const { scope = 'quick', enough = 25 } = this.#options;
+    const { scope = 'quick', enough = 25, settings, until } = this.#options;
     const report = new Report();
     const stepsOf = (plan: CommitPlan): CommitStrategy => this.#named(plan.strategy.name);
-    for (const setting of settingsOf(this.#strategy, scope)) {
+    for (const setting of settings ?? settingsOf(this.#strategy, scope)) {
       await explore({ strategy: this.#strategy, stepsOf }, setting, depthOf(scope), report);
-      if (report.failed >= enough) break;
+      if (until === undefined ? report.failed >= enough : report.findings.has(until)) break;
     }
     if (report.settings === 0)
       report.found('plan/can-be-made', `refused ${report.refused} settings`);
