@@ -1,5 +1,5 @@
 import { cleanTable, type L2Table } from './l2-table.ts';
-import { registerMetadata } from './overlap.ts';
+import { assertNoOverlap, registerMetadata } from './overlap.ts';
 import { type ClusterRun, takeClusters, takeLongRun } from './refcounts.ts';
 import type { Qcow2State } from './state.ts';
 import { offsetLow, ownedHigh } from './structures.ts';
@@ -17,7 +17,10 @@ export async function allocate(state: Qcow2State, want: number): Promise<Place> 
   const writer = writerOf(state);
   const run = await takeClusters(state, writer.refcounts, writer.nextFree, want);
   writer.nextFree = run.cluster + run.count;
-  return placeOf(state, run);
+  const place = placeOf(state, run);
+  // a refcount may be wrong: what holds metadata is not free (W13), also not for other metadata
+  await assertNoOverlap(state, place.offset, place.count * state.geometry.clusterSize, null);
+  return place;
 }
 
 /** As `allocate`, but all `want` clusters in one piece. Shorter runs met on the way are let go. */
@@ -25,7 +28,7 @@ export async function allocateAll(state: Qcow2State, want: number): Promise<Plac
   const { clusterSize, refcountsPerBlock } = state.geometry;
   // a block counts itself as well
   if (want > refcountsPerBlock - 1)
-    return placeOf(state, takeLongRun(state, writerOf(state).refcounts, want));
+    return placeOf(state, await takeLongRun(state, writerOf(state).refcounts, want));
   let run = await allocate(state, want);
   while (run.count < want) {
     const more = await allocate(state, want - run.count);

@@ -2,7 +2,7 @@ import { hostOffset } from '@downfold/units';
 import { corrupt, imageError } from './corrupt.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { MetadataCache } from './metadata-cache.ts';
-import { forgetMetadata, registerMetadata } from './overlap.ts';
+import { assertNoOverlap, forgetMetadata, registerMetadata } from './overlap.ts';
 import { refcountAt, setRefcount } from './refcount-codec.ts';
 import type { Qcow2State, RefcountBlock, Refcounts, Release } from './state.ts';
 import { ENTRY_BYTES, offsetLow, tableOffset, tableReserved } from './structures.ts';
@@ -76,7 +76,7 @@ export async function takeClusters(
     const index = Math.floor(cluster / refcountsPerBlock);
     const block = await loadBlock(state, refcounts, index);
     if (block === null) {
-      addBlock(state, refcounts, index);
+      await addBlock(state, refcounts, index);
       continue;
     }
     const { bytes, held } = block;
@@ -100,14 +100,18 @@ export async function takeClusters(
  * As `takeClusters`, but all `want` clusters, more than one block counts: behind everything counted so far, with new blocks in
  * front of them.
  */
-export function takeLongRun(state: Qcow2State, refcounts: Refcounts, want: number): ClusterRun {
+export async function takeLongRun(
+  state: Qcow2State,
+  refcounts: Refcounts,
+  want: number,
+): Promise<ClusterRun> {
   const blocks = Math.ceil(want / (state.geometry.refcountsPerBlock - 1));
   for (;;) {
     let first = refcounts.table.length / 2;
     while (first > 0 && !hasBlock(refcounts, first - 1)) first--;
     if (first + blocks <= refcounts.table.length / 2)
-      return { cluster: addBlocks(state, refcounts, first, want), count: want };
-    growTable(state, refcounts, first + blocks);
+      return { cluster: await addBlocks(state, refcounts, first, want), count: want };
+    await growTable(state, refcounts, first + blocks);
   }
 }
 
@@ -176,20 +180,27 @@ function hasBlock(refcounts: Refcounts, index: number): boolean {
   return (refcounts.table[2 * index] ?? 0) !== 0 || (refcounts.table[2 * index + 1] ?? 0) !== 0;
 }
 
-/** A new block in the first cluster it counts: nothing there is in use, or a block would count it. */
-function addBlock(state: Qcow2State, refcounts: Refcounts, index: number): void {
-  if (2 * index >= refcounts.table.length) growTable(state, refcounts, index + 1);
-  if (!hasBlock(refcounts, index)) addBlocks(state, refcounts, index, 0);
+/** A new block in the first cluster it counts. */
+async function addBlock(state: Qcow2State, refcounts: Refcounts, index: number): Promise<void> {
+  if (2 * index >= refcounts.table.length) await growTable(state, refcounts, index + 1);
+  if (!hasBlock(refcounts, index)) await addBlocks(state, refcounts, index, 0);
 }
 
 /**
  * New blocks from number `first` on, in the first clusters they count, as many as it takes to count `want` clusters behind
  * them. Returns the number of the first of those. The table must be long enough.
  */
-function addBlocks(state: Qcow2State, refcounts: Refcounts, first: number, want: number): number {
+async function addBlocks(
+  state: Qcow2State,
+  refcounts: Refcounts,
+  first: number,
+  want: number,
+): Promise<number> {
   const { clusterSize, refcountsPerBlock, refcountBits } = state.geometry;
   const blocks = Math.max(1, Math.ceil(want / (refcountsPerBlock - 1)));
   const start = first * refcountsPerBlock;
+  // nothing is in use where no block counts it, unless the image is corrupt
+  await assertNoOverlap(state, start * clusterSize, (blocks + want) * clusterSize, null);
   for (let block = 0; block < blocks; block++) {
     const bytes = new Uint8Array(clusterSize);
     const used = Math.min(refcountsPerBlock, blocks + want - block * refcountsPerBlock);
@@ -209,7 +220,7 @@ function addBlocks(state: Qcow2State, refcounts: Refcounts, first: number, want:
  * Moves the refcount table, made longer than `least` entries, to fresh clusters behind everything that the old one could
  * count, with the blocks that count the new place.
  */
-function growTable(state: Qcow2State, refcounts: Refcounts, least: number): void {
+async function growTable(state: Qcow2State, refcounts: Refcounts, least: number): Promise<void> {
   const { clusterSize, refcountsPerBlock } = state.geometry;
   const first = refcounts.table.length / 2;
   const sizeFor = (blocks: number): number =>
@@ -222,7 +233,7 @@ function growTable(state: Qcow2State, refcounts: Refcounts, least: number): void
   const table = new Uint32Array((clusters * clusterSize) / 4);
   table.set(refcounts.table);
   refcounts.table = table;
-  const cluster = addBlocks(state, refcounts, first, clusters);
+  const cluster = await addBlocks(state, refcounts, first, clusters);
   for (let at = cluster; at < cluster + clusters; at++)
     registerMetadata(state, at * clusterSize, 'refcount table');
   // a table that was to move there, and never will

@@ -37,11 +37,10 @@ export function loadL2(state: Qcow2State, l1Index: number): Promise<L2Table | nu
 }
 
 /**
- * Checks that `length` bytes at `offset` are whole clusters that start inside the file and are neither header, L1 table
- * nor refcount table. `at`: the entry that points there.
+ * Checks that `length` bytes at `offset` are whole clusters that start inside the file. `at`: the entry that points there.
  * @throws ImageError `IMAGE_CORRUPT`.
  */
-export function assertClusterInFile(
+export function assertInFile(
   state: Qcow2State,
   offset: number,
   length: number,
@@ -53,13 +52,24 @@ export function assertClusterInFile(
     throw corrupt(state.label, `${what} at ${offset} is not aligned to a cluster`, at);
   if (offset + length - clusterSize >= state.fileEnd)
     throw corrupt(state.label, `${what} at ${offset} lies past the end of the file`, at);
-  const { header } = state;
+}
+
+/** As `assertInFile`, and that they are neither header, L1 table nor refcount table. */
+export function assertClusterInFile(
+  state: Qcow2State,
+  offset: number,
+  length: number,
+  what: string,
+  at: number,
+): void {
+  assertInFile(state, offset, length, what, at);
+  const { header, geometry } = state;
   const meets = (from: number, bytes: number): boolean =>
     offset < from + bytes && from < offset + length;
   if (
-    meets(0, clusterSize) ||
+    meets(0, geometry.clusterSize) ||
     meets(header.l1TableOffset, header.l1Size * 8) ||
-    meets(header.refcountTableOffset, header.refcountTableClusters * clusterSize)
+    meets(header.refcountTableOffset, header.refcountTableClusters * geometry.clusterSize)
   )
     throw corrupt(state.label, `${what} at ${offset} overlaps the header or a table`, at);
 }

@@ -16,7 +16,7 @@ import { assertNoOverlap } from './overlap.ts';
 import { readImage } from './read.ts';
 import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, HIGH_COPIED, LOW_ZERO, offsetLow, ownedHigh } from './structures.ts';
-import { assertClusterInFile } from './tables.ts';
+import { assertInFile } from './tables.ts';
 import { writerOf } from './writer.ts';
 
 /** Bytes written as one run of clusters at most. */
@@ -105,7 +105,7 @@ async function nextRun(state: Qcow2State, at: number, end: number): Promise<Run>
   let count = 1;
   while (count < most && follows(count)) count++;
   if (way === 'in place')
-    assertClusterInFile(
+    assertInFile(
       state,
       host,
       count * clusterSize,
