@@ -5,6 +5,7 @@ import {
   type ChainEnvironment,
   defaultPolicy,
   openChain,
+  readMark,
   subchainExtents,
   viewOf,
 } from '@downfold/chain';
@@ -63,6 +64,14 @@ export async function openForReading(
     },
     [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose](),
   };
+}
+
+/** The state that an image is marked with, inside it or beside it; null: none. */
+export async function markOf(path: string, format: 'qcow2' | 'raw'): Promise<string | null> {
+  const backend = fileBackend();
+  const storage = await backend.open(path, 'read');
+  await using image = await (format === 'raw' ? raw : qcow2).open(storage, { mode: 'read' });
+  return (await readMark(image, backend))?.state ?? null;
 }
 
 /** Strategies that commit, by name. */

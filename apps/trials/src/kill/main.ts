@@ -1,10 +1,26 @@
-// `pnpm --filter @downfold/trials kill [KILLS] [MIB] [SEED]`: kills the real command line and prints figures.
+// `pnpm --filter @downfold/trials kill [KILLS] [MIB] [SEED]`: kills one commit of MIB MiB and prints figures.
+// `pnpm --filter @downfold/trials kill matrix [EACH] [SEED]`: kills every job EACH times on every file system.
 import { draw } from '../tools/draw.ts';
 import { scratch } from '../tools/scratch.ts';
+import { killMatrix, matrixTable } from './matrix.ts';
 import { killRound } from './round.ts';
 
-const [kills = 100, mebibytes = 512, seed = 1] = process.argv.slice(2).map(Number);
-await using directory = await scratch('kill');
-const figures = await killRound(directory.path, { kills, mebibytes, from: draw(seed) });
-process.stdout.write(`${JSON.stringify(figures, null, 1)}\n`);
-process.exitCode = figures.failures.length === 0 ? 0 : 1;
+const [first, ...rest] = process.argv.slice(2);
+const failures = first === 'matrix' ? await matrix(rest) : await round([first ?? '100', ...rest]);
+process.exitCode = failures === 0 ? 0 : 1;
+
+async function round(args: readonly string[]): Promise<number> {
+  const [kills = 100, mebibytes = 512, seed = 1] = args.map(Number);
+  await using directory = await scratch('kill');
+  const figures = await killRound(directory.path, { kills, mebibytes, from: draw(seed) });
+  process.stdout.write(`${JSON.stringify(figures, null, 1)}\n`);
+  return figures.failures.length;
+}
+
+async function matrix(args: readonly string[]): Promise<number> {
+  const [each = 28, seed = 1] = args.map(Number);
+  const rows = await killMatrix({ each, seed, quick: false });
+  const failures = rows.flatMap((row) => row.failures);
+  process.stdout.write(`${[matrixTable(rows), ...failures].join('\n')}\n`);
+  return failures.length;
+}

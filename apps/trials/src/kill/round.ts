@@ -1,6 +1,8 @@
+import { journalPath } from '@downfold/commit';
 import type { Draw } from '../tools/draw.ts';
+import { anyMoment, lifeOf, shortened } from './moment.ts';
 import { killChain } from './template.ts';
-import { anyMoment, type KillFigures, tryKill, undisturbed } from './trial.ts';
+import { commitArguments, type KillFigures, tryKill } from './trial.ts';
 
 /** What a number of kills showed. */
 export interface RoundFigures {
@@ -19,14 +21,16 @@ export async function killRound(
   how: { readonly kills: number; readonly mebibytes: number; readonly from: Draw },
 ): Promise<RoundFigures> {
   const chain = await killChain(directory, how.mebibytes);
-  const duration = await undisturbed(chain);
+  const journal = journalPath(chain.active);
+  let life = await lifeOf(commitArguments(chain), journal, chain.restore);
   const found = { 'not-begun': 0, interrupted: 0, done: 0 };
   const failures: string[] = [];
   let [mostCopiedAgain, mostSkipped] = [0, 0];
   for (let kill = 0; kill < how.kills; kill += 1) {
     try {
-      const figures = await tryKill(chain, anyMoment(how.from, duration));
+      const figures = await tryKill(chain, anyMoment(how.from, life, journal));
       found[figures.state] += 1;
+      life = shortened(life, figures.journal);
       if (figures.state === 'interrupted')
         mostCopiedAgain = Math.max(mostCopiedAgain, figures.bytesCopiedAgain);
       mostSkipped = Math.max(mostSkipped, figures.bytesSkipped);
@@ -34,7 +38,7 @@ export async function killRound(
       failures.push(`kill ${kill}: ${(error as Error).message}`);
     }
   }
-  const undisturbedMilliseconds = Math.round(duration);
+  const undisturbedMilliseconds = Math.round(life.total);
   return {
     kills: how.kills,
     undisturbedMilliseconds,

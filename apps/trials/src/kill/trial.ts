@@ -1,7 +1,5 @@
 import { type CommitResult, downfold, downfoldJson } from '../tools/cli.ts';
-import type { Draw } from '../tools/draw.ts';
-import { run } from '../tools/process.ts';
-import { checkByQemu, infoByQemu } from '../tools/qemu.ts';
+import { checkByQemu, infoByQemu, sameByQemu } from '../tools/qemu.ts';
 import type { KillChain } from './template.ts';
 import { describeMoment, type Moment, startAndKill } from './victim.ts';
 
@@ -16,22 +14,8 @@ export interface KillFigures {
   readonly state: 'not-begun' | 'interrupted' | 'done';
   readonly bytesCopiedAgain: number;
   readonly bytesSkipped: number;
-}
-
-/** How long a commit of the chain takes when nobody kills it, in milliseconds. */
-export async function undisturbed(chain: KillChain): Promise<number> {
-  await chain.restore();
-  const start = performance.now();
-  await downfoldJson(commitArguments(chain));
-  return performance.now() - start;
-}
-
-/** A random moment in the life of a commit that lasts `duration` milliseconds. */
-export function anyMoment(from: Draw, duration: number): Moment {
-  if (from.chance(0.7))
-    return { kind: 'time', milliseconds: (from.integer(10_000) / 10_000) * duration * 1.05 };
-  const call = from.pick(['fdatasync', 'fsync', 'pwrite64', 'unlink', 'rename', 'ftruncate']);
-  return { kind: 'call', call, when: from.between(1, call === 'pwrite64' ? 64 : 12) };
+  /** See `Victim`. */
+  readonly journal: number | null;
 }
 
 /** Kills a commit at `moment`, looks, resumes it, looks again. Rejects with what was wrong. */
@@ -58,10 +42,12 @@ export async function tryKill(chain: KillChain, moment: Moment): Promise<KillFig
     state: done ? 'done' : interrupted ? 'interrupted' : 'not-begun',
     bytesCopiedAgain: result.bytesCopied,
     bytesSkipped: result.bytesSkippedByResume,
+    journal: victim.journal,
   };
 }
 
-function commitArguments(chain: KillChain): readonly string[] {
+/** Arguments of `downfold` that commit top into base. */
+export function commitArguments(chain: KillChain): readonly string[] {
   return ['commit', '-f', 'qcow2', '-b', chain.base, '--top', chain.top, chain.active];
 }
 
@@ -88,8 +74,6 @@ async function assertDone(chain: KillChain, where: string): Promise<void> {
 }
 
 async function assertSame(path: string, raw: string, what: string): Promise<void> {
-  const args = ['compare', '-U', '-f', 'qcow2', '-F', 'raw', path, raw];
-  const ended = await run('qemu-img', args);
-  if (ended.code !== 0)
-    throw new Error(`${what} does not read right: ${ended.stdout}${ended.stderr}`.trim());
+  const difference = await sameByQemu(path, 'qcow2', raw);
+  if (difference !== '') throw new Error(`${what} does not read right: ${difference}`);
 }

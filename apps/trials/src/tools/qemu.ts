@@ -34,6 +34,12 @@ export async function checkByQemu(path: string): Promise<string> {
   return ended.code === 0 ? '' : `exit ${ended.code}: ${ended.stdout}${ended.stderr}`.trim();
 }
 
+/** `qemu-img compare` of an image, chain included, with a raw file; empty when they read the same, else what it says. */
+export async function sameByQemu(path: string, format: string, raw: string): Promise<string> {
+  const ended = await run('qemu-img', ['compare', '-U', '-f', format, '-F', 'raw', path, raw]);
+  return ended.code === 0 ? '' : `${ended.stdout}${ended.stderr}`.trim();
+}
+
 /** The parts of `qemu-img info --output=json` that trials look at. */
 export interface QemuInfo {
   readonly 'virtual-size': number;

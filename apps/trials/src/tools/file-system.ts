@@ -1,0 +1,102 @@
+import { spawnSync } from 'node:child_process';
+import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { must, run } from './process.ts';
+import { scratch } from './scratch.ts';
+
+/** A directory to try things in; goes with all that lies in it when it goes out of scope (`await using`). */
+export interface TrialDirectory extends AsyncDisposable {
+  readonly path: string;
+  /** The file system it lies on. */
+  readonly kind: string;
+}
+
+/** File systems that users keep images on, and how to make an empty one. */
+const MAKERS = {
+  ext4: ['mkfs.ext4', '-q', '-F'],
+  xfs: ['mkfs.xfs', '-q', '-f'],
+  btrfs: ['mkfs.btrfs', '-q', '-f'],
+} as const;
+
+/** One of them. */
+export type LoopKind = keyof typeof MAKERS;
+export const LOOP_KINDS: readonly LoopKind[] = ['ext4', 'xfs', 'btrfs'];
+
+/** Bytes of a file system, of which only what is used takes space. XFS takes no less than 300 MB. */
+const SIZE = 3 * 2 ** 30;
+
+/** A directory below `TMPDIR`, on whatever file system that is. */
+export async function plainDirectory(): Promise<TrialDirectory> {
+  const directory = await scratch('here');
+  const kind = (await must('stat', ['-f', '-c', '%T', directory.path])).trim();
+  return {
+    path: directory.path,
+    kind: `here (${kind})`,
+    [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+  };
+}
+
+/**
+ * Why file systems in a file cannot be mounted here; null: they can. `DOWNFOLD_REQUIRE_LOOP=1` makes that an error.
+ */
+export async function loopProblem(): Promise<string | null> {
+  const problem = await firstProblem();
+  if (problem !== null && process.env['DOWNFOLD_REQUIRE_LOOP'] === '1') throw new Error(problem);
+  return problem;
+}
+
+async function firstProblem(): Promise<string | null> {
+  if (process.getuid?.() !== 0) return 'loop mounts need root';
+  for (const [maker] of Object.values(MAKERS))
+    if (spawnSync(maker, ['-V'], { stdio: 'ignore' }).error !== undefined)
+      return `${maker} is not installed (Debian: apt-get install e2fsprogs xfsprogs btrfs-progs)`;
+  for (const kind of LOOP_KINDS) {
+    try {
+      await using _ = await loopDirectory(kind);
+    } catch (cause) {
+      return `${kind} in a file cannot be mounted: ${(cause as Error).message}`;
+    }
+  }
+  return null;
+}
+
+/** A new file system of its own, in a file, mounted through a loop device, which goes with the mount. Needs root. */
+export async function loopDirectory(kind: LoopKind): Promise<TrialDirectory> {
+  const directory = await scratch(kind);
+  const [image, path] = [join(directory.path, 'image'), join(directory.path, 'mounted')];
+  // a run that is ended before it could clean up leaves nothing mounted
+  const atExit = (): void => {
+    spawnSync('umount', ['--lazy', path], { stdio: 'ignore' });
+  };
+  try {
+    await writeFile(image, '');
+    await truncate(image, SIZE);
+    await mkdir(path);
+    const [maker, ...options] = MAKERS[kind];
+    await must(maker, [...options, image]);
+    await must('mount', ['-t', kind, '-o', 'loop,noatime', image, path]);
+    process.once('exit', atExit);
+  } catch (cause) {
+    await directory[Symbol.asyncDispose]();
+    throw cause;
+  }
+  return {
+    path,
+    kind,
+    [Symbol.asyncDispose]: async () => {
+      await unmount(path);
+      process.off('exit', atExit);
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** A process that was just killed may still hold a file for a moment. */
+async function unmount(path: string): Promise<void> {
+  for (let attempt = 0; attempt < 50; attempt += 1) {
+    if ((await run('umount', [path])).code === 0) return;
+    await sleep(100);
+  }
+  await must('umount', ['--lazy', path]);
+}
