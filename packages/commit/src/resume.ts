@@ -3,7 +3,7 @@ import { type ChainEnvironment, factsOf, type LayerFacts, openLayer } from '@dow
 import { type StorageBackend, StorageError } from '@downfold/storage';
 import { CommitError } from './errors.ts';
 import { finishDone, positionOf, runSteps } from './execute.ts';
-import type { Journal, JournalOwner } from './journal.ts';
+import type { Journal, JournalOwner, JournalRecord } from './journal.ts';
 import { openLayers } from './layers.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
@@ -79,8 +79,12 @@ function isSame(a: JournalOwner, b: JournalOwner): boolean {
   return a.pid === b.pid && a.bootId === b.bootId;
 }
 
+function isAbort({ type }: JournalRecord): boolean {
+  return type === 'ABORT';
+}
+
 function assertNotAborted(journal: Journal): void {
-  if (journal.records.some(({ type }) => type === 'ABORT'))
+  if (journal.records.some(isAbort))
     throw new CommitError(
       'COMMIT_ABORTED',
       `${journal.path}: this job was given up, and the giving up was interrupted; finish it with: downfold abort`,
@@ -113,7 +117,8 @@ async function foundAgain(
   environment: ChainEnvironment,
 ): Promise<CommitPlan> {
   const plan = inPlace(journal);
-  const complete = isComplete(positionOf(journal.records));
+  // one that was given up may have marked its sources already
+  const needsSources = !isComplete(positionOf(journal.records)) && !journal.records.some(isAbort);
   const images: LayerFacts[] = [];
   for (const [index, then] of plan.images.entries()) {
     const { path } = then;
@@ -123,7 +128,7 @@ async function foundAgain(
       continue;
     }
     const now = await lookAgain(then, parts, environment);
-    const changed = differenceOf(plan, then, now, complete);
+    const changed = differenceOf(plan, then, now, needsSources);
     if (changed !== null)
       throw new CommitError(
         'COMMIT_CHANGED',
@@ -173,7 +178,7 @@ function differenceOf(
   plan: CommitPlan,
   then: LayerFacts,
   now: LayerFacts,
-  complete: boolean,
+  needsSources: boolean,
 ): string | null {
   if (then.identity.inode !== now.identity.inode) return 'another file has its name';
   const sizes = [
@@ -186,7 +191,7 @@ function differenceOf(
   const names = [then.backing?.name, ...(relink === undefined ? [] : [relink.to?.name])];
   if (!names.includes(now.backing?.name))
     return `its backing file changed to '${now.backing?.name ?? 'none'}'`;
-  if (complete || !plan.reads.includes(then.node)) return null;
+  if (!needsSources || !plan.reads.includes(then.node)) return null;
   if (then.fileLength !== now.fileLength)
     return `its length changed from ${then.fileLength} to ${now.fileLength}`;
   if (then.modified !== now.modified) return 'it was written to';
