@@ -19,8 +19,10 @@ import { inTurn } from './writer.ts';
 const ROOM_FOR_MARK = 256;
 
 /** The header cluster with a new backing reference. */
-interface NewHeader {
+export interface NewHeader {
   readonly cluster: Uint8Array;
+  /** Byte of the name; 0: there is none. */
+  readonly nameAt: number;
   /** What is new behind the first sector. It means nothing, and nothing else lies there, until the first sector says so. */
   readonly behind: readonly Span[];
 }
@@ -39,32 +41,25 @@ export function setBackingReference(
   state: Qcow2State,
   reference: BackingReference | null,
 ): Promise<void> {
-  return inTurn(state, 'header', () => switchBacking(state, reference));
+  return inTurn(state, 'header', () => switchBacking(state, planBacking(state, reference)));
 }
 
-/** `setBackingReference`, for callers that have the header's turn already. */
-export async function switchBacking(
-  state: Qcow2State,
-  reference: BackingReference | null,
-): Promise<void> {
-  const { cluster, behind } = layOut(state, reference);
+/** Writes a planned header; for callers that have the header's turn, and planned in it. */
+export async function switchBacking(state: Qcow2State, plan: NewHeader): Promise<void> {
+  const { cluster, behind } = plan;
   for (const { from, to } of behind)
     await writeHeader(state, from, cluster.subarray(from, to), BARRIER.backingName);
   await writeHeader(state, 0, cluster.subarray(0, SECTOR_BYTES), BARRIER.backingSwitch);
 }
 
-/** @throws ImageError `IMAGE_NO_ROOM` when the header has no place for `reference`; writes nothing. */
-export function assertRoomForBacking(state: Qcow2State, reference: BackingReference): void {
-  layOut(state, reference);
-}
-
-function layOut(state: Qcow2State, reference: BackingReference | null): NewHeader {
+/** The header with `reference`. Writes nothing. @throws ImageError `IMAGE_NO_ROOM` when there is no place for it. */
+export function planBacking(state: Qcow2State, reference: BackingReference | null): NewHeader {
   const cluster = state.headerCluster.slice();
   const fields = headerV2.decode(cluster);
   if (reference === null) {
     closeArea(state, cluster);
     headerV2.encode({ ...fields, backingFileOffset: 0, backingFileSize: 0 }, cluster);
-    return { cluster, behind: [] };
+    return { cluster, nameAt: 0, behind: [] };
   }
   const name = new TextEncoder().encode(reference.name);
   if (name.length > HARD_LIMITS.backingName)
@@ -76,12 +71,12 @@ function layOut(state: Qcow2State, reference: BackingReference | null): NewHeade
   const behind = [format, { from: nameAt, to: nameAt + name.length }]
     .map(({ from, to }) => ({ from: Math.max(from, SECTOR_BYTES), to }))
     .filter(({ from, to }) => from < to);
-  return { cluster, behind };
+  return { cluster, nameAt, behind };
 }
 
 /**
  * Puts the backing format into the extension area. Resolves with what is new there; its end is the first byte after the area.
- * - An old format of about the same length is replaced in place.
+ * - An old format that says the same stays; one of about the same length is replaced in place.
  * - Else the area is laid out anew, which only one that fits the first sector allows: a longer one cannot be switched by one write.
  * - A first format may also follow a longer area, whose end marker it replaces: that lies in the first sector, and the rest in
  *   free space.
@@ -93,6 +88,7 @@ function setFormat(state: Qcow2State, cluster: Uint8Array, format: string | null
   const text = new TextEncoder().encode(format ?? '');
   const added = encodeExtension(EXTENSION.backingFormat, text);
   if (format !== null && old !== undefined) {
+    if (Buffer.compare(old.data, text) === 0) return closeArea(state, cluster);
     const present = encodeExtension(EXTENSION.backingFormat, old.data).length;
     if (added.length === present && old.at + present <= SECTOR_BYTES) {
       cluster.set(added, old.at);

@@ -23,7 +23,7 @@ import {
   rangeEnd,
 } from '@downfold/units';
 import { type Change, claims, disclaim } from './autoclear.ts';
-import { assertRoomForBacking, setBackingReference } from './backing.ts';
+import { planBacking, setBackingReference } from './backing.ts';
 import { checkImage } from './check.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
@@ -139,7 +139,7 @@ export class Qcow2Image implements Image {
 
   async assertRoomFor(reference: BackingReference): Promise<void> {
     this.#assertOpen();
-    assertRoomForBacking(this.#state, reference);
+    planBacking(this.#state, reference);
   }
 
   async setMark(mark: ImageMark | null): Promise<void> {

@@ -1,5 +1,5 @@
 import type { ImageMark } from '@downfold/image';
-import { switchBacking } from './backing.ts';
+import { planBacking, switchBacking } from './backing.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { encodeExtension, findExtension } from './extensions.ts';
@@ -53,10 +53,12 @@ async function addMark(state: Qcow2State, text: Uint8Array): Promise<void> {
 /** Moves a backing name that lies before `end` out of the way, or refuses before anything is written. */
 async function makeRoom(state: Qcow2State, end: number): Promise<void> {
   const { area, backing } = state.header;
+  const noRoom = (): Error =>
+    imageError('IMAGE_NO_ROOM', state.label, 'the header has no place for a mark');
   const marker = area.endAt + extensionHead.size <= area.limit;
-  const limit = (): number => state.header.backingFileOffset || state.geometry.clusterSize;
-  const fits = end <= state.geometry.clusterSize && area.endAt % EXTENSION_ALIGNMENT === 0;
-  if (marker && fits && end > limit() && backing !== null) await switchBacking(state, backing);
-  if (!marker || !fits || end > limit())
-    throw imageError('IMAGE_NO_ROOM', state.label, 'the header has no place for a mark');
+  if (!marker || area.endAt % EXTENSION_ALIGNMENT !== 0) throw noRoom();
+  if (end <= area.limit) return;
+  const plan = planBacking(state, backing);
+  if (end > (plan.nameAt || state.geometry.clusterSize)) throw noRoom();
+  await switchBacking(state, plan);
 }

@@ -8,7 +8,7 @@ import { reclaimLeaks } from './reclaim.ts';
 import { assertCanGrow, clearNewArea } from './resize.ts';
 import { asStored, sameHost } from './stage-entries.ts';
 import { isGone, isPublished, noStaging, placeOf, type StagedPlace } from './stage-place.ts';
-import { assertNotStaged, closeStaged, openStaged } from './stage-state.ts';
+import { closeStaged, openStaged } from './stage-state.ts';
 import { EndedStaging, Qcow2Staging } from './staging.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES } from './structures.ts';
@@ -20,7 +20,8 @@ import { writerOf } from './writer.ts';
  * Begins a staging of the image, or goes on with one: a second L1 table, at first a copy of the image's, then with fresh L2 tables
  * and data clusters for all that is changed. An L2 table or data cluster is the staging's own when the image's entry at the same
  * place refers to another one; what it has from the image is never written in place, and given back after the publish at the
- * earliest. Durable when it resolves. `imageOver` makes members for a mapping. To be run in the mutation queue.
+ * earliest. Durable when it resolves. `imageOver` makes members for a mapping. To be run in the mutation queue,
+ * where there is no other staging.
  */
 export async function stageImage(
   image: Qcow2State,
@@ -28,7 +29,6 @@ export async function stageImage(
   imageOver: (state: Qcow2State) => Image,
 ): Promise<Staging> {
   const { from, virtualSize } = options;
-  assertNotStaged(image);
   if (from === null) {
     const staged = await begin(image, options);
     return new Qcow2Staging(staged, imageOver(staged));
