@@ -25,7 +25,7 @@ function* brokenBase(
   { finalBase }: StateCheck,
 ): Generator<Broken, void, undefined> {
   const topSize = pool.shown[pool.top]?.length ?? 0;
-  const size = now.sizes[pool.base] as number;
+  const size = now.size(pool.base);
   for (const [sector, wanted] of finalBase.entries()) {
     const found = now.shows(pool.base, sector);
     if (sector < size && found === wanted) continue;
@@ -44,12 +44,12 @@ function* brokenMarks(
   { now }: Model,
 ): Generator<Broken, void, undefined> {
   for (const { node } of plan.invalidates)
-    if (now.marks[pool.indexOf(node)] !== 1)
+    if (!now.isMarked(pool.indexOf(node)))
       yield ['end/the-invalid-are-marked', `${node} is not marked`];
 }
 
 function* brokenTop(pool: Pool, { now }: Model): Generator<Broken, void, undefined> {
-  const size = now.sizes[pool.top] as number;
+  const size = now.size(pool.top);
   for (let sector = 0; sector < size; sector++)
     if (now.cell(pool.top, sector) !== UNALLOCATED)
       yield ['end/top-is-empty', `top is allocated at sector ${sector}`];
@@ -60,12 +60,13 @@ function* brokenLinks(
   plan: CommitPlan,
   { now }: Model,
 ): Generator<Broken, void, undefined> {
-  for (const [image, before] of pool.initial.links.entries()) {
+  for (const image of pool.facts.keys()) {
+    const before = pool.initial.link(image);
     const node = pool.nodeOf(image);
     const relink = plan.relinks.find(({ overlay }) => overlay === node);
     const backing = relink?.backing ?? null;
     const wanted = relink === undefined ? before : backing === null ? -1 : pool.indexOf(backing);
-    if (now.links[image] !== wanted)
-      yield ['end/linked-as-planned', `${node} reads through ${now.links[image]}, not ${wanted}`];
+    if (now.link(image) !== wanted)
+      yield ['end/linked-as-planned', `${node} reads through ${now.link(image)}, not ${wanted}`];
   }
 }

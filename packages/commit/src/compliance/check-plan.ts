@@ -68,7 +68,7 @@ function assertRelinks(pool: Pool, plan: CommitPlan): void {
   const needed = setting.operation === 'commit' ? [top, ...pool.overlaysOf(top)] : [top];
   for (const image of needed) {
     const relinked = plan.relinks.some(({ overlay }) => overlay === pool.nodeOf(image));
-    if (!relinked && pool.initial.links[image] !== base)
+    if (!relinked && pool.initial.link(image) !== base)
       throw wrong(`${pool.nodeOf(image)} is not relinked`);
   }
 }
@@ -88,8 +88,8 @@ function assertCases(pool: Pool, plan: CommitPlan): void {
   const { chain, base, top, initial } = pool;
   const between = chain.slice(chain.indexOf(base) + 1, chain.indexOf(top));
   const decides = (image: number, sector: number): boolean =>
-    sector >= (initial.sizes[image] as number) || initial.cell(image, sector) !== UNALLOCATED;
-  for (let sector = 0; sector < (initial.sizes[top] as number); sector++) {
+    sector >= initial.size(image) || initial.cell(image, sector) !== UNALLOCATED;
+  for (let sector = 0; sector < initial.size(top); sector++) {
     const below = between.some((image) => decides(image, sector));
     const above = initial.cell(top, sector) !== UNALLOCATED;
     const which = above

@@ -55,8 +55,8 @@ export class StateCheck {
   *#base(disks: Disks, journal: ModelJournal): Generator<Broken, void, undefined> {
     const { base, shown } = this.#pool;
     if (journal.invalidated.includes(base)) return;
-    const found = shownBy(disks, base);
-    if (disks.published[base] === 1 && same(found, this.#finalBase)) return;
+    const found = disks.shown(base);
+    if (disks.isPublished(base) && same(found, this.#finalBase)) return;
     const before = shown[base] as readonly number[];
     const grown = found.map((_, sector) => before[sector] ?? 0);
     if (!same(found, grown) || found.length < before.length)
@@ -68,11 +68,11 @@ export class StateCheck {
 
   *#other(disks: Disks, image: number): Generator<Broken, void, undefined> {
     const node = this.#pool.nodeOf(image);
-    const [found, before] = [shownBy(disks, image), this.#pool.shown[image] as readonly number[]];
+    const [found, before] = [disks.shown(image), this.#pool.shown[image] as readonly number[]];
     if (!same(found, before))
       yield [this.#ruleOf[image] as RuleId, `${node} shows ${found}, and showed ${before}`];
-    for (let at = disks.links[image] as number; at >= 0; at = disks.links[at] as number)
-      if (disks.marks[at] === 1)
+    for (let at = disks.link(image); at >= 0; at = disks.link(at))
+      if (disks.isMarked(at))
         yield [
           'crash/nobody-reads-through-the-retired',
           `${node} reads through ${this.#pool.nodeOf(at)}, which is retired`,
@@ -83,22 +83,10 @@ export class StateCheck {
     const { initial } = this.#pool;
     for (const node of this.#plan.reads) {
       const image = this.#pool.indexOf(node);
-      const [now, then] = [disks.target(image, false), initial.target(image, false)];
-      if (
-        !same(now.cells, then.cells) ||
-        disks.marks[image] === 1 ||
-        disks.links[image] !== initial.links[image]
-      )
+      if (!disks.isSame(image, initial))
         yield ['plan/reads-stay-while-needed', `${node} is in plan.reads, and was changed`];
     }
   }
-}
-
-function shownBy(disks: Disks, image: number): readonly number[] {
-  const shown: number[] = [];
-  for (let sector = 0; sector < (disks.sizes[image] as number); sector++)
-    shown.push(disks.shows(image, sector));
-  return shown;
 }
 
 function finalBase(pool: Pool): readonly number[] {

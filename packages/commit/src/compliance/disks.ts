@@ -1,96 +1,155 @@
 import { type Cell, contentOf, isData, UNALLOCATED } from './cells.ts';
 
-/** What was written aside for one image. */
-export interface Staged {
-  readonly cells: Uint16Array;
-  size: number;
-}
+/** What follows an image's cells in its row. */
+const SIZE = 0;
+const LINK = 1;
+const MARK = 2;
+/** Of an image: what was staged on it was published. Of what is staged: there is something. */
+const STATE = 3;
+const FIELDS = 4;
 
-/** The state of all images of a setting, by index: what a disk holds, or what memory shows. Sizes in sectors. */
+/**
+ * The state of all images of a setting: what a disk holds, or what memory shows. Each image is a row, by index; what is staged on it
+ * is another one (`aside`). Sizes in sectors.
+ */
 export class Disks {
-  /** Sectors of the longest image: what each image has in `cells`. */
-  readonly width: number;
-  readonly cells: Uint16Array;
-  readonly sizes: Uint8Array;
-  /** Index of the backing file; -1: none. */
-  readonly links: Int8Array;
-  /** 1: marked as meaning nothing. */
-  readonly marks: Uint8Array;
-  /** 1: what was staged has become the image's own. */
-  readonly published: Uint8Array;
-  readonly staged: (Staged | null)[];
+  readonly count: number;
+  readonly #width: number;
+  readonly #rows: Uint16Array;
 
-  constructor(width: number, count: number) {
-    this.width = width;
-    this.cells = new Uint16Array(width * count);
-    this.sizes = new Uint8Array(count);
-    this.links = new Int8Array(count).fill(-1);
-    this.marks = new Uint8Array(count);
-    this.published = new Uint8Array(count);
-    this.staged = new Array<Staged | null>(count).fill(null);
+  /** `width`: sectors of the longest image. */
+  constructor(width: number, count: number, rows?: Uint16Array) {
+    this.#width = width;
+    this.count = count;
+    this.#rows = rows ?? new Uint16Array(2 * count * (width + FIELDS));
   }
 
   copy(): Disks {
-    const { width, staged } = this;
-    const copy = new Disks(width, staged.length);
-    copy.cells.set(this.cells);
-    copy.sizes.set(this.sizes);
-    copy.links.set(this.links);
-    copy.marks.set(this.marks);
-    copy.published.set(this.published);
-    for (const [image, aside] of staged.entries())
-      if (aside !== null) copy.staged[image] = { cells: aside.cells.slice(), size: aside.size };
-    return copy;
+    return new Disks(this.#width, this.count, this.#rows.slice());
   }
 
   /** Equal for equal states. */
   key(): string {
-    const parts: number[] = [...this.cells, ...this.sizes, ...this.marks, ...this.published];
-    for (const link of this.links) parts.push(link + 1);
-    for (const aside of this.staged)
-      if (aside === null) parts.push(0xffff);
-      else parts.push(aside.size, ...aside.cells);
-    return String.fromCharCode(...parts);
+    return String.fromCharCode.apply(null, this.#rows as unknown as number[]);
   }
 
-  cell(image: number, sector: number): Cell {
-    return this.cells[image * this.width + sector] as Cell;
+  /** Whether an image is in every respect as it is in another state. */
+  isSame(image: number, other: Disks): boolean {
+    const length = this.#width + FIELDS;
+    for (let at = image * length; at < (image + 1) * length; at++)
+      if (this.#rows[at] !== other.#rows[at]) return false;
+    return true;
+  }
+
+  /** The row of what is staged on an image. */
+  aside(image: number): number {
+    return image + this.count;
+  }
+
+  cell(row: number, sector: number): Cell {
+    return this.#rows[row * (this.#width + FIELDS) + sector] as Cell;
+  }
+
+  setCell(row: number, sector: number, cell: Cell): void {
+    this.#rows[row * (this.#width + FIELDS) + sector] = cell;
+  }
+
+  size(row: number): number {
+    return this.#get(row, SIZE);
+  }
+
+  setSize(row: number, size: number): void {
+    this.#set(row, SIZE, size);
+  }
+
+  /** Index of the backing file; -1: none. */
+  link(image: number): number {
+    return this.#get(image, LINK) - 1;
+  }
+
+  setLink(image: number, backing: number): void {
+    this.#set(image, LINK, backing + 1);
+  }
+
+  isMarked(image: number): boolean {
+    return this.#get(image, MARK) === 1;
+  }
+
+  /** From now on the image means nothing. */
+  mark(image: number): void {
+    this.#set(image, MARK, 1);
+  }
+
+  isPublished(image: number): boolean {
+    return this.#get(image, STATE) === 1;
+  }
+
+  hasStaging(image: number): boolean {
+    return this.#get(this.aside(image), STATE) === 1;
+  }
+
+  /** Puts aside what the image holds, to be changed there. */
+  stage(image: number): void {
+    this.#copyRow(image, this.aside(image));
+    this.#set(this.aside(image), STATE, 1);
+  }
+
+  /** The image holds what was staged. */
+  publish(image: number): void {
+    const [link, mark] = [this.link(image), this.#get(image, MARK)];
+    this.#copyRow(this.aside(image), image);
+    this.setLink(image, link);
+    this.#set(image, MARK, mark);
+    this.#set(image, STATE, 1);
+    this.dropStaging(image);
+  }
+
+  dropStaging(image: number): void {
+    const from = this.aside(image) * (this.#width + FIELDS);
+    this.#rows.fill(0, from, from + this.#width + FIELDS);
   }
 
   /** The content that an image shows at a sector, through the links; 0 past its end. */
   shows(image: number, sector: number): number {
-    for (let at = image; at >= 0; at = this.links[at] as number) {
-      if (sector >= (this.sizes[at] as number)) return 0;
+    for (let at = image; at >= 0; at = this.link(at)) {
+      if (sector >= this.size(at)) return 0;
       const cell = this.cell(at, sector);
       if (cell !== UNALLOCATED) return contentOf(cell);
     }
     return 0;
   }
 
-  /** The cells and size that writes to an image go to: what is staged on it, or its own. */
-  target(image: number, staged: boolean): { readonly cells: Uint16Array; readonly size: number } {
-    const aside = this.staged[image];
-    if (staged && aside != null) return aside;
-    const from = image * this.width;
-    return {
-      cells: this.cells.subarray(from, from + this.width),
-      size: this.sizes[image] as number,
-    };
+  /** All that an image shows. */
+  shown(image: number): readonly number[] {
+    const shown: number[] = [];
+    for (let sector = 0; sector < this.size(image); sector++) shown.push(this.shows(image, sector));
+    return shown;
   }
 
-  /** Applies one write; `Write`. */
-  apply({ image, staged, start, cells, inPlace }: Write): void {
-    const target = this.target(image, staged).cells;
-    if (inPlace && !isData(target[start] as Cell)) return;
-    target.set(cells, start);
+  apply({ row, start, cells, inPlace }: Write): void {
+    if (inPlace && !isData(this.cell(row, start))) return;
+    for (const [index, cell] of cells.entries()) this.setCell(row, start + index, cell);
+  }
+
+  #get(row: number, field: number): number {
+    return this.#rows[row * (this.#width + FIELDS) + this.#width + field] as number;
+  }
+
+  #set(row: number, field: number, value: number): void {
+    this.#rows[row * (this.#width + FIELDS) + this.#width + field] = value;
+  }
+
+  #copyRow(from: number, to: number): void {
+    const length = this.#width + FIELDS;
+    this.#rows.copyWithin(to * length, from * length, (from + 1) * length);
   }
 }
 
 /** The least that a crash keeps or loses of what was written. */
 export interface Write {
   readonly image: number;
-  /** Into what is staged on the image. */
-  readonly staged: boolean;
+  /** The image itself, or what is staged on it. */
+  readonly row: number;
   readonly start: number;
   readonly cells: readonly Cell[];
   /** A sector within a unit of data: without that unit it comes to nothing. */

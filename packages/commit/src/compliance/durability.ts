@@ -128,8 +128,8 @@ export class Durability {
 
 /** What no durable cursor knows of is given back by whoever resumes. */
 function reclaimed(disks: Disks, { stagings }: ModelJournal): Disks {
-  for (const image of disks.staged.keys())
-    if (!stagings.includes(image)) disks.staged[image] = null;
+  for (let image = 0; image < disks.count; image++)
+    if (disks.hasStaging(image) && !stagings.includes(image)) disks.dropStaging(image);
   return disks;
 }
 

@@ -15,10 +15,11 @@ import { SECTOR_BYTES } from './setting.ts';
 import { Violation } from './violation.ts';
 import type { Window } from './window.ts';
 
-/** A part of an image, in sectors, that is written to: of the image itself, or of what is staged on it. */
+/** A part of an image, in sectors, that is written to. */
 export interface Place {
   readonly image: number;
-  readonly staged: boolean;
+  /** The image itself, or what is staged on it. */
+  readonly row: number;
   readonly start: number;
   readonly end: number;
 }
@@ -40,12 +41,12 @@ export class ModelImages {
 
   /** Data; units that it covers in part, and that hold none, are completed with what lies below. */
   write(place: Place, contents: readonly number[], window: Window): void {
-    const { image, staged, start, end } = place;
+    const { image, row, start, end } = place;
     window.writes(image, start, end);
     for (const [from, to] of this.#units(place)) {
       if (isPlain(this.#cell(place, from)))
         for (let sector = Math.max(start, from); sector < Math.min(end, to); sector++)
-          this.#put({ image, staged, start: sector, end: sector + 1 }, true, [
+          this.#put({ image, row, start: sector, end: sector + 1 }, true, [
             dataCell(contents[sector - start] as number),
           ]);
       else {
@@ -54,18 +55,18 @@ export class ModelImages {
           const given = sector < start ? undefined : contents[sector - start];
           cells.push(dataCell(given ?? this.#beside(place, sector, window)));
         }
-        this.#put({ image, staged, start: from, end: to }, false, cells);
+        this.#put({ image, row, start: from, end: to }, false, cells);
       }
     }
   }
 
   /** Zeros, by status where whole units are covered and the format can. */
   writeZeros(place: Place, window: Window): void {
-    const { image, staged, start, end } = place;
+    const { image, row, start, end } = place;
     const { flat } = this.#pool.image(image);
     for (const [from, to] of this.#units(place)) {
       const first = this.#cell(place, from);
-      const part = { image, staged, start: Math.max(start, from), end: Math.min(end, to) };
+      const part = { image, row, start: Math.max(start, from), end: Math.min(end, to) };
       const zeros = first === RESERVED ? RESERVED : ZERO;
       if (!flat && part.start === from && part.end === to) {
         window.writes(image, from, to);
@@ -95,25 +96,28 @@ export class ModelImages {
     this.written[image] = this.#sum(this.written, image, 1);
   }
 
-  /** Gives an image, or what is staged on it, more sectors, which read as zeros whatever lies below. */
-  clearNew(disks: Disks, image: number, cells: Uint16Array, from: number, to: number): void {
+  /** Gives an image, or what is staged on it, `to` sectors; new ones read as zeros whatever lies below. */
+  grow(disks: Disks, image: number, row: number, to: number): void {
     const { unit, flat } = this.#pool.image(image);
-    const below = disks.links[image] as number;
+    const [from, below] = [disks.size(row), disks.link(image)];
     const start = from - (from % unit);
-    const cut = start === from ? UNALLOCATED : (cells[start] as Cell);
+    const cut = start === from ? UNALLOCATED : disks.cell(row, start);
     const completed = start < from && (isData(cut) || (cut === UNALLOCATED && below >= 0));
     const whole = flat ? dataCell(0) : below >= 0 ? ZERO : UNALLOCATED;
-    for (let sector = start; sector < to; sector++) {
-      const old = cells[sector] as Cell;
-      if (sector >= start + unit || start === from) cells[sector] = whole;
-      else if (!completed) cells[sector] = cut;
-      else if (sector >= from) cells[sector] = dataCell(0);
-      else cells[sector] = dataCell(isData(old) ? contentOf(old) : disks.shows(below, sector));
-    }
+    const grown = (sector: number): Cell => {
+      if (sector >= start + unit || start === from) return whole;
+      if (!completed) return cut;
+      if (sector >= from) return dataCell(0);
+      return dataCell(
+        isData(cut) ? contentOf(disks.cell(row, sector)) : disks.shows(below, sector),
+      );
+    };
+    for (let sector = start; sector < to; sector++) disks.setCell(row, sector, grown(sector));
+    disks.setSize(row, to);
   }
 
-  #cell({ image, staged }: Place, sector: number): Cell {
-    return this.#disks.now.target(image, staged).cells[sector] as Cell;
+  #cell({ row }: Place, sector: number): Cell {
+    return this.#disks.now.cell(row, sector);
   }
 
   /** What a sector reads as whose unit is completed by a write beside it. */
@@ -121,17 +125,16 @@ export class ModelImages {
     const { now } = this.#disks;
     const cell = this.#cell(place, sector);
     if (cell !== UNALLOCATED) return contentOf(cell);
-    const below = now.links[place.image] as number;
-    for (let at = below; at >= 0; at = now.links[at] as number)
-      window.reads(at, sector, sector + 1);
+    const below = now.link(place.image);
+    for (let at = below; at >= 0; at = now.link(at)) window.reads(at, sector, sector + 1);
     return below < 0 ? 0 : now.shows(below, sector);
   }
 
-  #put({ image, staged, start }: Place, inPlace: boolean, cells: readonly Cell[]): void {
-    const target = this.#disks.now.target(image, staged).cells;
+  #put({ image, row, start }: Place, inPlace: boolean, cells: readonly Cell[]): void {
     this.written[image] = this.#sum(this.written, image, cells.filter(isData).length);
-    if (cells.every((cell, index) => target[start + index] === cell)) return;
-    this.#disks.write({ image, staged, start, cells, inPlace });
+    const { now } = this.#disks;
+    if (cells.every((cell, index) => now.cell(row, start + index) === cell)) return;
+    this.#disks.write({ image, row, start, cells, inPlace });
   }
 
   #sum(bytes: readonly number[], image: number, sectors: number): number {
@@ -139,8 +142,8 @@ export class ModelImages {
   }
 
   /** The units that a range touches, the last one cut by the end of the disk. @throws Violation past the end */
-  #units({ image, staged, start, end }: Place): readonly (readonly [number, number])[] {
-    const { size } = this.#disks.now.target(image, staged);
+  #units({ image, row, start, end }: Place): readonly (readonly [number, number])[] {
+    const size = this.#disks.now.size(row);
     if (end > size)
       throw new Violation(
         'steps/within-the-disks',

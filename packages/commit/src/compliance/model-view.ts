@@ -45,7 +45,7 @@ function viewOf(
       const image = indexOf(node);
       return batches(pool, range, (sector) => {
         const disks = now();
-        if (sector >= (disks.sizes[image] as number))
+        if (sector >= disks.size(image))
           throw new Violation(
             'steps/within-the-disks',
             `asked for extents past the end of ${node}`,
@@ -76,8 +76,7 @@ type Owned = Allocation & { readonly owner: NodeId | null };
 function merged(pool: Pool, disks: Disks, down: readonly number[], sector: number): Owned {
   for (const image of down) {
     const owner = pool.nodeOf(image);
-    if (sector >= (disks.sizes[image] as number))
-      return { status: 'zero', preallocated: false, owner };
+    if (sector >= disks.size(image)) return { status: 'zero', preallocated: false, owner };
     const allocation = allocationOf(pool, disks, image, sector);
     if (allocation.status !== 'unallocated') return { ...allocation, owner };
   }

@@ -139,7 +139,7 @@ export class Model {
 
   /** What an image itself holds at a sector; `host`: where it is said to lie, null when it does not lie plainly. */
   #held(image: number, sector: number, host: number | null): number {
-    const inside = sector < (this.now.sizes[image] as number);
+    const inside = sector < this.now.size(image);
     const cell = inside ? this.now.cell(image, sector) : UNALLOCATED;
     const lies = isPlain(cell) ? hostSector(this.#pool, image, sector) * SECTOR_BYTES : null;
     if (isData(cell) && (host === null || host === lies)) return contentOf(cell);
@@ -151,14 +151,14 @@ export class Model {
 
   /** Writes what an image shows where another shows something else, unit by unit. */
   #copyUnlike({ to, range }: StepOf<'copy'>, unlike: NodeId | null): void {
-    const { image, staged, start, end } = this.#placeOf(to, range);
+    const { image, row, start, end } = this.#placeOf(to, range);
     const other = unlike === null ? -1 : this.#open(unlike);
     const { unit } = this.#pool.image(image);
     for (let at = start; at < end; ) {
       const stop = Math.min(end, at - (at % unit) + unit);
       const mine = contentsOf(this.now, image, at, stop);
       const theirs = contentsOf(this.now, other, at, stop);
-      const place = { image, staged, start: at, end: stop };
+      const place = { image, row, start: at, end: stop };
       if (mine.some((content, index) => content !== theirs[index])) {
         if (mine.every((content) => content === 0)) this.images.writeZeros(place, this.#window);
         else this.images.write(place, mine, this.#window);
@@ -198,12 +198,8 @@ export class Model {
   #grow({ node, virtualSize }: StepOf<'grow'>): void {
     const image = this.#own(node);
     const size = virtualSize / SECTOR_BYTES;
-    if ((this.now.sizes[image] as number) >= size) return;
-    this.#disks.harden((disks) => {
-      const { cells, size: old } = disks.target(image, false);
-      this.images.clearNew(disks, image, cells, old, size);
-      disks.sizes[image] = size;
-    });
+    if (this.now.size(image) >= size) return;
+    this.#disks.harden((disks) => this.images.grow(disks, image, image, size));
   }
 
   #stage({ node, virtualSize }: StepOf<'stage'>): void {
@@ -211,14 +207,12 @@ export class Model {
     if (!this.#pool.can(image, 'stage'))
       throw broken('steps/only-what-formats-can', `${node} cannot be staged on`);
     const known = this.journal.stagings.includes(image);
-    this.#stagings.set(image, known && this.now.staged[image] === null ? 'published' : 'open');
+    this.#stagings.set(image, known && !this.now.hasStaging(image) ? 'published' : 'open');
     if (known) return;
     const size = virtualSize / SECTOR_BYTES;
     this.#disks.harden((disks) => {
-      const own = disks.target(image, false);
-      const cells = own.cells.slice();
-      this.images.clearNew(disks, image, cells, own.size, size);
-      disks.staged[image] = { cells, size };
+      disks.stage(image);
+      this.images.grow(disks, image, disks.aside(image), size);
     });
   }
 
@@ -230,13 +224,7 @@ export class Model {
     if (staging === 'published') return;
     if (this.#disks.pending.some((write) => write.image === image))
       throw broken('order/publish-after-barrier', `${node}: what was staged may be lost`);
-    this.#disks.harden((disks) => {
-      const { cells, size } = disks.target(image, true);
-      disks.target(image, false).cells.set(cells);
-      disks.sizes[image] = size;
-      disks.staged[image] = null;
-      disks.published[image] = 1;
-    });
+    this.#disks.harden((disks) => disks.publish(image));
     this.#stagings.delete(image);
   }
 
@@ -254,9 +242,7 @@ export class Model {
         );
     this.#relinked = true;
     this.images.changeHeader(image);
-    this.#disks.harden((disks) => {
-      disks.links[image] = below;
-    });
+    this.#disks.harden((disks) => disks.setLink(image, below));
   }
 
   #retire(node: NodeId): void {
@@ -266,9 +252,7 @@ export class Model {
     if (!this.journal.invalidated.includes(image))
       throw broken('order/retire-after-invalidate', `${node} is retired and was not invalidated`);
     this.images.changeHeader(image);
-    this.#disks.harden((disks) => {
-      disks.marks[image] = 1;
-    });
+    this.#disks.harden((disks) => disks.mark(image));
   }
 
   #deallocate({ node, range }: StepOf<'deallocate'>): void {
@@ -276,7 +260,7 @@ export class Model {
     if (!this.#pool.can(image, 'deallocate'))
       throw broken('steps/only-what-formats-can', `${node} cannot deallocate`);
     const [start, end] = sectorsOf(range);
-    this.images.deallocate({ image, staged: false, start, end });
+    this.images.deallocate({ image, row: image, start, end });
   }
 
   #open(node: NodeId): number {
@@ -308,7 +292,8 @@ export class Model {
     if (staging === 'published')
       throw broken('steps/only-what-formats-can', `what was staged on ${node} is published`);
     const [start, end] = sectorsOf(range);
-    return { image, staged: staging === 'open', start, end };
+    const row = staging === 'open' ? this.now.aside(image) : image;
+    return { image, row, start, end };
   }
 }
 

@@ -25,9 +25,7 @@ export class Pool {
     const { images, leaf, base, top, operation } = setting;
     this.setting = setting;
     this.initial = disksOf(this, images);
-    this.shown = images.map(({ cells }, image) =>
-      [...cells].map((_, sector) => this.initial.shows(image, sector)),
-    );
+    this.shown = images.map((_, image) => this.initial.shown(image));
     this.facts = images.map((image) => factsOf(image, images));
     this.chain = this.#down(this.indexOf(leaf));
     this.base = base === null ? -1 : this.indexOf(base);
@@ -57,7 +55,7 @@ export class Pool {
 
   /** Images that have this one as their backing file. */
   overlaysOf(image: number): readonly number[] {
-    return [...this.initial.links.keys()].filter((one) => this.initial.links[one] === image);
+    return [...this.facts.keys()].filter((one) => this.initial.link(one) === image);
   }
 
   /** Whether an image reads through another, or is it. */
@@ -103,7 +101,7 @@ export class Pool {
   /** The images that one reads through, itself last. */
   #down(image: number): readonly number[] {
     const down: number[] = [];
-    for (let at = image; at >= 0; at = this.initial.links[at] as number) down.unshift(at);
+    for (let at = image; at >= 0; at = this.initial.link(at)) down.unshift(at);
     return down;
   }
 
@@ -141,10 +139,10 @@ function disksOf(pool: Pick<Pool, 'indexOf'>, images: readonly SettingImage[]): 
   const width = Math.max(...images.map(({ cells, unit }) => Math.ceil(cells.length / unit) * unit));
   const disks = new Disks(width, images.length);
   for (const [index, { cells, backing }] of images.entries()) {
-    disks.sizes[index] = cells.length;
-    disks.links[index] = backing === null ? -1 : pool.indexOf(backing);
+    disks.setSize(index, cells.length);
+    disks.setLink(index, backing === null ? -1 : pool.indexOf(backing));
     for (const [sector, letter] of [...cells].entries())
-      disks.cells[index * width + sector] = cellOf(letter, index, sector);
+      disks.setCell(index, sector, cellOf(letter, index, sector));
   }
   return disks;
 }

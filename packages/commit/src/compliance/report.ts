@@ -1,6 +1,6 @@
 import type { RuleId } from './rules.ts';
 
-/** What a broken rule looked like the first time. */
+/** How often a rule was broken, and how it was the first time. */
 export interface Finding {
   readonly count: number;
   readonly first: string;
@@ -13,19 +13,21 @@ export class Report {
   refused = 0;
   /** Settings in which a rule was broken. */
   failed = 0;
-  /** Different states that crashes left: of images and journal. */
+  /** Different states of images and journal that crashes left. */
   crashStates = 0;
-  /** Of those, from how many the job went on to its end. */
+  /** From how many of them the job went on to its end. */
   resumes = 0;
-  /** Steps done, of first and resumed runs. */
+  /** Steps of first and resumed runs. */
   steps = 0;
+  violations = 0;
   readonly findings: Map<RuleId, Finding> = new Map();
 
-  found(rule: RuleId, message: string): void {
+  found(rule: RuleId, message: () => string): void {
     const before = this.findings.get(rule);
+    this.violations++;
     this.findings.set(rule, {
       count: (before?.count ?? 0) + 1,
-      first: before?.first ?? message,
+      first: before?.first ?? message(),
     });
   }
 
@@ -33,6 +35,6 @@ export class Report {
   toString(): string {
     const figure = (count: number): string => count.toLocaleString('en');
     const refused = this.refused === 0 ? '' : ` (${figure(this.refused)} more refused)`;
-    return `${figure(this.settings)} settings${refused}, ${figure(this.crashStates)} crash states, ${figure(this.resumes)} resumed to the end, ${figure(this.steps)} steps, ${figure(this.failed)} settings with violations`;
+    return `${figure(this.settings)} settings${refused}, ${figure(this.crashStates)} crash states, ${figure(this.resumes)} resumed to the end, ${figure(this.steps)} steps, ${figure(this.violations)} violations`;
   }
 }

@@ -1,5 +1,4 @@
 import type { ComplianceCase, SubjectFactory } from '@downfold/compliance';
-import type { CommitPlan } from '../plan.ts';
 import type { CommitStrategy } from '../strategy.ts';
 import { explore } from './explore.ts';
 import { Report } from './report.ts';
@@ -41,13 +40,13 @@ export class StrategyTestBed {
   async #explore(): Promise<Report> {
     const { scope = 'quick', enough = 25, settings, until } = this.#options;
     const report = new Report();
-    const stepsOf = (plan: CommitPlan): CommitStrategy => this.#named(plan.strategy.name);
+    const strategies = { strategy: this.#strategy, named: this.#named.bind(this) };
     for (const setting of settings ?? settingsOf(this.#strategy, scope)) {
-      await explore({ strategy: this.#strategy, stepsOf }, setting, depthOf(scope), report);
+      await explore(strategies, setting, depthOf(scope), report);
       if (until === undefined ? report.failed >= enough : report.findings.has(until)) break;
     }
     if (report.settings === 0)
-      report.found('plan/can-be-made', `refused ${report.refused} settings`);
+      report.found('plan/can-be-made', () => `refused ${report.refused} settings`);
     return report;
   }
 

@@ -1,0 +1,85 @@
+import { alignDown } from '@downfold/units';
+import type { CommitPlan } from '../plan.ts';
+import type { Broken } from './check-state.ts';
+import type { Model } from './model.ts';
+import type { Pool } from './pool.ts';
+import type { Run, Start } from './run.ts';
+import { SECTOR_BYTES } from './setting.ts';
+
+/** Judges how much was copied, zeroed, written and freed. */
+export class MovedCheck {
+  readonly #pool: Pool;
+  readonly #plan: CommitPlan;
+  readonly #slack: number;
+  /** Images that the first run copied into. */
+  #targets = 0;
+
+  constructor(pool: Pool, plan: CommitPlan) {
+    this.#pool = pool;
+    this.#plan = plan;
+    this.#slack = slackOf(plan);
+  }
+
+  /** A run that was not interrupted moves what the plan says. */
+  *broken(model: Model, { steps }: Run): Generator<Broken, void, undefined> {
+    const { bytesToCopy, bytesToZero, request } = this.#plan;
+    this.#targets = new Set(steps.flatMap((step) => (step.do === 'copy' ? [step.to] : []))).size;
+    const [copies, zeros] = [model.copied - bytesToCopy, model.zeroed - bytesToZero];
+    // what a rebase compares and finds equal is not copied
+    const least = request.operation === 'rebase' ? Number.NEGATIVE_INFINITY : -this.#slack;
+    if (copies > this.#slack || copies < least || Math.abs(zeros) > this.#slack)
+      yield [
+        'plan/counts-what-is-moved',
+        `planned ${bytesToCopy} bytes to copy, ${bytesToZero} to zero; copied ${model.copied}, zeroed ${model.zeroed}`,
+      ];
+    yield* this.#costs(model);
+  }
+
+  /** A resumed run copies what no durable cursor covers, and a crash costs no more than a checkpoint. */
+  *brokenAgain(
+    model: Model,
+    { journal, crashes, spent }: Start,
+  ): Generator<Broken, void, undefined> {
+    const { bytesToCopy, request } = this.#plan;
+    if (journal.copied + model.copied > bytesToCopy + this.#slack)
+      yield [
+        'resume/copies-only-what-is-left',
+        `${model.copied} bytes copied, and ${journal.copied} were done of ${bytesToCopy}`,
+      ];
+    // but not less than one unit of each image that is copied into
+    const unit = Math.max(...this.#pool.setting.images.map((image) => image.unit)) * SECTOR_BYTES;
+    const loss = Math.max(request.checkpointBytes, unit * this.#targets);
+    if (spent + model.copied > bytesToCopy + this.#slack + crashes * loss)
+      yield [
+        'resume/loses-no-more-than-a-checkpoint',
+        `${spent} bytes copied before crash ${crashes} and ${model.copied} after it, of ${bytesToCopy}; ${loss} may be lost each time`,
+      ];
+  }
+
+  *#costs({ images }: Model): Generator<Broken, void, undefined> {
+    for (const [image, written] of images.written.entries()) {
+      const node = this.#pool.nodeOf(image);
+      const cost = this.#plan.costs.find((one) => one.node === node);
+      const freed = images.freed[image] as number;
+      if (written > (cost?.written ?? 0) || freed > (cost?.freed ?? 0))
+        yield [
+          'plan/costs-are-upper-bounds',
+          `${node}: ${written} bytes written, ${freed} freed; planned ${JSON.stringify(cost)}`,
+        ];
+    }
+  }
+}
+
+/**
+ * By how many bytes counts may be off: a write completes units of its image, which are seen as allocated by what comes after it; and
+ * the area that a base without units, or with a cut one, gets when it grows is data.
+ */
+function slackOf({ growBaseTo, request, images }: CommitPlan): number {
+  const units = images.map(({ geometry }) => geometry.allocationGranularity);
+  const base = images.find(({ node }) => node === request.base)?.geometry;
+  const mixed = new Set(units).size > 1 ? Math.max(...units) : 0;
+  if (growBaseTo === null || base === undefined) return mixed * images.length;
+  const start = alignDown(base.virtualSize, base.allocationGranularity);
+  const isData = base.clusterSize === 1 || start < base.virtualSize;
+  return (mixed + (isData ? growBaseTo - start : 0)) * images.length;
+}
