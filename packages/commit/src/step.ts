@@ -2,12 +2,16 @@ import type { NodeId } from '@downfold/chain';
 import type { BackingReference } from '@downfold/image';
 import type { ByteLength, GuestRange, HostOffset } from '@downfold/units';
 
-/** Where a strategy is: plain JSON, meaningful to the strategy alone. The engine stores it and hands it back. */
+/**
+ * Where a strategy is: plain JSON, meaningful to the strategy alone. The engine stores it and hands it back. Only `complete: true` means
+ * something to the engine: all data is where it shall be, so sources may change from here on and the job is not given up any more.
+ */
 export type Cursor = Readonly<Record<string, string | number | boolean | null>>;
 
 /**
  * The whole vocabulary of a strategy; closed. Each step is idempotent: doing it twice is doing it once.
- * Steps between two barriers may run in parallel and in any order, unless they overlap.
+ * `copy` and `zero` run in parallel and in any order until the next step of another kind, so they must not touch what another one
+ * before it reads or writes. Every other step begins when all before it are done, and the last checkpoint is durable.
  */
 export type Step =
   /** The virtual disk of `node` becomes at least `virtualSize`; the new area reads as zeros. Durable before the next step. */
@@ -34,16 +38,19 @@ export type Step =
   | { readonly do: 'invalidate'; readonly nodes: readonly NodeId[] }
   /** From here on writes to `node` go to a staging: `node` itself does not change before `publish`. */
   | { readonly do: 'stage'; readonly node: NodeId; readonly virtualSize: ByteLength }
-  /** What was staged on `node` becomes its content, durably and atomically. */
+  /** What was staged on `node` becomes its content, durably and atomically, after a barrier over `node`. A staging that is published takes no more writes. */
   | { readonly do: 'publish'; readonly node: NodeId; readonly keepUndo: boolean }
-  /** `overlay`'s backing file becomes `backing` (null: none), durably and atomically, after a barrier over `backing`. */
+  /**
+   * `overlay`'s backing file becomes `backing` (null: none), durably and atomically, after a barrier over both. From the first one on images
+   * outside the chain are closed, unless they are relinked themselves.
+   */
   | {
       readonly do: 'relink';
       readonly overlay: NodeId;
       readonly backing: NodeId | null;
       readonly reference: BackingReference | null;
     }
-  /** `node` no longer represents any point in time and is marked so, in the file or beside it. */
+  /** `node` no longer represents any point in time and is marked so, in the file or beside it; after an `invalidate` that names it. */
   | { readonly do: 'retire'; readonly node: NodeId }
   /** A place to go on from: durable in the journal once everything before it is durable. */
   | { readonly do: 'checkpoint'; readonly cursor: Cursor };
