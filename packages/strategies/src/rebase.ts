@@ -1,13 +1,11 @@
 import type { LayerFacts, NodeId } from '@downfold/chain';
-import {
-  type ChainView,
-  type CommitPlan,
-  type CommitStrategy,
-  type Cursor,
-  type NodeExtent,
-  relinkTo,
-  type Step,
-  writeCost,
+import type {
+  ChainView,
+  CommitPlan,
+  CommitStrategy,
+  Cursor,
+  NodeExtent,
+  Step,
 } from '@downfold/commit';
 import {
   type ByteLength,
@@ -17,8 +15,9 @@ import {
   rangeEnd,
   splitRange,
 } from '@downfold/units';
+import { pullPlan } from './pull-plan.ts';
 import { Shadow } from './shadow.ts';
-import { epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
+import { Epochs, epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
 
 /**
  * Gives an image another backing file. Safe: where the old and the new backing file show different bytes, the old ones go into
@@ -32,47 +31,15 @@ export const rebase: CommitStrategy = {
   summary: 'give an image another backing file, and first what would read differently over it',
   plan: async (request, view) => {
     const top = view.chain.find(({ node }) => node === request.top) as LayerFacts;
-    const base = [...view.chain, ...view.onto].find(({ node }) => node === request.base) ?? null;
-    let [bytes, runs] = [0, 0];
+    // at most: what turns out to be the same is not written
+    const pull = { bytes: 0, zeros: 0, runs: 0 };
     if (!request.unsafe)
       for await (const batch of differing(view, top, request.base, 0))
         for (const { length } of batch) {
-          bytes += length;
-          runs++;
+          pull.bytes += length;
+          pull.runs++;
         }
-    const written = writeCost(top, { bytes, zeros: 0, runs });
-    const others = [...view.chain, ...view.onto].filter((one) => one !== top);
-    return {
-      planVersion: 1,
-      strategy: { name: rebase.name, version: rebase.version },
-      chosen: null,
-      request,
-      images: [...view.chain, ...view.onto],
-      chainLength: view.chain.length,
-      links: view.links,
-      writes: [top.node],
-      reads: others.map(({ node }) => node),
-      preserves: [...others, ...(request.unsafe ? [] : [top])].map(({ node }) => node),
-      invalidates: [],
-      strands: [],
-      dependents: view.dependents,
-      pools: [],
-      relinks: [
-        base === null
-          ? { overlay: top.node, backing: null, from: top.backing, to: null }
-          : relinkTo(top, base),
-      ],
-      growBaseTo: null,
-      zeroTail: null,
-      cases: { unallocated: 0, intermediateOnly: 0, several: 0, topOnly: 0 },
-      // at most: what turns out to be the same is not written
-      bytesToCopy: bytes,
-      bytesToZero: 0,
-      bytesWrittenAtMost: written,
-      costs: [{ node: top.node, written, freed: 0 }],
-      temporaryBytes: 0,
-      estimatedSeconds: null,
-    };
+    return pullPlan(rebase, request, view, top, pull);
   },
   steps,
 };
@@ -99,18 +66,14 @@ async function* saving(
   from: number,
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const { base, top } = plan.request;
-  const epoch = epochOf(plan);
-  let sinceCheckpoint = 0;
+  const epochs = new Epochs(plan);
   for await (const batch of differing(view, factsOf(plan, top), base, from)) {
     const list: Step[] = [];
     for (const run of batch)
-      for (const range of splitRange(run, epoch)) {
-        list.push({ do: 'copy', from: top, to: top, range, host: null, unlike: base });
-        sinceCheckpoint += range.length;
-        if (sinceCheckpoint < epoch) continue;
-        list.push({ do: 'checkpoint', cursor: { phase: 'copy', offset: rangeEnd(range) } });
-        sinceCheckpoint = 0;
-      }
+      for (const range of splitRange(run, epochOf(plan)))
+        list.push(
+          ...epochs.admit({ do: 'copy', from: top, to: top, range, host: null, unlike: base }),
+        );
     yield list;
   }
 }

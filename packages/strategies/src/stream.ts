@@ -5,13 +5,21 @@ import {
   type CommitPlan,
   type CommitStrategy,
   type Cursor,
-  relinkTo,
   type Step,
-  writeCost,
 } from '@downfold/commit';
 import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import { pullPlan } from './pull-plan.ts';
 import { Shadow } from './shadow.ts';
-import { copyExtent, cut, epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
+import {
+  copyExtent,
+  cut,
+  Epochs,
+  epochOf,
+  factsOf,
+  relinkStep,
+  type Writing,
+  wholeDisk,
+} from './steps.ts';
 
 /**
  * Pulls up into an image what the layers between it and base hold, then relinks it to base, or to nothing. Nobody changes meaning; the
@@ -30,46 +38,15 @@ export const stream: CommitStrategy = {
       throw new CommitError('COMMIT_BAD_REQUEST', `${top.path}: there is nothing to pull`, {
         image: top.path,
       });
-    const base = view.chain.find(({ node }) => node === request.base) ?? null;
-    const amount = { bytes: 0, zeros: 0, runs: 0 };
+    const pull = { bytes: 0, zeros: 0, runs: 0 };
     for await (const batch of pulled(view, top, request.base, 0))
       for (const step of batch)
-        if (step.do === 'zero') amount.zeros += step.range.length;
+        if (step.do === 'zero') pull.zeros += step.range.length;
         else {
-          amount.bytes += step.range.length;
-          amount.runs++;
+          pull.bytes += step.range.length;
+          pull.runs++;
         }
-    const written = writeCost(top, amount);
-    return {
-      planVersion: 1,
-      strategy: { name: stream.name, version: stream.version },
-      chosen: null,
-      request,
-      images: view.chain,
-      chainLength: view.chain.length,
-      links: view.links,
-      writes: [top.node],
-      reads: view.chain.filter((one) => one !== top).map(({ node }) => node),
-      preserves: view.chain.map(({ node }) => node),
-      invalidates: [],
-      strands: [],
-      dependents: view.dependents,
-      pools: [],
-      relinks: [
-        base === null
-          ? { overlay: top.node, backing: null, from: top.backing, to: null }
-          : relinkTo(top, base),
-      ],
-      growBaseTo: null,
-      zeroTail: null,
-      cases: { unallocated: 0, intermediateOnly: 0, several: 0, topOnly: 0 },
-      bytesToCopy: amount.bytes,
-      bytesToZero: amount.zeros,
-      bytesWrittenAtMost: written,
-      costs: [{ node: top.node, written, freed: 0 }],
-      temporaryBytes: 0,
-      estimatedSeconds: null,
-    };
+    return pullPlan(stream, request, view, top, pull);
   },
   steps,
 };
@@ -81,20 +58,10 @@ async function* steps(
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const { base, top } = plan.request;
   if (cursor?.['phase'] !== 'relink') {
-    const epoch = epochOf(plan);
-    let sinceCheckpoint = 0;
+    const epochs = new Epochs(plan);
     const from = Number(cursor?.['offset'] ?? 0);
-    for await (const batch of pulled(view, factsOf(plan, top), base, from, epoch)) {
-      const list: Step[] = [];
-      for (const step of batch) {
-        list.push(step);
-        sinceCheckpoint += step.range.length;
-        if (sinceCheckpoint < epoch) continue;
-        list.push({ do: 'checkpoint', cursor: { phase: 'copy', offset: rangeEnd(step.range) } });
-        sinceCheckpoint = 0;
-      }
-      yield list;
-    }
+    for await (const batch of pulled(view, factsOf(plan, top), base, from, epochOf(plan)))
+      yield batch.flatMap((step) => [...epochs.admit(step)]);
     yield [
       { do: 'barrier', nodes: [top] },
       { do: 'checkpoint', cursor: { phase: 'relink', complete: true } },
@@ -110,14 +77,14 @@ async function* pulled(
   base: NodeId | null,
   from: number,
   piece: number = Number.MAX_SAFE_INTEGER,
-): AsyncGenerator<readonly Extract<Step, { do: 'copy' | 'zero' }>[], void, undefined> {
+): AsyncGenerator<readonly Writing[], void, undefined> {
   const under = view.links[top.node] as NodeId;
   const end = rangeEnd(wholeDisk(top));
   const shadow = new Shadow(view, top, from, end);
   try {
     const range = rangeBetween(guestOffset(from), end);
     for await (const batch of view.extentsAbove({ base, top: under }, range)) {
-      const list: Extract<Step, { do: 'copy' | 'zero' }>[] = [];
+      const list: Writing[] = [];
       for (const extent of batch) {
         // with nothing below any more, what nobody holds reads as zeros by itself
         if (extent.owner === null || (extent.status === 'zero' && base === null)) continue;
