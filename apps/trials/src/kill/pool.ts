@@ -17,6 +17,8 @@ export interface Pool {
   restore(): Promise<void>;
   /** Names in the directory that are none of the images: a journal, marks beside images. */
   leftovers(): Promise<readonly string[]>;
+  /** Removes all that was made for it. */
+  remove(): Promise<void>;
 }
 
 /** File name of an image. */
@@ -63,6 +65,9 @@ export async function makePool(spec: PoolSpec, parent: string): Promise<Pool> {
     path: (name) => join(directory, fileName(imageOf(spec, name))),
     before: (name) => join(saved, name),
     leftovers,
+    remove: async () => {
+      for (const path of [directory, saved]) await rm(path, { recursive: true });
+    },
     restore: async () => {
       for (const name of [...(await leftovers()), ...names])
         await rm(join(directory, name), { force: true });
