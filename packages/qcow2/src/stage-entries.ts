@@ -1,4 +1,4 @@
-import { entryOffset, HIGH_COMPRESSED, HIGH_COPIED } from './structures.ts';
+import { HIGH_COPIED, LOW_ZERO } from './structures.ts';
 
 /**
  * Entries that a staging has from the image's own table, `lower`, refer to clusters that the image still uses. In memory they
@@ -10,9 +10,8 @@ import { entryOffset, HIGH_COMPRESSED, HIGH_COPIED } from './structures.ts';
 export function sameHost(words: Uint32Array, lower: Uint32Array, at: number): boolean {
   const [high, low] = [words[at] ?? 0, words[at + 1] ?? 0];
   const [lowerHigh, lowerLow] = [lower[at] ?? 0, lower[at + 1] ?? 0];
-  if ((high | lowerHigh) & HIGH_COMPRESSED)
-    return ((high ^ lowerHigh) & ~HIGH_COPIED) === 0 && low === lowerLow;
-  return entryOffset(high, low) === entryOffset(lowerHigh, lowerLow);
+  // all but the copied and the zero flag
+  return ((high ^ lowerHigh) & ~HIGH_COPIED) === 0 && ((low ^ lowerLow) & ~LOW_ZERO) === 0;
 }
 
 /** Takes the copied flag from the entries of `words` that refer to what `lower` refers to. */

@@ -115,6 +115,19 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       await lab.discard();
     },
   },
+  'discarded, with refcounts in several blocks': {
+    options: { ...small, refcountBits: 64 },
+    filled: 40 * SMALL,
+    run: async (lab) => {
+      await lab.stage();
+      await lab.write(0, 30 * SMALL);
+      await lab.flush();
+      await lab.zero(20 * SMALL, 10 * SMALL);
+      await lab.discard();
+    },
+    exhaustive: 4,
+    samples: 4,
+  },
   'killed and gone on with, twice': {
     options: small,
     filled: 20 * SMALL,
@@ -197,6 +210,8 @@ const scenarios: Readonly<Record<string, Scenario>> = {
       await lab.stage();
       await lab.write(0, 60 * SMALL);
       await lab.flush();
+      // more blocks, noted in the table at its new place
+      await lab.write(60 * SMALL, 80 * SMALL);
       await lab.publish();
     },
     exhaustive: 1,
@@ -279,7 +294,7 @@ const catchers: Readonly<Record<string, keyof typeof scenarios>> = {
   refcountTableMoved: 'a larger refcount table',
   mapping: 'write, zero, copy, and publish',
   release: 'discarded',
-  inherited: 'killed in a flush, before its mapping is durable',
+  data: 'killed in a flush, before its mapping is durable',
   publish: 'write, zero, copy, and publish',
 };
 

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { caseContext } from '@downfold/compliance';
 import { type Image, ImageError, type ImageErrorCode, type Staging } from '@downfold/image';
-import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
+import { MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
@@ -257,6 +257,26 @@ describe('the new mapping', () => {
     void disk;
   });
 
+  test('keeps L1 entries behind the disk, which a shrink leaves, and never shows what they map', async () => {
+    const { disk, image } = await made(
+      { ...small, virtualSize: 300 * SMALL },
+      300 * SMALL,
+      (craft) => craft.patch({ size: 10 * SMALL }),
+    );
+    const staging = await stage(image, 20 * SMALL);
+    await staging.publish({ keepUndo: null });
+    const { token } = staging;
+    const shorter = { ...token, l1Offset: (token['l1Offset'] as number) - SMALL, l1Size: 1 };
+    await refused(image.reclaimLeaks({ keep: shorter }), 'IMAGE_UNSUPPORTED', /not of a staging/);
+    await image.resize(byteLength(300 * SMALL), NONE);
+    await image.flush();
+    const wanted = new Uint8Array(300 * SMALL);
+    wanted.set(content(10 * SMALL));
+    same(await readAll(image), wanted, 'the image');
+    expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+    judged(disk, wanted);
+  });
+
   test('has more L2 tables than wait for one flush, published with an undo snapshot', async () => {
     const clusterSize = 2048 * KIB;
     const reach = (clusterSize / 8) * clusterSize;
@@ -284,6 +304,31 @@ describe('after the end', () => {
       await refused(staging.discard(), 'IMAGE_CLOSED');
     },
   );
+
+  test('of the image the members of the staging reject', async () => {
+    const { image } = await made(small, 4 * SMALL);
+    const staging = await stage(image);
+    await image[Symbol.asyncDispose]();
+    await refused(staging.read(guestOffset(0), new Uint8Array(1), null), 'IMAGE_CLOSED');
+    await refused(staging.write(guestOffset(0), new Uint8Array(1), NONE), 'IMAGE_CLOSED');
+    await refused(staging.publish({ keepUndo: null }), 'IMAGE_CLOSED');
+  });
+
+  test('nothing of a discarded staging is written any more', async () => {
+    const { disk, image: closed } = await made(small, 20 * SMALL);
+    await closed[Symbol.asyncDispose]();
+    const recording = record(disk);
+    const image = await qcow2.open(await recording.backend.open(IMAGE, 'write'), { mode: 'write' });
+    const staging = await stage(image, 300 * SMALL);
+    await staging.write(guestOffset(0), content(4 * SMALL), NONE);
+    await staging.write(guestOffset(250 * SMALL), content(4 * SMALL), NONE);
+    const before = recording.log.length;
+    await staging.discard();
+    const written = recording.log
+      .slice(before)
+      .flatMap((entry) => (entry.kind === 'file' ? [entry.what] : []));
+    expect(new Set(written)).toEqual(new Set(['refcount block', 'discard']));
+  });
 
   test('a discarded staging leaves the image as it was, and no leak', async () => {
     const { disk, image } = await made(small, 20 * SMALL);
