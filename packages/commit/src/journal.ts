@@ -175,11 +175,12 @@ export function parseJournal(
   for (let at = 0; at < bytes.length; ) {
     const newline = bytes.indexOf(0x0a, at);
     const line = bytes.subarray(at, newline < 0 ? bytes.length : newline);
-    const record = newline < 0 ? null : parseLine(line, records.length);
-    if (record === null) torn = true;
-    else if (torn) throw bad('a good record follows a bad one: it was edited');
+    const found = newline < 0 ? null : parseLine(line);
+    if (found === null) torn = true;
+    else if (torn || found.sequence !== records.length)
+      throw bad('a record was changed or taken out: it was edited');
     else {
-      records.push(record);
+      records.push(found.record);
       end = newline + 1;
     }
     at = newline < 0 ? bytes.length : newline + 1;
@@ -198,12 +199,13 @@ function mayBeTorn(bytes: Uint8Array): boolean {
   return /^[0-9a-f\0]{0,8}([ \0]|$)/.test(head);
 }
 
-function parseLine(line: Uint8Array, sequence: number): JournalRecord | null {
+/** A line as it was written; null: a bad one. */
+function parseLine(line: Uint8Array): { sequence: number; record: JournalRecord } | null {
   const text = new TextDecoder().decode(line);
-  if (text.slice(0, 8) !== checksum(text.slice(9))) return null;
+  if (text.slice(0, 9) !== `${checksum(text.slice(9))} `) return null;
   const space = text.indexOf(' ', 9);
-  if (Number(text.slice(9, space)) !== sequence) return null;
-  return JSON.parse(text.slice(space + 1)) as JournalRecord;
+  const record = JSON.parse(text.slice(space + 1)) as JournalRecord;
+  return { sequence: Number(text.slice(9, space)), record };
 }
 
 function checksum(text: string): string {
