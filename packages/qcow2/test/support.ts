@@ -56,8 +56,10 @@ export function run(tool: string, ...args: readonly string[]): string {
 
 /** `qemu-img check --output=json`, whatever its exit code. */
 export function qemuCheck(path: string): Record<string, number> {
+  // a line for each error on stderr: more than a pipe should hold
   const { stdout } = spawnSync('qemu-img', ['check', '--output=json', '-f', 'qcow2', path], {
     encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
   });
   return JSON.parse(stdout) as Record<string, number>;
 }
