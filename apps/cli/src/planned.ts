@@ -22,15 +22,24 @@ export async function planAndRun(
   more: RunOptions = {},
 ): Promise<number> {
   const early = 'stopped before anything was written';
-  if (options.dryRun === true || options.planOut !== undefined) {
+  const { planOut } = options;
+  if (options.dryRun === true || planOut !== undefined) {
     const made = await runJob(options, early, ({ signal }) => plan(signal));
-    if (options.planOut !== undefined) await writePlan(absolute(options.planOut), made);
-    printResult(options, made, () => humanPlan(made));
+    if (planOut !== undefined) await writePlan(absolute(planOut), made);
+    printResult(options, made, () => humanPlan(made, endOf(file, planOut)));
     return 0;
   }
-  const result = await runJob(options, early, async (run) =>
-    engine.run(await plan(run.signal), { ...run, ...more }),
-  );
-  printResult(options, result, () => humanResult(result, file));
+  const [result, why] = await runJob(options, early, async (run) => {
+    const made = await plan(run.signal);
+    return [await engine.run(made, { ...run, ...more }), made.chosen?.why ?? null];
+  });
+  const told = why === null ? result : { ...result, chosen: why };
+  printResult(options, told, () => humanResult(result, file, why));
   return 0;
+}
+
+/** The last line of a plan that is only shown, or stored. */
+function endOf(file: string, planOut: string | undefined): string {
+  if (planOut === undefined) return 'Nothing was written.';
+  return `No image was changed. To do this: downfold commit --plan '${planOut}' '${file}'`;
 }

@@ -72,7 +72,7 @@ export async function planRequest(
   const graph = await scanPool([...directories, ...(request.pools ?? [])], environment, {
     recursive: false,
   });
-  const nodes = namesOf(graph, open);
+  const nodes = namesOf(graph, chain, open);
   const outsiders = strategy.operation === 'commit' ? lostBy(graph, chain, ends) : [];
   assertSiblings(outsiders, request, strategy);
   const facts: ViewFacts = {
@@ -260,12 +260,19 @@ function assertSiblings(
   );
 }
 
-/** Names of images by identity: those that are open have one, all others of the pool get one. */
-function namesOf(graph: PoolGraph, open: readonly ChainLayer[]): ReadonlyMap<string, NodeId> {
+/** Names of images by identity: those that are open have one, and whoever reads through the chain gets one. */
+function namesOf(
+  graph: PoolGraph,
+  chain: OpenChain,
+  open: readonly ChainLayer[],
+): ReadonlyMap<string, NodeId> {
   const nodes = new Map(open.map(({ facts }) => [identityKey(facts.identity), facts.node]));
-  for (const { identity } of graph.images) {
-    const key = identityKey(identity);
-    if (!nodes.has(key)) nodes.set(key, `x${nodes.size}`);
+  for (const { facts } of chain.layers) {
+    const image = imageOf(graph, facts.identity);
+    for (const { identity } of image === undefined ? [] : dependentsOf(graph, image)) {
+      const key = identityKey(identity);
+      if (!nodes.has(key)) nodes.set(key, `x${nodes.size}`);
+    }
   }
   return nodes;
 }

@@ -1,10 +1,10 @@
-import type { CommitPlan } from '@downfold/commit';
 import { engineFor } from '../engine.ts';
 import { backend } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { assertWriteback } from '../later.ts';
 import { absolute } from '../paths.ts';
-import { readPlan } from '../plan-file.ts';
+import { planAgain } from '../plan-again.ts';
+import { leafOf, readPlan, type StoredPlan } from '../plan-file.ts';
 import { type PlannedOptions, planAndRun } from '../planned.ts';
 
 /** Options of `commit`. */
@@ -30,9 +30,10 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
   const engine = engineFor(file, options);
   const deleteIntermediates = options.delete ?? false;
   if (options.plan !== undefined) {
-    const plan = await storedPlan(file, options.plan, options);
-    const more = { deleteIntermediates, scanAgain: true };
-    return planAndRun(engine, file, options, async () => plan, more);
+    const stored = await storedPlan(file, options.plan, options);
+    return planAndRun(engine, file, options, (signal) => planAgain(engine, stored, signal), {
+      deleteIntermediates,
+    });
   }
   const emptyTop = await emptiesTop(file, options);
   const strategy = options.strategy ?? (options.keepSiblings === true ? 'preserve' : 'copy-down');
@@ -56,17 +57,18 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
 }
 
 /** @throws UsageError when the plan is for another image, or what it settles is asked for again */
-async function storedPlan(file: string, path: string, options: CommitOptions): Promise<CommitPlan> {
-  const settled = [options.base, options.top, options.strategy, options.drop, options.keepUndo];
+async function storedPlan(file: string, path: string, options: CommitOptions): Promise<StoredPlan> {
+  const { base, top, strategy, drop, pool, keepSiblings, invalidateSiblings, keepUndo } = options;
+  const settled = [base, top, strategy, drop, pool, keepSiblings, invalidateSiblings, keepUndo];
   if (settled.some((one) => one !== undefined))
     throw new UsageError(
-      '--plan settles base, top and strategy: leave -b, --top, --strategy, -d out',
+      '--plan settles what is committed, and how: give it with FILE and without -b, --top, --strategy, -d, --pool and what is said of siblings',
     );
-  const plan = await readPlan(absolute(path));
-  const leaf = plan.images[plan.chainLength - 1]?.path;
+  const stored = await readPlan(absolute(path));
+  const leaf = leafOf(stored).path;
   const real = await backend.realPath(absolute(file));
   if (leaf !== real) throw new UsageError(`'${path}' is a plan for '${leaf}', not for '${file}'`);
-  return plan;
+  return stored;
 }
 
 /** As qemu-img: FILE itself is committed, and neither -b nor -d was given. */

@@ -3,9 +3,12 @@ import { formatBytes, type LayerFacts } from '@downfold/chain';
 import type { Candidate, CommitPlan } from '@downfold/commit';
 import { styled } from './print.ts';
 import { table } from './table.ts';
+import { wrap } from './wrap.ts';
 
-/** A plan for people, at most 80 columns for names of usual length. */
-export function humanPlan(plan: CommitPlan): string {
+const COLUMNS = 80;
+
+/** A plan for people, at most 80 columns for names of usual length; `end` is its last line. */
+export function humanPlan(plan: CommitPlan, end = 'Nothing was written.'): string {
   const name = namer(plan);
   const { operation } = plan.request;
   const lines = [
@@ -19,8 +22,14 @@ export function humanPlan(plan: CommitPlan): string {
     ...consequences(plan),
   ];
   if (plan.chosen !== null)
-    lines.push('', `Chosen: ${plan.chosen.why}.`, candidatesTable(plan.chosen.candidates));
-  lines.push('Nothing was written.');
+    lines.push(
+      '',
+      ...wrap(`Chosen: ${plan.chosen.why}.`, COLUMNS),
+      candidatesTable(plan.chosen.candidates, (text) =>
+        text.replaceAll(`${directoryOf(plan)}/`, ''),
+      ),
+    );
+  lines.push(end);
   return lines.join('\n');
 }
 
@@ -36,7 +45,8 @@ function amounts(plan: CommitPlan): readonly string[] {
   const freed = costs.reduce((sum, cost) => sum + cost.freed, 0);
   const seconds = plan.estimatedSeconds;
   return [
-    `To copy ${formatBytes(bytesToCopy)}, to make zero ${formatBytes(bytesToZero)}; at most ${formatBytes(bytesWrittenAtMost)} written${seconds === null ? '' : `, in about ${seconds} s`}.`,
+    `To copy ${formatBytes(bytesToCopy)}, to make zero ${formatBytes(bytesToZero)}${seconds === null ? '' : `, in about ${seconds} s`}.`,
+    `At most ${formatBytes(bytesWrittenAtMost)} written.`,
     ...(freed > 0 ? [`Up to ${formatBytes(freed)} of host space given back.`] : []),
     ...(temporaryBytes > 0 ? [`Up to ${formatBytes(temporaryBytes)} needed for a while.`] : []),
   ];
@@ -60,38 +70,56 @@ function consequences(plan: CommitPlan): readonly string[] {
   const lost = new Set(plan.strands);
   return [
     ...plan.strands.map((path) =>
-      styled('red', `${path} loses its meaning: it reads through what changes.`),
+      styled('red', `${near(plan, path)} loses its meaning: it reads through what changes.`),
     ),
     ...plan.dependents
       .filter(({ path }) => !lost.has(path))
-      .map(({ path, through }) => `${path} (over ${posix.basename(through)}) reads as before.`),
+      .map(
+        ({ path, through }) => `${near(plan, path)} (over ${near(plan, through)}) reads as before.`,
+      ),
   ];
 }
 
-function candidatesTable(candidates: readonly Candidate[]): string {
+/** `shorten` takes the directory of the chain out of what is said of its images. */
+function candidatesTable(
+  candidates: readonly Candidate[],
+  shorten: (text: string) => string,
+): string {
   return table(
-    candidates.map((one) =>
-      one.refused === null
-        ? [
-            `  ${one.strategy}`,
-            `${formatBytes(one.bytesWritten ?? 0)} written`,
-            `${formatBytes(one.temporaryBytes ?? 0)} for a while, ${one.invalidated} images lost`,
-          ]
-        : [`  ${one.strategy}`, 'cannot', one.refused],
-    ),
+    candidates.map((one) => {
+      // what follows is advice for those who asked for this one by name
+      const [refused] = one.refused?.split('; ') ?? [];
+      if (refused !== undefined) return [`  ${one.strategy}`, 'cannot', shorten(refused)];
+      const written = `${formatBytes(one.bytesWritten ?? 0)} written`;
+      return [`  ${one.strategy}`, written, priceOf(one)];
+    }),
     [1],
+    COLUMNS,
   );
 }
 
-/** Names of nodes, relative to the directory of the leaf. */
+function priceOf({ temporaryBytes, invalidated }: Candidate): string {
+  const images = invalidated === 1 ? 'image' : 'images';
+  const lost = invalidated === 0 ? 'no image lost' : `${invalidated} ${images} lost`;
+  return temporaryBytes === 0 ? lost : `${lost}, ${formatBytes(temporaryBytes ?? 0)} for a while`;
+}
+
+/** Names of nodes. */
 function namer(plan: CommitPlan): (node: string | null) => string {
-  const directory = posix.dirname(plan.images[plan.chainLength - 1]?.path ?? '/');
   return (node) => {
     if (node === null) return 'nothing';
-    const path = plan.images.find((image) => image.node === node)?.path ?? node;
-    const name = posix.relative(directory, path);
-    return name.startsWith('..') ? path : name;
+    return near(plan, plan.images.find((image) => image.node === node)?.path ?? node);
   };
+}
+
+/** A path relative to the directory of the leaf, if it lies in there. */
+function near(plan: CommitPlan, path: string): string {
+  const name = posix.relative(directoryOf(plan), path);
+  return name.startsWith('..') ? path : name;
+}
+
+function directoryOf(plan: CommitPlan): string {
+  return posix.dirname(plan.images[plan.chainLength - 1]?.path ?? '/');
 }
 
 function imagesTable(plan: CommitPlan, name: (node: string | null) => string): string {
@@ -106,7 +134,7 @@ function imagesTable(plan: CommitPlan, name: (node: string | null) => string): s
     roleOf(plan, indexOf(plan, image.node), { base, top }),
     fateOf(plan, image, name),
   ]);
-  return table([['IMAGE', 'DISK', 'IN USE', 'ROLE', 'AFTERWARDS'], ...rows], [1, 2]);
+  return table([['IMAGE', 'DISK', 'IN USE', 'ROLE', 'AFTERWARDS'], ...rows], [1, 2], COLUMNS);
 }
 
 function indexOf(plan: CommitPlan, node: string | null): number {
@@ -142,7 +170,8 @@ function fateOf(
   else if (plan.preserves.includes(node)) parts.push('reads the same');
   else if (node === plan.request.base && plan.request.operation === 'commit')
     parts.push(`reads as ${name(plan.request.top)}`);
-  if (relink !== undefined) parts.push(`backed by ${name(relink.backing)}`);
+  if (relink !== undefined)
+    parts.push(relink.backing === null ? 'stands alone' : `on ${name(relink.backing)}`);
   return parts.join(', ');
 }
 

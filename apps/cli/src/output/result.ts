@@ -9,8 +9,8 @@ const DONE = {
   rebase: 'Image rebased.',
 } as const;
 
-/** What a job did, in a few lines; the first is qemu-img's. */
-export function humanResult(result: CommitResult, file: string): string {
+/** What a job did, in a few lines; the first is qemu-img's. `why`: why `auto` took this strategy. */
+export function humanResult(result: CommitResult, file: string, why: string | null = null): string {
   const name = (path: string): string => {
     const near = posix.relative(directoryOf(file), path);
     return near.startsWith('..') ? path : near;
@@ -18,9 +18,10 @@ export function humanResult(result: CommitResult, file: string): string {
   const { bytesCopied, bytesZeroed, bytesSkippedByResume, seconds } = result;
   const moved = [`${formatBytes(bytesCopied)} copied`];
   if (bytesZeroed > 0) moved.push(`${formatBytes(bytesZeroed)} made zero`);
-  if (bytesSkippedByResume > 0)
-    moved.push(`${formatBytes(bytesSkippedByResume)} were done before and not copied again`);
   const lines = [DONE[result.operation], `  ${moved.join(', ')}, in ${seconds.toFixed(2)} s`];
+  if (bytesSkippedByResume > 0)
+    lines.push(`  ${formatBytes(bytesSkippedByResume)} were done before and not copied again`);
+  if (why !== null) lines.push(`  chosen: ${why}`);
   if (result.verified) lines.push('  verified: what was written reads as it must');
   for (const { image, backing } of result.relinked)
     lines.push(

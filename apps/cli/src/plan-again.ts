@@ -1,0 +1,127 @@
+import { CommitError, type CommitPlan, type Engine, type PlanRequest } from '@downfold/commit';
+import { leafOf, type StoredPlan } from './plan-file.ts';
+
+/**
+ * Plans once more what a stored plan is for, and compares: what resolves is the stored plan, made by the engine, not read from a file.
+ * @throws CommitError `COMMIT_CHANGED` that names the first difference
+ */
+export async function planAgain(
+  engine: Engine,
+  stored: StoredPlan,
+  signal: AbortSignal,
+): Promise<CommitPlan> {
+  const plan = await planOf(engine, stored, signal);
+  const known = pathsIn(stored);
+  const stranger = pathsIn(plan).find((path) => !known.includes(path));
+  if (stranger !== undefined)
+    throw changed(
+      stranger,
+      `depends on the chain of ${leafOf(stored).path} and was not there when the plan was made`,
+    );
+  const different = firstDifference(comparable(stored), comparable(plan));
+  if (different !== null) throw differs(stored, different);
+  return plan;
+}
+
+async function planOf(
+  engine: Engine,
+  stored: StoredPlan,
+  signal: AbortSignal,
+): Promise<CommitPlan> {
+  try {
+    return await engine.plan(requestOf(stored), { signal });
+  } catch (cause) {
+    if (!(cause instanceof CommitError) || cause.code === 'COMMIT_INTERRUPTED_BEFORE') throw cause;
+    throw changed(leafOf(stored).path, `what was planned cannot be done now: ${cause.message}`);
+  }
+}
+
+/** The request that a plan came from. */
+function requestOf(stored: StoredPlan): PlanRequest {
+  const { request, images, strategy, pools } = stored;
+  const at = (node: string | null): StoredPlan['images'][number] | undefined =>
+    images.find((image) => image.node === node);
+  const base = at(request.base);
+  const { path, format } = leafOf(stored);
+  return {
+    file: path,
+    format,
+    base: base?.path,
+    baseFormat: base?.format,
+    top: at(request.top)?.path,
+    strategy: strategy.name,
+    emptyTop: request.emptyTop,
+    pools,
+    invalidateSiblings: request.siblings === 'invalidate',
+    keepSiblings: request.siblings === 'keep',
+    keepUndo: request.keepUndo,
+    unsafe: request.unsafe,
+    checkpointBytes: request.checkpointBytes,
+  };
+}
+
+/** Paths of everyone that a plan knows. */
+function pathsIn(plan: Pick<StoredPlan, 'images'> & { readonly dependents?: unknown }): string[] {
+  const dependents: readonly unknown[] = Array.isArray(plan.dependents) ? plan.dependents : [];
+  return [...plan.images, ...dependents].map((one) => String(isObject(one) ? one['path'] : one));
+}
+
+/** Figures for people: they depend on the moment (a sample of reading, what the system has not yet given space to), not on what is done. */
+const FIGURES: ReadonlySet<string> = new Set([
+  'chosen',
+  'estimatedSeconds',
+  'allocated',
+  'costs',
+  'bytesWrittenAtMost',
+  'temporaryBytes',
+]);
+
+function comparable(plan: CommitPlan | StoredPlan): unknown {
+  return JSON.parse(
+    JSON.stringify(plan, (key, value: unknown) => (FIGURES.has(key) ? undefined : value)),
+  );
+}
+
+/** Where two JSON values first differ. */
+interface Difference {
+  readonly where: readonly string[];
+  readonly was: unknown;
+  readonly is: unknown;
+}
+
+function firstDifference(
+  was: unknown,
+  is: unknown,
+  where: readonly string[] = [],
+): Difference | null {
+  if (was === is) return null;
+  if (!isObject(was) || !isObject(is)) return { where, was, is };
+  for (const key of new Set([...Object.keys(is), ...Object.keys(was)])) {
+    const found = firstDifference(was[key], is[key], [...where, key]);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
+
+function differs(stored: StoredPlan, { where, was, is }: Difference): CommitError {
+  const leaf = leafOf(stored).path;
+  const [list, index, ...rest] = where;
+  const image = list === 'images' ? stored.images[Number(index)]?.path : undefined;
+  const what = `${(image === undefined ? where : rest).join('.')} was ${shown(was)}, is ${shown(is)}`;
+  if (image === undefined) return changed(leaf, `the plan does not fit, or was edited (${what})`);
+  return changed(image, `changed since the plan was made (${what})`);
+}
+
+const LONGEST_SHOWN = 200;
+
+function shown(value: unknown): string {
+  return value === undefined ? 'nothing' : JSON.stringify(value).slice(0, LONGEST_SHOWN);
+}
+
+function changed(image: string, how: string): CommitError {
+  return new CommitError('COMMIT_CHANGED', `${image}: ${how}; plan again`, { image });
+}
