@@ -46,9 +46,9 @@ export class MovedCheck {
         'resume/copies-only-what-is-left',
         `${model.copied} bytes copied, and ${journal.copied} were done of ${bytesToCopy}`,
       ];
-    // but not less than one unit of each image that is copied into
+    // but not less than a unit of each image that is copied into, and one more: one epoch is copied while the last becomes durable
     const unit = Math.max(...this.#pool.setting.images.map((image) => image.unit)) * SECTOR_BYTES;
-    const loss = Math.max(request.checkpointBytes, unit * this.#targets);
+    const loss = Math.max(request.checkpointBytes, unit * (this.#targets + 1));
     if (spent + model.copied > bytesToCopy + this.#slack + crashes * loss)
       yield [
         'resume/loses-no-more-than-a-checkpoint',

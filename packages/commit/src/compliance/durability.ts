@@ -91,7 +91,7 @@ export class Durability {
   }
 
   /**
-   * What a crash can leave now and could not leave when this was asked before: any set of the pending writes is lost. With more than
+   * What a crash can leave now and could not leave when this was asked before, to be asked after every step: any set of the pending writes is lost. With more than
    * `most` of them only none, all, each alone and all but each.
    */
   *crashes(most: number): Generator<Survivors, void, undefined> {

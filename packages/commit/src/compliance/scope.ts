@@ -31,10 +31,10 @@ const scopes: Readonly<Record<Scope, Counts>> = {
     depth: { losses: 6, resumes: 2, runs: 24 },
   },
   ci: {
-    commit: [ALL, 2000, 1500, 1000],
+    commit: [ALL, 1500, 1000, 750],
     stream: [ALL, 1000, 1000],
     rebase: 3000,
-    random: 6000,
+    random: 4000,
     depth: { losses: 8, resumes: 3, runs: 64 },
   },
   long: {
