@@ -1,25 +1,39 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { JOBS } from '../src/kill/jobs.ts';
 import { killMatrix, matrixTable } from '../src/kill/matrix.ts';
 import { currentTier, perTier } from '../src/tier.ts';
+import { everyFileSystem } from '../src/tools/file-system.ts';
 import { qemuIsHere } from '../src/tools/qemu.ts';
 
 // kill -9 of the real command line in every way to change a chain: what its journal does not give up reads as before, `resume`
 // completes it, `abort` gives it up, and neither leaves an error, a leak or a file behind.
 const seed = Number(process.env['DOWNFOLD_SEED'] ?? 1);
-// quick: 2 of each here; ci: 3 of each on three file systems: 54; long: 504
-const each = perTier({ quick: 2, ci: 3, long: 28 });
+const kills = perTier({ quick: 12, ci: 54, long: 504 });
+const quick = currentTier() === 'quick';
+const timeout = perTier({ quick: 120_000, ci: 600_000, long: 7_200_000 });
 
 test.skipIf(!qemuIsHere())(
-  `${each} kills of each of ${JOBS.length} jobs on each file system (seed ${seed})`,
+  `${kills} kills of every job, on every file system (seed ${seed})`,
   async () => {
-    const rows = await killMatrix({ each, seed, quick: currentTier() === 'quick' });
+    const rows = await killMatrix({ kills, seed, quick });
     process.stdout.write(`kill -9 (seed ${seed}):\n${matrixTable(rows)}\n`);
     expect(rows.flatMap(({ failures }) => failures)).toEqual([]);
     const interrupted = rows.reduce((sum, { found }) => sum + found.interrupted, 0);
     // moments that miss the job prove little; with few kills much is left to chance
-    const least = currentTier() === 'quick' ? 1 : (rows.length * each) / 2;
-    expect(interrupted).toBeGreaterThanOrEqual(least);
+    expect(interrupted).toBeGreaterThanOrEqual(quick ? 1 : kills / 2);
   },
-  perTier({ quick: 120_000, ci: 600_000, long: 3_600_000 }),
+  timeout,
 );
+
+test.skipIf(quick)('file systems of their own are gone after a failure', async () => {
+  const paths: string[] = [];
+  const failing = async (): Promise<void> => {
+    await using open = await everyFileSystem();
+    paths.push(...open.all.map(({ path }) => path));
+    throw new Error('in the middle');
+  };
+  await expect(failing()).rejects.toThrow('in the middle');
+  expect(paths.length).toBeGreaterThan(0);
+  const mounts = readFileSync('/proc/mounts', 'utf8');
+  expect(paths.filter((path) => mounts.includes(path))).toEqual([]);
+});

@@ -1,5 +1,5 @@
 // `pnpm --filter @downfold/trials kill [KILLS] [MIB] [SEED]`: kills one commit of MIB MiB and prints figures.
-// `pnpm --filter @downfold/trials kill matrix [EACH] [SEED]`: kills every job EACH times on every file system.
+// `pnpm --filter @downfold/trials kill matrix [KILLS] [SEED]`: kills every job, on every file system, KILLS times in all.
 import { draw } from '../tools/draw.ts';
 import { scratch } from '../tools/scratch.ts';
 import { killMatrix, matrixTable } from './matrix.ts';
@@ -18,8 +18,8 @@ async function round(args: readonly string[]): Promise<number> {
 }
 
 async function matrix(args: readonly string[]): Promise<number> {
-  const [each = 28, seed = 1] = args.map(Number);
-  const rows = await killMatrix({ each, seed, quick: false });
+  const [kills = 504, seed = 1] = args.map(Number);
+  const rows = await killMatrix({ kills, seed, quick: false });
   const failures = rows.flatMap((row) => row.failures);
   process.stdout.write(`${[matrixTable(rows), ...failures].join('\n')}\n`);
   return failures.length;

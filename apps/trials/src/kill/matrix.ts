@@ -1,9 +1,8 @@
 import { markdownTable } from '../tools/docs.ts';
 import { type Draw, draw } from '../tools/draw.ts';
 import {
-  LOOP_KINDS,
-  loopDirectory,
-  loopProblem,
+  everyFileSystem,
+  oneDirectory,
   plainDirectory,
   type TrialDirectory,
 } from '../tools/file-system.ts';
@@ -25,8 +24,8 @@ export interface MatrixRow {
 
 /** How much to try. */
 export interface MatrixOptions {
-  /** Kills of each job on each file system. */
-  readonly each: number;
+  /** Kills at least, all jobs and file systems together. */
+  readonly kills: number;
   readonly seed: number;
   /** Only here, on one pool, and by the clock; else on file systems of their own where loop devices are, on all pools. */
   readonly quick: boolean;
@@ -34,29 +33,20 @@ export interface MatrixOptions {
 
 /** Kills every job on every file system. */
 export async function killMatrix(options: MatrixOptions): Promise<readonly MatrixRow[]> {
+  await using directories = options.quick
+    ? oneDirectory(await plainDirectory())
+    : await everyFileSystem();
+  const { all } = directories;
+  const each = Math.ceil(options.kills / (JOBS.length * all.length));
   const rows: MatrixRow[] = [];
-  for (const open of await directories(options)) {
-    await using directory = await open();
-    rows.push(...(await killOn(directory, options)));
-  }
+  for (const directory of all) rows.push(...(await killOn(directory, each, options)));
   return rows;
-}
-
-async function directories({
-  quick,
-}: MatrixOptions): Promise<readonly (() => Promise<TrialDirectory>)[]> {
-  if (quick) return [plainDirectory];
-  const problem = await loopProblem();
-  if (problem === null) return LOOP_KINDS.map((kind) => () => loopDirectory(kind));
-  process.stderr.write(
-    `\n*** SKIPPED: kills on ext4, XFS and btrfs of their own: ${problem} ***\n\n`,
-  );
-  return [plainDirectory];
 }
 
 async function killOn(
   { path, kind }: TrialDirectory,
-  { each, seed, quick }: MatrixOptions,
+  each: number,
+  { seed, quick }: MatrixOptions,
 ): Promise<readonly MatrixRow[]> {
   const pools = new Map<string, Pool>();
   const poolFor = async (spec: PoolSpec): Promise<Pool> => {
@@ -66,11 +56,16 @@ async function killOn(
   };
   const rows: MatrixRow[] = [];
   for (const [index, job] of JOBS.entries()) {
-    const from = draw(seed * 64 + rows.length + kind.length);
+    const from = draw(Buffer.from(`${seed} ${kind} ${job.name}`).reduce(hash, 0));
     const pools = quick ? [SIBLINGS] : turned(job.pools, index + kind.length);
     rows.push(await killJob(job, { each, kind, pools, traced: !quick, from, poolFor }));
   }
   return rows;
+}
+
+/** So that every job on every file system has a seed of its own. */
+function hash(before: number, byte: number): number {
+  return (before * 31 + byte) % 2 ** 31;
 }
 
 interface JobKills {

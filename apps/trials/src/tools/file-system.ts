@@ -20,8 +20,8 @@ const MAKERS = {
 } as const;
 
 /** One of them. */
-export type LoopKind = keyof typeof MAKERS;
-export const LOOP_KINDS: readonly LoopKind[] = ['ext4', 'xfs', 'btrfs'];
+type LoopKind = keyof typeof MAKERS;
+const LOOP_KINDS: readonly LoopKind[] = ['ext4', 'xfs', 'btrfs'];
 
 /** Bytes of a file system, of which only what is used takes space. XFS takes no less than 300 MB. */
 const SIZE = 3 * 2 ** 30;
@@ -37,32 +37,39 @@ export async function plainDirectory(): Promise<TrialDirectory> {
   };
 }
 
-/**
- * Why file systems in a file cannot be mounted here; null: they can. `DOWNFOLD_REQUIRE_LOOP=1` makes that an error.
- */
-export async function loopProblem(): Promise<string | null> {
-  const problem = await firstProblem();
-  if (problem !== null && process.env['DOWNFOLD_REQUIRE_LOOP'] === '1') throw new Error(problem);
-  return problem;
+/** Directories to try things in, one after the other. */
+export interface TrialDirectories extends AsyncDisposable {
+  readonly all: readonly TrialDirectory[];
 }
 
-async function firstProblem(): Promise<string | null> {
-  if (process.getuid?.() !== 0) return 'loop mounts need root';
-  for (const [maker] of Object.values(MAKERS))
-    if (spawnSync(maker, ['-V'], { stdio: 'ignore' }).error !== undefined)
-      return `${maker} is not installed (Debian: apt-get install e2fsprogs xfsprogs btrfs-progs)`;
-  for (const kind of LOOP_KINDS) {
-    try {
-      await using _ = await loopDirectory(kind);
-    } catch (cause) {
-      return `${kind} in a file cannot be mounted: ${(cause as Error).message}`;
-    }
+/**
+ * One of each file system, of its own. Where they cannot be mounted (no root, no loop devices, no tools): a plain directory, loudly;
+ * with `DOWNFOLD_REQUIRE_LOOP=1` that is an error.
+ */
+export async function everyFileSystem(): Promise<TrialDirectories> {
+  await using open = new AsyncDisposableStack();
+  const all: TrialDirectory[] = [];
+  try {
+    if (process.getuid?.() !== 0) throw new Error('only root can mount');
+    for (const kind of LOOP_KINDS) all.push(open.use(await loopDirectory(kind)));
+  } catch (cause) {
+    if (process.env['DOWNFOLD_REQUIRE_LOOP'] === '1') throw cause;
+    const why = `${(cause as Error).message} (Debian: apt-get install e2fsprogs xfsprogs btrfs-progs)`;
+    process.stderr.write(`\n*** SKIPPED: ${LOOP_KINDS.join(', ')} of their own: ${why} ***\n\n`);
+    await open.disposeAsync();
+    return oneDirectory(await plainDirectory());
   }
-  return null;
+  const kept = open.move();
+  return { all, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+/** A list of one. */
+export function oneDirectory(directory: TrialDirectory): TrialDirectories {
+  return { all: [directory], [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() };
 }
 
 /** A new file system of its own, in a file, mounted through a loop device, which goes with the mount. Needs root. */
-export async function loopDirectory(kind: LoopKind): Promise<TrialDirectory> {
+async function loopDirectory(kind: LoopKind): Promise<TrialDirectory> {
   const directory = await scratch(kind);
   const [image, path] = [join(directory.path, 'image'), join(directory.path, 'mounted')];
   // a run that is ended before it could clean up leaves nothing mounted
