@@ -3,7 +3,7 @@ import { Draw } from './draw.ts';
 import type { Setting, SettingImage } from './setting.ts';
 
 /** Sectors of the longest disk. */
-const LONGEST = 4;
+const LONGEST = 6;
 /** See `cellOf`. */
 const LETTERS = ['-', '-', '-', 'd', 'd', 'd', 'z', 'z', 'c', 'o', 'p', 's'];
 
@@ -35,11 +35,13 @@ type Shape = Pick<Setting, 'images' | 'leaf' | 'base' | 'top' | 'emptyTop'>;
 class RandomPool {
   readonly #draw: Draw;
   readonly #length: number;
+  readonly #units: readonly number[];
   readonly #images: SettingImage[] = [];
 
   constructor(draw: Draw) {
     this.#draw = draw;
     this.#length = 1 + draw.below(LONGEST);
+    this.#units = draw.of([[1], [1, 1, 2]]);
   }
 
   /** A commit or a stream along one chain. */
@@ -84,7 +86,7 @@ class RandomPool {
 
   #put(name: string, backing: string | null): string {
     const draw = this.#draw;
-    const unit = draw.of([1, 1, 2]);
+    const unit = draw.of(this.#units);
     const size = draw.once(2) ? this.#length : 1 + draw.below(this.#length);
     let cells = '';
     for (let at = 0; at < size; at += unit) cells += draw.of(LETTERS).repeat(unit);
