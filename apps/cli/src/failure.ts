@@ -16,7 +16,7 @@ const NEXT: Readonly<Record<string, string>> = {
   IMAGE_NOT_RECOGNISED: "if it is a raw image, say so with '-f raw'",
   IMAGE_NEEDS_REPAIR: "repair it first: 'qemu-img check -r all FILE'",
   CHAIN_OUTSIDE_ROOTS: "'--allow DIR' does",
-  CHAIN_INVALID_IMAGE: "'--force-invalid' opens it all the same",
+  CHAIN_INVALID_IMAGE: "'map' and 'compare' read it with '--force-invalid'",
   STORAGE_NO_SPACE: 'free some space and try again',
 };
 

@@ -102,3 +102,9 @@ export function markOf(work: Bench, name: string, format = 'qcow2'): string | nu
 export function hostBytes(work: Bench, name: string): number {
   return 512 * statSync(work.file(name)).blocks;
 }
+
+/** SHA-256 of every file in the directory and below, by name. */
+export function hashes(work: Bench): readonly string[] {
+  const list = 'find . -type f -print0 | sort -z | xargs -0 sha256sum';
+  return work.must('sh', '-c', list).trimEnd().split('\n');
+}
