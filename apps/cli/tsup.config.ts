@@ -8,7 +8,7 @@ export default defineConfig({
   target: 'esnext',
   removeNodeProtocol: false,
   tsconfig: 'tsconfig.build.json',
-  noExternal: [/^@downfold\//, 'commander'],
+  noExternal: [/^@downfold\//, 'commander', 'zod'],
   // each command is a chunk of its own, loaded when it is run
   splitting: true,
   minifySyntax: true,

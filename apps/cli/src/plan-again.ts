@@ -1,5 +1,6 @@
 import { CommitError, type CommitPlan, type Engine, type PlanRequest } from '@downfold/commit';
-import { leafOf, type StoredPlan } from './plan-file.ts';
+import { leafOf } from './plan-file.ts';
+import type { StoredPlan } from './plan-schema.ts';
 
 /**
  * Plans once more what a stored plan is for, and compares: what resolves is the stored plan, made by the engine, not read from a file.

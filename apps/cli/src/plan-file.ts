@@ -1,38 +1,8 @@
-import type { LayerFacts } from '@downfold/chain';
 import type { CommitPlan } from '@downfold/commit';
 import { hostOffset } from '@downfold/units';
-import { z } from 'zod';
 import { backend } from './environment.ts';
 import { UsageError } from './failure.ts';
-
-const absolutePath = z.string().startsWith('/');
-
-/** What of a plan is needed to plan once more; all the rest is compared with what comes of that. */
-const schema = z.looseObject({
-  planVersion: z.literal(1),
-  strategy: z.looseObject({ name: z.string() }),
-  request: z.looseObject({
-    operation: z.enum(['commit', 'stream', 'rebase']),
-    base: z.string().nullable(),
-    top: z.string(),
-    emptyTop: z.boolean(),
-    siblings: z.enum(['refuse', 'invalidate', 'keep']),
-    keepUndo: z.boolean(),
-    unsafe: z.boolean(),
-    checkpointBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
-  }),
-  images: z
-    .array(z.looseObject({ node: z.string(), path: absolutePath, format: z.string() }))
-    .min(1),
-  chainLength: z.number().int().positive(),
-  pools: z.array(absolutePath),
-});
-
-/** A plan as it was found in a file: nothing is known of what is not named here. */
-export interface StoredPlan extends Pick<CommitPlan, 'chainLength' | 'pools' | 'request'> {
-  readonly strategy: Pick<CommitPlan['strategy'], 'name'>;
-  readonly images: readonly Pick<LayerFacts, 'node' | 'path' | 'format'>[];
-}
+import type { StoredPlan } from './plan-schema.ts';
 
 /** Writes a plan for review, and for `--plan`. Never over an existing file. */
 export async function writePlan(path: string, plan: CommitPlan): Promise<void> {
@@ -54,14 +24,16 @@ export async function readPlan(path: string): Promise<StoredPlan> {
     if (!(cause instanceof SyntaxError)) throw cause;
     throw noPlan(cause.message);
   }
-  const { success, data, error } = schema.safeParse(value);
-  if (!success) throw noPlan(z.prettifyError(error));
-  const { request, images, chainLength } = data;
+  // loaded only now: it would more than double the time that every command takes to start
+  const { parsePlan } = await import('./plan-schema.ts');
+  const { plan, problem } = parsePlan(value);
+  if (plan === null) throw noPlan(problem);
+  const { request, images, chainLength } = plan;
   const nodes = images.map(({ node }) => node);
   for (const node of [request.top, request.base])
     if (node !== null && !nodes.includes(node)) throw noPlan(`it has no image '${node}'`);
   if (chainLength > images.length) throw noPlan(`it has no ${chainLength} images`);
-  return data as unknown as StoredPlan;
+  return plan;
 }
 
 /** The leaf of a stored plan's chain: the image that the user named. */

@@ -4,7 +4,8 @@ import { UsageError } from '../failure.ts';
 import { assertWriteback } from '../later.ts';
 import { absolute } from '../paths.ts';
 import { planAgain } from '../plan-again.ts';
-import { leafOf, readPlan, type StoredPlan } from '../plan-file.ts';
+import { leafOf, readPlan } from '../plan-file.ts';
+import type { StoredPlan } from '../plan-schema.ts';
 import { type PlannedOptions, planAndRun } from '../planned.ts';
 
 /** Options of `commit`. */
