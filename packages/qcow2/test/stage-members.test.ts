@@ -98,6 +98,7 @@ describe('while there is a staging', () => {
     const staging = await stage(image, 200 * SMALL);
     await staging.write(guestOffset(2 * SMALL), content(5 * SMALL + 17), NONE);
     await staging.writeZeroes(range(10 * SMALL, 3 * SMALL), NONE);
+    expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
     await staging.flush();
     await image.flush();
     same(await readAll(image), content(20 * SMALL + 44 * SMALL).fill(0, 20 * SMALL), 'the image');
