@@ -1,5 +1,5 @@
-import type { Image, StageOptions, Staging } from '@downfold/image';
-import { hostOffset } from '@downfold/units';
+import type { CowSource, Image, StageOptions, Staging } from '@downfold/image';
+import { alignUp, hostOffset } from '@downfold/units';
 import { allocateAll, touchEntries } from './allocate.ts';
 import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
 import type { L2Table } from './l2-table.ts';
@@ -11,7 +11,7 @@ import { isGone, isPublished, noStaging, placeOf, type StagedPlace } from './sta
 import { closeStaged, openStaged } from './stage-state.ts';
 import { EndedStaging, Qcow2Staging } from './staging.ts';
 import type { Qcow2State } from './state.ts';
-import { ENTRY_BYTES } from './structures.ts';
+import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { bytesOf, wordsOf } from './words.ts';
 import { writerOf } from './writer.ts';
@@ -20,17 +20,18 @@ import { writerOf } from './writer.ts';
  * Begins a staging of the image, or goes on with one: a second L1 table, at first a copy of the image's, then with fresh L2 tables
  * and data clusters for all that is changed. An L2 table or data cluster is the staging's own when the image's entry at the same
  * place refers to another one; what it has from the image is never written in place, and given back after the publish at the
- * earliest. Durable when it resolves. `imageOver` makes members for a mapping. To be run in the mutation queue,
- * where there is no other staging.
+ * earliest. Durable when it resolves; the virtual size is rounded up to sectors. `imageOver` makes members for a mapping. To be run
+ * in the mutation queue, where there is no other staging.
  */
 export async function stageImage(
   image: Qcow2State,
   options: StageOptions,
   imageOver: (state: Qcow2State) => Image,
 ): Promise<Staging> {
-  const { from, virtualSize } = options;
+  const { from } = options;
+  const virtualSize = alignUp(options.virtualSize, SECTOR_BYTES);
   if (from === null) {
-    const staged = await begin(image, options);
+    const staged = await begin(image, virtualSize, options.fill);
     return new Qcow2Staging(staged, imageOver(staged));
   }
   const place = placeOf(image, from);
@@ -43,8 +44,11 @@ export async function stageImage(
   return new Qcow2Staging(staged, imageOver(staged));
 }
 
-async function begin(image: Qcow2State, options: StageOptions): Promise<Qcow2State> {
-  const { virtualSize, fill } = options;
+async function begin(
+  image: Qcow2State,
+  virtualSize: number,
+  fill: CowSource | null,
+): Promise<Qcow2State> {
   assertCanGrow(image, virtualSize);
   // what the staging inherits is what the file holds
   await flushImage(image);

@@ -258,6 +258,17 @@ describe('the new mapping', () => {
     void disk;
   });
 
+  test('has whole sectors, as a resize gives them', async () => {
+    const { disk, image } = await made(small, 4 * SMALL);
+    const staging = await stage(image, 70 * SMALL + 1);
+    expect(staging.token['virtualSize']).toBe(71 * SMALL);
+    await image[Symbol.asyncDispose]();
+    await using next = await openOn(disk, IMAGE, 'write');
+    await (await goOn(next, staging, 70 * SMALL + 1)).publish({ keepUndo: null });
+    expect(next.geometry.virtualSize).toBe(71 * SMALL);
+    judged(disk, await readAll(next));
+  });
+
   test('keeps L1 entries behind the disk, which a shrink leaves, and never shows what they map', async () => {
     const { disk, image } = await made(
       { ...small, virtualSize: 300 * SMALL },
