@@ -1,7 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { caseContext } from '@downfold/compliance';
 import { type Image, ImageError, type ImageErrorCode, type Staging } from '@downfold/image';
-import { MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
+import { openBackend, type StorageBackend } from '@downfold/storage';
+import { MemoryDisk, memoryBackend, memoryBackendDriver, record } from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
@@ -496,6 +497,79 @@ describe('refused', () => {
     );
     expect(await next.reclaimLeaks()).toBe(1);
   });
+});
+
+/** A backend whose n-th write fails, as on a full disk. */
+function failing(disk: MemoryDisk, n: number): StorageBackend {
+  const driver = memoryBackendDriver(disk);
+  let writes = 0;
+  return openBackend({
+    ...driver,
+    open: async (path, mode) => {
+      const file = await driver.open(path, mode);
+      const write = file.write.bind(file);
+      file.write = async (...args) => {
+        if (++writes === n) throw new Error('no space');
+        await write(...args);
+      };
+      return file;
+    },
+  });
+}
+
+describe('when the n-th write fails', () => {
+  test.each([null, UNDO])(
+    'nothing is lost, and a discard or a reclaim gives everything back, keepUndo %o',
+    async (keepUndo) => {
+      const { disk: initial, image: first } = await made(
+        { ...small, refcountBits: 32 },
+        20 * SMALL,
+        (craft) => craft.compress([3, 4]),
+      );
+      const old = await readAll(first);
+      await first[Symbol.asyncDispose]();
+      const wanted = new Uint8Array(100 * SMALL);
+      wanted.set(old);
+      wanted.set(content(6 * SMALL), SMALL + 9);
+      wanted.fill(0, 12 * SMALL, 15 * SMALL);
+      wanted.set(content(SMALL), 90 * SMALL);
+      const outcomes = new Set<string>();
+      for (let n = 1; !outcomes.has('no failure'); n++) {
+        const disk = initial.copy();
+        let image = await qcow2.open(await failing(disk, n).open(IMAGE, 'write'), {
+          mode: 'write',
+        });
+        let staging: Staging | null = null;
+        try {
+          staging = await stage(image, 100 * SMALL);
+          await staging.write(guestOffset(SMALL + 9), content(6 * SMALL), NONE);
+          await staging.flush();
+          await staging.writeZeroes(range(12 * SMALL, 3 * SMALL), NONE);
+          await staging.write(guestOffset(90 * SMALL), content(SMALL), NONE);
+          await staging.publish({ keepUndo });
+          outcomes.add('no failure');
+        } catch {
+          const discarded = await (
+            staging?.discard() ?? Promise.reject(new Error('no staging'))
+          ).then(
+            () => true,
+            () => false,
+          );
+          outcomes.add(discarded ? 'discarded' : 'reclaimed');
+          if (!discarded) {
+            await image[Symbol.asyncDispose]();
+            image = await openOn(disk, IMAGE, 'write');
+            await image.reclaimLeaks();
+          }
+        }
+        const shown = await readAll(image);
+        if (Buffer.compare(shown, old) !== 0) same(shown, wanted, `the image, write ${n}`);
+        expect(await image.check(), `write ${n}`).toMatchObject({ corruptions: 0, leaks: 0 });
+        await image[Symbol.asyncDispose]();
+      }
+      expect(outcomes).toEqual(new Set(['discarded', 'reclaimed', 'no failure']));
+    },
+  );
 });
 
 describe('an undo snapshot', () => {
