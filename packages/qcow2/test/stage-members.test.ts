@@ -612,6 +612,21 @@ describe('an undo snapshot', () => {
     expect({ corruptions, leaks }).toEqual({ corruptions: 0, leaks: 0 });
   });
 
+  test.skipIf(!haveQemu)('keeps a disk of no bytes, which has no L1 table', async () => {
+    using dir = scratch();
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', dir.path('image'), '0');
+    const disk = new MemoryDisk();
+    await load(disk, IMAGE, dir.path('image'));
+    await using image = await openOn(disk, IMAGE, 'write');
+    const staging = await stage(image, 100 * KIB);
+    await staging.write(guestOffset(0), content(KIB), NONE);
+    await staging.publish({ keepUndo: UNDO });
+    judged(disk, await readAll(image));
+    dump(disk, IMAGE, dir.path('image'));
+    run('qemu-img', 'snapshot', '-a', UNDO.name, dir.path('image'));
+    expect(run('qemu-img', 'check', dir.path('image'))).toMatch(/No errors/);
+  });
+
   test('is refused up front where it cannot be, and the staging goes on', async () => {
     const cases: readonly (readonly [Options, string, string, ImageErrorCode, RegExp, number?])[] =
       [
