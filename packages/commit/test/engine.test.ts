@@ -65,6 +65,19 @@ it('runs a plan: base shows what top showed, references lead to base, what lost 
   });
 });
 
+it('copies runs that are longer than a piece', async () => {
+  const shop = new Workshop();
+  await shop.make({
+    '/base': { cells: '-'.repeat(1100) },
+    '/top': { cells: `-${'d'.repeat(1099)}`, backing: 'base' },
+  });
+  const before = await shop.shown('/base', '/top');
+  const request = { file: '/top', format: 'toy', strategy: 'plain', emptyTop: true };
+  const result = await shop.engine().run(await shop.engine().plan(request));
+  expect(result.bytesCopied).toBe(1099 * CLUSTER);
+  expect(await shop.shown('/base')).toEqual(before);
+});
+
 it('deletes what lost its meaning when it is asked to', async () => {
   const { shop, plan } = await planned();
   const { deleted } = await shop.engine().run(plan, { deleteIntermediates: true });

@@ -83,7 +83,7 @@ describe('a journal', () => {
     expect(parseJournal(PATH, longer)).toEqual({ records: someRecords, end: bytes.length });
   });
 
-  it('is refused when it was edited: a record changed, taken out, doubled or moved', async () => {
+  it('is refused when it was edited: a record changed, taken out, doubled, moved, or a line put in', async () => {
     const text = new TextDecoder().decode(await journalBytes(someRecords));
     const lines = text.split('\n');
     const [intent, second, third, ...others] = lines as [string, string, string, ...string[]];
@@ -92,6 +92,7 @@ describe('a journal', () => {
       [intent, third, ...others].join('\n'),
       [intent, second, second, third, ...others].join('\n'),
       [intent, third, second, ...others].join('\n'),
+      [intent, 'hello', second, third, ...others].join('\n'),
     ];
     for (const one of edited)
       expect(() => parseJournal(PATH, new TextEncoder().encode(one))).toThrow('it was edited');
@@ -152,9 +153,7 @@ describe('a journal on a disk', () => {
     }
     {
       await using storage = await backend.open(PATH, 'write');
-      const torn = new TextEncoder().encode(
-        '01234567 2 {"type":"SWITCH","overlay":"torn away in the mid',
-      );
+      const torn = new TextEncoder().encode(`01234567 2 {"type":"SWITCH"${' '.repeat(900)}`);
       await storage.write(hostOffset(await storage.length()), torn);
     }
     {
@@ -163,6 +162,8 @@ describe('a journal on a disk', () => {
       await journal?.append(third);
     }
     expect((await readJournal(backend, PATH))?.records).toEqual([someIntent, second, third]);
+    const { length } = await journalBytes([someIntent, second, third]);
+    expect((await backend.facts(PATH)).length).toBe(length);
   });
 
   it('is gone when it was removed', async () => {
