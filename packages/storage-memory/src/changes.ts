@@ -2,7 +2,7 @@ import type { MemoryDisk } from './memory-disk.ts';
 import type { Change } from './recording.ts';
 
 /** What a disk writes whole or not at all, in bytes. */
-export const SECTOR_BYTES = 512;
+const SECTOR_BYTES = 512;
 /** A zeroed or discarded range may be terabytes long: it is torn into so many pieces at most. */
 const MOST_PIECES = 64;
 

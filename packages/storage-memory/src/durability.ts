@@ -4,7 +4,7 @@ import type { MemoryDisk } from './memory-disk.ts';
 import type { Change, Flush, LogEntry, Recording } from './recording.ts';
 
 /** A change that a power cut may lose, and its number in the log. */
-export interface Pending {
+interface Pending {
   readonly at: number;
   readonly change: Change;
 }

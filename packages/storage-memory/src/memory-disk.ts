@@ -121,6 +121,6 @@ export class MemoryDisk {
 }
 
 /** A StorageError that names the path. */
-export function diskError(code: StorageErrorCode, path: string, problem: string): StorageError {
+function diskError(code: StorageErrorCode, path: string, problem: string): StorageError {
   return new StorageError(code, `${path}: ${problem}`, { file: path });
 }

@@ -13,7 +13,7 @@ export interface PowerCutOptions {
 }
 
 /** A disk as a power cut may leave it; `kept` says which pending changes it holds. */
-export interface PowerCut {
+interface PowerCut {
   readonly disk: MemoryDisk;
   readonly kept: string;
 }

@@ -18,6 +18,7 @@ export interface Layout<T> {
   readonly fields: { readonly [K in keyof T]: Field<T[K]> };
   /** @throws UnitsError `UNITS_RANGE` when `source` ends before the structure does. */
   decode(source: Uint8Array, base?: number): T;
+  /** @throws UnitsError `UNITS_RANGE` when a number does not fit its field, or the structure does not fit `target`. */
   encode(value: T, target: Uint8Array, base?: number): void;
 }
 
@@ -34,11 +35,21 @@ function integer(at: number, bytes: 1 | 2 | 4): Field<number> {
           ? from.getUint16(base + at)
           : from.getUint32(base + at),
     write: (to, base, value) => {
+      assertWhole(value, 2 ** (8 * bytes) - 1, base + at);
       if (bytes === 1) to.setUint8(base + at, value);
       else if (bytes === 2) to.setUint16(base + at, value);
       else to.setUint32(base + at, value);
     },
   };
+}
+
+function assertWhole(value: number, largest: number, at: number): void {
+  if (Number.isInteger(value) && value >= 0 && value <= largest) return;
+  throw new UnitsError(
+    'UNITS_RANGE',
+    `${value} does not fit the field at byte ${at}: 0 to ${largest}`,
+    { at, value },
+  );
 }
 
 /** Unsigned 8-bit field. */
@@ -63,6 +74,7 @@ export const u64 = (at: number): Field<number> => ({
     });
   },
   write: (to, base, value) => {
+    assertWhole(value, LARGEST_OFFSET, base + at);
     to.setUint32(base + at, Math.floor(value / TWO_TO_32));
     to.setUint32(base + at + 4, value % TWO_TO_32);
   },
@@ -79,13 +91,19 @@ export const flags64 = (at: number): Field<readonly [high: number, low: number]>
   },
 });
 
-/** `bytes` raw bytes; reading copies. */
+/** `bytes` raw bytes; reading copies, writing takes exactly so many. */
 export const raw = (at: number, bytes: number): Field<Uint8Array> => ({
   at,
   bytes,
   read: (from, base) => new Uint8Array(from.buffer, from.byteOffset + base + at, bytes).slice(),
   write: (to, base, value) => {
-    new Uint8Array(to.buffer, to.byteOffset + base + at, bytes).set(value.subarray(0, bytes));
+    if (value.length !== bytes)
+      throw new UnitsError(
+        'UNITS_RANGE',
+        `${value.length} bytes for the field of ${bytes} at byte ${base + at}`,
+        { at: base + at },
+      );
+    new Uint8Array(to.buffer, to.byteOffset + base + at, bytes).set(value);
   },
 });
 

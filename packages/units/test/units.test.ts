@@ -6,6 +6,7 @@ import {
   alignUp,
   byteLength,
   ceilDivide,
+  DownfoldError,
   guestOffset,
   hostOffset,
   intersect,
@@ -97,4 +98,21 @@ describe('ranges', () => {
       ),
     );
   });
+});
+
+test('ranges between two offsets: empty when they are the wrong way round', () => {
+  expect(rangeBetween(hostOffset(5), 9)).toEqual({ offset: 5, length: 4 });
+  expect(rangeBetween(hostOffset(5), 5).length).toBe(0);
+  expect(rangeBetween(hostOffset(5), 2).length).toBe(0);
+  expect([...splitRange(rangeBetween(hostOffset(5), 2), 4)]).toEqual([]);
+});
+
+test('errors carry a code, details and a cause', () => {
+  const cause = new Error('EIO');
+  const error = new DownfoldError('SOME_CODE', 'a message', { image: 'a.qcow2' }, cause);
+  expect(error).toMatchObject({ code: 'SOME_CODE', details: { image: 'a.qcow2' }, cause });
+  expect(error).toBeInstanceOf(Error);
+  expect(error.name).toBe('DownfoldError');
+  expect('cause' in new DownfoldError('SOME_CODE', 'a message')).toBe(false);
+  expect(new UnitsError('UNITS_RANGE', 'x').name).toBe('UnitsError');
 });
