@@ -1,5 +1,13 @@
 import { existsSync, watch } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { type JournalRecord, parseJournal } from '@downfold/commit';
+
+/** The records of a journal; none when there is no such file, or a crash left it before its first record: nothing has happened then. */
+export async function recordsIn(path: string): Promise<readonly JournalRecord[]> {
+  if (!existsSync(path)) return [];
+  return parseJournal(path, await readFile(path)).records;
+}
 
 /** When a journal came and went, by `performance.now()`; null: not yet. */
 export interface WatchedJournal extends Disposable {

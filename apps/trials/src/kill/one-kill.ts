@@ -2,8 +2,9 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { downfold, downfoldJson } from '../tools/cli.ts';
 import type { Draw } from '../tools/draw.ts';
 import type { KillJob } from './jobs.ts';
+import { recordsIn } from './journal-file.ts';
 import type { Pool } from './pool.ts';
-import { brokenAbort, brokenByKill, brokenEnd, isRelinked, recordsOf } from './promises.ts';
+import { brokenAbort, brokenByKill, brokenEnd, isRelinked, journalOf } from './promises.ts';
 import { describeMoment, type Moment, startAndKill } from './victim.ts';
 
 /** Where a kill found a job. */
@@ -64,10 +65,10 @@ async function plannedArguments(
 
 /** Checks the promises in the state that the kill left. */
 async function lookAt(job: KillJob, pool: Pool, where: string): Promise<Found> {
-  const records = await recordsOf(pool);
-  if (records === null && (await isRelinked(pool))) return 'done';
-  assertNothing(await brokenByKill(job, pool, records ?? []), `${where}, before anything else`);
-  return records === null || records.length === 0 ? 'not begun' : 'interrupted';
+  const records = await recordsIn(journalOf(pool));
+  if (records.length === 0 && (await isRelinked(pool))) return 'done';
+  assertNothing(await brokenByKill(job, pool, records), `${where}, before anything else`);
+  return records.length === 0 ? 'not begun' : 'interrupted';
 }
 
 /** Gives the job up, and does it again from the start. False: all was in place already, so it had to be resumed. */

@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type JournalRecord, journalPath, parseJournal } from '@downfold/commit';
+import { type JournalRecord, journalPath } from '@downfold/commit';
 import { markOf } from '../downfold.ts';
 import { checkByQemu, infoByQemu, sameByQemu } from '../tools/qemu.ts';
 import { type Fate, fateOf, type KillJob, linkedToBase } from './jobs.ts';
@@ -9,13 +8,6 @@ import { fileName, imageOf, type Pool } from './pool.ts';
 /** Path of the journal of every job here: active is the leaf. */
 export function journalOf(pool: Pool): string {
   return journalPath(pool.path('active'));
-}
-
-/** The records of the journal; null: there is none. */
-export async function recordsOf(pool: Pool): Promise<readonly JournalRecord[] | null> {
-  const path = journalOf(pool);
-  if (!(await pool.leftovers()).includes(basename(path))) return null;
-  return parseJournal(path, await readFile(path)).records;
 }
 
 /** Whether active has the backing file that it gets at the end. */

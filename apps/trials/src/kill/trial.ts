@@ -1,10 +1,12 @@
+import { journalPath } from '@downfold/commit';
 import { type CommitResult, downfold, downfoldJson } from '../tools/cli.ts';
 import { checkByQemu, infoByQemu, sameByQemu } from '../tools/qemu.ts';
+import { recordsIn } from './journal-file.ts';
 import type { KillChain } from './template.ts';
 import { describeMoment, type Moment, startAndKill } from './victim.ts';
 
 /** Bytes between two checkpoints of the command line: what a resumed run may copy a second time. */
-export const EPOCH: number = 128 << 20;
+const EPOCH = 128 << 20;
 /** Metadata, journal and output of both runs, above the data. */
 const OVERHEAD = 8 << 20;
 
@@ -26,7 +28,7 @@ export async function tryKill(chain: KillChain, moment: Moment): Promise<KillFig
   if (!victim.killed && victim.code !== 0)
     throw new Error(`${where}: it failed before: ${victim.stderr}`);
   await assertReads(chain, where);
-  const interrupted = (await chain.leftovers()).length > 0;
+  const interrupted = (await recordsIn(journalPath(chain.active))).length > 0;
   const again = interrupted ? ['resume', chain.active] : commitArguments(chain);
   const done = !interrupted && (await relinked(chain));
   const none: CommitResult = { bytesCopied: 0, bytesZeroed: 0, bytesSkippedByResume: 0 };
