@@ -116,7 +116,7 @@ function whyOf({ strategy, plan }: Possible, others: readonly Possible[]): strin
   if (second === undefined) return `${name}: the only one that can do it`;
   const rival = second.plan;
   if (rival.strands.length > plan.strands.length)
-    return `${name}: keeps what ${rival.strands.length} other images read (${cost})`;
+    return `${name}: keeps what ${otherImages(rival.strands.length)} (${cost})`;
   if (moved(rival) > moved(plan))
     return `${name}: moves the least, ${formatBytes(moved(plan))} (${second.strategy.name}: ${formatBytes(moved(rival))})`;
   if (rival.temporaryBytes > plan.temporaryBytes)
@@ -124,4 +124,8 @@ function whyOf({ strategy, plan }: Possible, others: readonly Possible[]): strin
   if (rival.invalidates.length > plan.invalidates.length)
     return `${name}: ${cost}, and fewer images lose their meaning`;
   return `${name}: ${cost}, as with ${second.strategy.name}; the simplest of equals`;
+}
+
+function otherImages(count: number): string {
+  return count === 1 ? 'another image reads' : `${count} other images read`;
 }

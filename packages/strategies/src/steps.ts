@@ -79,7 +79,7 @@ export function* copyExtent(
 }
 
 /** Where guest byte `at` of an extent lies in its file; null when it does not lie there plainly. */
-export function hostAt(extent: NodeExtent, at: number): HostOffset | null {
+function hostAt(extent: NodeExtent, at: number): HostOffset | null {
   return extent.status === 'data' ? hostOffset(extent.host + (at - extent.offset)) : null;
 }
 

@@ -32,7 +32,7 @@ export function contentOf(cell: Cell): number {
 }
 
 /** The letters in which settings are written down. */
-export type Letter = '-' | 'c' | 'd' | 'o' | 'p' | 's' | 'z';
+type Letter = '-' | 'c' | 'd' | 'o' | 'p' | 's' | 'z';
 
 /**
  * The cell that a letter stands for, in the image at `image` of a setting: `-` unallocated, `z` zeros, `p` zeros with space reserved, `d` data

@@ -64,8 +64,8 @@ export async function explore(
 
 /** The plan of a strategy; null: it cannot do that. */
 async function planOf(strategy: CommitStrategy, pool: Pool): Promise<CommitPlan | null> {
-  const view = viewForPlan(pool, () => pool.initial, strategy.keepsSiblings);
   try {
+    const view = viewForPlan(pool, () => pool.initial, strategy.keepsSiblings);
     return await strategy.plan(requestOf(pool.setting), view);
   } catch (cause) {
     if (cause instanceof Violation) throw cause;
@@ -74,7 +74,8 @@ async function planOf(strategy: CommitStrategy, pool: Pool): Promise<CommitPlan 
   }
 }
 
-function requestOf(setting: Setting): CommitRequest {
+/** What a setting asks for. */
+export function requestOf(setting: Setting): CommitRequest {
   const { operation, base, top, emptyTop, siblings, keepUndo, unsafe, checkpointSectors } = setting;
   const checkpointBytes = byteLength(checkpointSectors * SECTOR_BYTES);
   return { operation, base, top, emptyTop, siblings, keepUndo, unsafe, checkpointBytes };

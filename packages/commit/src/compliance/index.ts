@@ -1,3 +1,4 @@
+export { planIn, stepsIn } from './rehearse.ts';
 export type { Finding, Report } from './report.ts';
 export type { RuleId, StrategyAbility } from './rules.ts';
 export type { Scope } from './scope.ts';

@@ -1,0 +1,34 @@
+import type { Setting, SettingImage } from '@downfold/commit/compliance';
+
+/** Images from lines like `T@B --d z`: a name, what it lies on, and a letter a sector; bottom first. */
+export function images(...lines: readonly string[]): readonly SettingImage[] {
+  return lines.map((line) => {
+    const [names = '', cells = ''] = line.split(' ');
+    const [name = '', backing = null] = names.split('@');
+    return { name, backing, cells, unit: 1, flat: false };
+  });
+}
+
+/** A commit of `T` into `B` under the leaf `A`, if there is one. */
+export function commitOf(lines: readonly string[], changes: Partial<Setting> = {}): Setting {
+  const pool = images(...lines);
+  return {
+    images: pool,
+    operation: 'commit',
+    leaf: pool.some(({ name }) => name === 'A') ? 'A' : 'T',
+    base: 'B',
+    top: 'T',
+    emptyTop: false,
+    siblings: 'invalidate',
+    keepUndo: false,
+    unsafe: false,
+    checkpointSectors: 16,
+    stages: true,
+    batch: 16,
+    slow: false,
+    ...changes,
+  };
+}
+
+/** Bytes of so many sectors. */
+export const sectors = (count: number): number => 512 * count;
