@@ -75,7 +75,7 @@ export async function markOf(path: string, format: 'qcow2' | 'raw'): Promise<str
 }
 
 /** Strategies that commit, by name. */
-export const COMMITTING: readonly CommitStrategy[] = [copyDown, depthFirst, preserve, staged];
+const COMMITTING: readonly CommitStrategy[] = [copyDown, depthFirst, preserve, staged];
 
 /** An engine with every strategy; on this machine's files by default. */
 export function engine(backend: StorageBackend = fileBackend()): Engine {

@@ -50,7 +50,9 @@ export async function abortJob(
   }
   let clustersFreed = 0;
   for (const node of plan.writes) clustersFreed += await layers.get(node).image.reclaimLeaks({});
-  const nodes = invalidated(journal);
+  // what is only staged has ended nobody's meaning yet
+  const onlyStaged = Object.keys(position.stagings).length > 0;
+  const nodes = onlyStaged ? new Set<NodeId>() : invalidated(journal);
   const mark = { job: journal.intent.job, date: parts.clock.date() };
   const mixed = await markAbandoned(nodes, layers, parts.backend, mark);
   await journal.remove();

@@ -20,7 +20,7 @@ import { StepRunner } from './step-runner.ts';
 import { chainView, factsOfPlan } from './view.ts';
 
 /** Where a job starts. */
-export const START: Position = { cursor: null, copied: 0, zeroed: 0, stagings: {} };
+const START: Position = { cursor: null, copied: 0, zeroed: 0, stagings: {} };
 
 /**
  * Runs a plan from the start: checks every image, writes INTENT, then the strategy's steps. Order of steps: facts on
@@ -219,7 +219,7 @@ async function inodeOf(backend: StorageBackend, path: string): Promise<string | 
 }
 
 /** A plan whose paths are relative to a directory, so that its journal works wherever the files are mounted. */
-export function relativeTo(plan: CommitPlan, directory: string): CommitPlan {
+function relativeTo(plan: CommitPlan, directory: string): CommitPlan {
   return {
     ...plan,
     images: plan.images.map((facts) => ({ ...facts, path: posix.relative(directory, facts.path) })),

@@ -64,7 +64,7 @@ export function assertOrphan(parts: EngineParts, journal: Journal): void {
 }
 
 /** Who worked on a job last. */
-export function lastOwner(journal: Journal): JournalOwner {
+function lastOwner(journal: Journal): JournalOwner {
   let { owner } = journal.intent;
   for (const record of journal.records) if (record.type === 'RESUMED') owner = record.owner;
   return owner;

@@ -6,7 +6,7 @@ import type { Qcow2State } from './state.ts';
 import { AUTOCLEAR, bitmapEntry, bitmapsExtension, EXTENSION } from './structures.ts';
 
 /** Where one persistent bitmap lies. */
-export interface BitmapPlace {
+interface BitmapPlace {
   readonly tableOffset: number;
   /** Entries of the bitmap table. */
   readonly tableSize: number;

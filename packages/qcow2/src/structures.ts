@@ -56,7 +56,7 @@ export const headerV2: Layout<HeaderV2> = layout<HeaderV2>(HEADER_V2_BYTES, {
 });
 
 /** Feature bits as 32-bit words. All bits that have a meaning lie in the low one. */
-export type Features = readonly [high: number, low: number];
+type Features = readonly [high: number, low: number];
 
 /** Header, bytes 72 to 103: version 3. Positions are relative to byte 72. */
 export interface HeaderV3 {

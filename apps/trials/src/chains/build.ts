@@ -1,4 +1,4 @@
-import { copyFile, truncate, writeFile } from 'node:fs/promises';
+import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { draw } from '../tools/draw.ts';
 import { must } from '../tools/process.ts';
@@ -97,10 +97,4 @@ async function writePatterns(seed: number, directory: string): Promise<void> {
     const bytes = Uint8Array.from({ length: 65_521 - 2 * index }, () => from.integer(letters));
     await writeFile(join(directory, `pattern${index}`), bytes);
   }
-}
-
-/** Copies the chain's files up to top into another directory. Only right when all names are relative. */
-export async function copyUpToTop(chain: BuiltChain, directory: string): Promise<void> {
-  for (const layer of chain.layers.slice(0, chain.spec.top + 1))
-    await copyFile(layer.path, join(directory, layer.spec.file));
 }

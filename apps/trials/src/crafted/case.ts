@@ -22,7 +22,7 @@ export interface Expected {
 }
 
 /** What `qemu-img` 7.2 does with the image: measured, for the record and for the comparison of contents. */
-export type QemuVerdict =
+type QemuVerdict =
   /** Reads it, and rightly so: our view must be the same, byte for byte. */
   | 'reads'
   | 'refuses'

@@ -21,7 +21,7 @@ export interface Outcome {
 }
 
 /** What one image may cost. */
-export const BUDGET: { readonly milliseconds: number; readonly bytes: number } = {
+const BUDGET: { readonly milliseconds: number; readonly bytes: number } = {
   milliseconds: 250,
   bytes: 64 << 20,
 };

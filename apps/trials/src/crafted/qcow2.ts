@@ -34,7 +34,7 @@ const HEADER_FIELDS = {
 export type Header = { readonly [Field in keyof typeof HEADER_FIELDS]?: bigint | number };
 
 /** One header extension. `length` is what it claims; its data's length when not given. */
-export interface Extension {
+interface Extension {
   readonly type: number;
   readonly data: Uint8Array;
   readonly length?: number;
@@ -64,7 +64,7 @@ export interface Qcow2Spec {
 export const PLACE = { reftable: 1, refblock: 2, l1: 3, l2: 4, data: 5, end: 6 } as const;
 
 /** The byte that fills the data cluster. */
-export const FILL = 0xa5;
+const FILL = 0xa5;
 
 /**
  * A small v3 image, valid unless `spec` says otherwise: a 1 MiB disk, its first cluster full of 0xa5, six clusters
