@@ -43,10 +43,10 @@ export function parseExtensions(
   let at = start;
   while (at + extensionHead.size <= limit) {
     const { type, length } = extensionHead.decode(area, at);
-    if (type === EXTENSION.end) return { extensions, endAt: at, limit };
     const dataAt = at + extensionHead.size;
     if (length > limit - dataAt)
       throw corrupt(label, `header extension too large (${length} bytes)`, at);
+    if (type === EXTENSION.end) return { extensions, endAt: at, limit };
     if (ONCE.has(type) && seen.has(type)) throw corrupt(label, 'header extension stands twice', at);
     seen.add(type);
     extensions.push({ type, at, data: area.slice(dataAt, dataAt + length) });

@@ -208,6 +208,8 @@ function assertTables(
       60,
       { limit: SAFE_LIMITS.snapshots, found: header.nbSnapshots },
     );
+  if (header.snapshotsOffset % geometry.clusterSize !== 0)
+    throw corrupt(label, `snapshot table at ${header.snapshotsOffset} is not on a cluster`, 64);
   inFile('snapshot table', header.snapshotsOffset, header.nbSnapshots, 64);
 }
 

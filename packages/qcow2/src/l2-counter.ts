@@ -51,8 +51,9 @@ export class L2Counter {
       if (extendedL2) this.#checkBitmap(words, at, offset);
       if (high === 0 && (low & ~zeroFlag) === 0) continue;
       const cluster = (high & 0x00ff_ffff) * perHigh + (low >>> clusterBits);
-      if (cluster === 0 && (low & lowUnusual) === 0) continue;
-      if ((high & HIGH_UNUSUAL) !== 0 || (low & lowUnusual) !== 0 || cluster >= fileClusters) {
+      const unusual = (high & HIGH_UNUSUAL) !== 0 || (low & lowUnusual) !== 0;
+      if (cluster === 0 && !unusual) continue;
+      if (unusual || cluster >= fileClusters) {
         if (!this.#countUnusual(high, low, offset + at * 4, references, active)) continue;
       } else {
         const index = Math.floor(cluster / CHUNK_CLUSTERS);

@@ -186,8 +186,10 @@ function collectTables(
     if (high === 0 && low === 0) continue;
     if (l1Reserved(high, low)) report('reserved bits are set in an L1 entry', index * 4);
     const offset = entryOffset(high, low);
-    if (offset < 0) report('L1 entry points past 2^53', index * 4);
-    if (offset <= 0) continue;
+    if (offset <= 0) {
+      report('L1 entry without a table that can be', index * 4);
+      continue;
+    }
     const from = active
       ? (high & HIGH_COPIED) !== 0
         ? FROM_ACTIVE_COPIED
