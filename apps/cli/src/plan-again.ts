@@ -1,4 +1,5 @@
 import { CommitError, type CommitPlan, type Engine, type PlanRequest } from '@downfold/commit';
+import { backend } from './environment.ts';
 import { leafOf } from './plan-file.ts';
 import type { StoredPlan } from './plan-schema.ts';
 
@@ -19,8 +20,16 @@ export async function planAgain(
       stranger,
       `depends on the chain of ${leafOf(stored).path} and was not there when the plan was made`,
     );
+  for (const then of stored.images) {
+    const now = plan.images.find(({ path }) => path === then.path);
+    if (now === undefined) continue;
+    const different = firstDifference(comparable({ ...then, node: now.node }), comparable(now));
+    if (different !== null)
+      throw changed(then.path, `changed since the plan was made (${told(different)})`);
+  }
   const different = firstDifference(comparable(stored), comparable(plan));
-  if (different !== null) throw differs(stored, different);
+  if (different !== null)
+    throw changed(leafOf(stored).path, `the plan does not fit, or was edited (${told(different)})`);
   return plan;
 }
 
@@ -33,8 +42,18 @@ async function planOf(
     return await engine.plan(requestOf(stored), { signal });
   } catch (cause) {
     if (!(cause instanceof CommitError) || cause.code === 'COMMIT_INTERRUPTED_BEFORE') throw cause;
-    throw changed(leafOf(stored).path, `what was planned cannot be done now: ${cause.message}`);
+    const written = await writtenSince(stored);
+    const why = `what was planned cannot be done now: ${cause.message}`;
+    if (written === null) throw changed(leafOf(stored).path, why);
+    throw changed(written, `was written to since the plan was made; ${why}`);
   }
+}
+
+/** Path of the first image that is not as old as the plan says; null: all are. */
+async function writtenSince({ images }: StoredPlan): Promise<string | null> {
+  for (const { path, modified } of images)
+    if ((await backend.facts(path)).modified !== modified) return path;
+  return null;
 }
 
 /** The request that a plan came from. */
@@ -77,9 +96,9 @@ const FIGURES: ReadonlySet<string> = new Set([
   'temporaryBytes',
 ]);
 
-function comparable(plan: CommitPlan | StoredPlan): unknown {
+function comparable(all: object): unknown {
   return JSON.parse(
-    JSON.stringify(plan, (key, value: unknown) => (FIGURES.has(key) ? undefined : value)),
+    JSON.stringify(all, (key, value: unknown) => (FIGURES.has(key) ? undefined : value)),
   );
 }
 
@@ -108,13 +127,8 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null;
 }
 
-function differs(stored: StoredPlan, { where, was, is }: Difference): CommitError {
-  const leaf = leafOf(stored).path;
-  const [list, index, ...rest] = where;
-  const image = list === 'images' ? stored.images[Number(index)]?.path : undefined;
-  const what = `${(image === undefined ? where : rest).join('.')} was ${shown(was)}, is ${shown(is)}`;
-  if (image === undefined) return changed(leaf, `the plan does not fit, or was edited (${what})`);
-  return changed(image, `changed since the plan was made (${what})`);
+function told({ where, was, is }: Difference): string {
+  return `${where.join('.')} was ${shown(was)}, is ${shown(is)}`;
 }
 
 const LONGEST_SHOWN = 200;

@@ -19,7 +19,14 @@ const schema = z.looseObject({
     checkpointBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
   }),
   images: z
-    .array(z.looseObject({ node: z.string(), path: absolutePath, format: z.string() }))
+    .array(
+      z.looseObject({
+        node: z.string(),
+        path: absolutePath,
+        format: z.string(),
+        modified: z.string(),
+      }),
+    )
     .min(1),
   chainLength: z.number().int().positive(),
   pools: z.array(absolutePath),
@@ -28,7 +35,7 @@ const schema = z.looseObject({
 /** A plan as it was found in a file: nothing is known of what is not named here. */
 export interface StoredPlan extends Pick<CommitPlan, 'chainLength' | 'pools' | 'request'> {
   readonly strategy: Pick<CommitPlan['strategy'], 'name'>;
-  readonly images: readonly Pick<LayerFacts, 'node' | 'path' | 'format'>[];
+  readonly images: readonly Pick<LayerFacts, 'node' | 'path' | 'format' | 'modified'>[];
 }
 
 /** A plan, or what is wrong with it. */
