@@ -90,8 +90,8 @@ export class FileDriver implements StorageDriver {
   }
 
   /**
-   * Zeros up to the present end are written: Node cannot punch holes. Past it one byte makes the rest a hole. It is not made by
-   * setting the length: that would cut off what another write, in flight beside this one, put further on.
+   * Zeros up to the present end are written. Past it one byte makes the rest a hole. It is not made by setting the length: that would
+   * cut off what another write, in flight beside this one, put further on.
    */
   async writeZeroes(range: HostRange): Promise<void> {
     const end = range.offset + range.length;
