@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const pages = ['README.md', 'CONTRIBUTING.md', ...globSync('docs/*.md', { cwd: root })].sort();
 
-/** What a page names, as glob patterns below the workspace. */
+/** What a page names, as glob patterns below the workspace; `NAME` stands for any name. */
 function pathsIn(page: string): readonly string[] {
   const text = readFileSync(join(root, page), 'utf8');
   const links = [...text.matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)].map(([, to = '']) =>
@@ -23,7 +23,7 @@ function pathsIn(page: string): readonly string[] {
       return [name];
     });
   });
-  return [...new Set([...links, ...spoken])];
+  return [...new Set([...links, ...spoken])].map((path) => path.replaceAll('NAME', '*'));
 }
 
 const named = pages.flatMap((page) => pathsIn(page).map((path) => ({ page, path })));
