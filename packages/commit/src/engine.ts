@@ -61,19 +61,21 @@ export function createEngine(parts: EngineParts): Engine {
     },
     run: async (plan, options = {}) => {
       const leaf = leafOf(plan);
-      await assertNoJournal(parts.backend, leaf);
       const strategy = strategyOf(parts, plan.strategy);
       const job = { parts, environment: environment(options.signal), plan, strategy, options };
-      return retrying(
-        () => execute(job),
-        () => goOn(leaf, options),
-        options,
-      );
+      let begun = false;
+      return retrying(async () => {
+        // an attempt that failed before its journal said what it is for starts again, one that wrote that goes on
+        if (begun && (await readJournal(parts.backend, journalPath(leaf))) !== null)
+          return goOn(leaf, options);
+        await assertNoJournal(parts.backend, leaf);
+        begun = true;
+        return execute(job);
+      }, options);
     },
     resume: async (file, options = {}) => {
       const path = await parts.backend.realPath(file);
-      const again = (): Promise<CommitResult> => goOn(path, options);
-      return retrying(again, again, options);
+      return retrying(() => goOn(path, options), options);
     },
     abort: async (file, options) => {
       const path = await parts.backend.realPath(file);

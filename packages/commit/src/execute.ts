@@ -71,14 +71,14 @@ export async function runSteps(
       for (const step of batch) await runner.run(step);
     await runner.finish();
     await clearMixed(plan, layers, parts.backend);
+    const deleted =
+      options.deleteIntermediates === true ? await deleteInvalid(job, journal, layers) : [];
+    await journal.remove();
+    return resultOf(job, journal, runner, from, { deleted, started });
   } catch (cause) {
     await runner.stop(cause);
     throw await stopped(job, journal, runner.copied, cause);
   }
-  const deleted =
-    options.deleteIntermediates === true ? await deleteInvalid(job, journal, layers) : [];
-  await journal.remove();
-  return resultOf(job, journal, runner, from, { deleted, started });
 }
 
 /** Goes on with a job of which all is done but deleting what lost its meaning. */
@@ -147,18 +147,26 @@ async function stopped(
       { copied },
       cause,
     );
-  if (!(cause instanceof StorageError)) return cause;
-  const final = cause.code === 'STORAGE_FLUSH_FAILED';
-  const unsaid = final ? await noteFailedFlush(journal, parts.owner, cause) : '';
+  const error = storageErrorIn(cause);
+  if (error === null) return cause;
+  const final = error.code === 'STORAGE_FLUSH_FAILED';
+  const unsaid = final ? await noteFailedFlush(journal, parts.owner, error) : '';
   const next = final
     ? `what was written since the last checkpoint may not be on the disk: mend it, restart the machine or mount the file system anew, then: ${resume}`
     : `every image is consistent; when it is mended go on with: ${resume}`;
   return new CommitError(
     'COMMIT_STOPPED',
-    `stopped after ${copied} bytes: ${cause.message}; ${unsaid}${next}`,
-    { copied, code: cause.code, ...cause.details },
-    cause,
+    `stopped after ${copied} bytes: ${error.message}; ${unsaid}${next}`,
+    { copied, code: error.code, ...error.details },
+    error,
   );
+}
+
+/** The storage error that an error is or comes of: an image that failed once says so to everyone, with what it was. */
+function storageErrorIn(cause: unknown): StorageError | null {
+  for (let at = cause; at instanceof Error; at = at.cause)
+    if (at instanceof StorageError) return at;
+  return null;
 }
 
 /** Writes down for those who resume that a flush failed. Resolves with what to say when that fails too. */

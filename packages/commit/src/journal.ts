@@ -250,7 +250,19 @@ class OpenJournal implements Journal {
 
   async remove(): Promise<void> {
     await this[Symbol.asyncDispose]();
-    await this.#backend.remove(this.path);
+    try {
+      await this.#backend.remove(this.path);
+    } catch (cause) {
+      // the answer may be lost and the name gone all the same: then it need not be removed again
+      const left = await openIfThere(this.#backend, this.path, 'read');
+      if (left === null) return this.#forgotten();
+      await left[Symbol.asyncDispose]();
+      throw cause;
+    }
+    await this.#forgotten();
+  }
+
+  async #forgotten(): Promise<void> {
     await this.#backend.flushDirectory(posix.dirname(this.path), 'journal: removed at the end');
   }
 

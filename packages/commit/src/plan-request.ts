@@ -3,12 +3,15 @@ import {
   type ChainEnvironment,
   type ChainLayer,
   dependentsOf,
+  factsOf,
   identityKey,
   imageOf,
   type LayerFacts,
   type NodeId,
   type OpenChain,
   openChain,
+  openChainOf,
+  openImageAt,
   openLayer,
   overlaysOf,
   type PoolGraph,
@@ -64,7 +67,7 @@ export async function planRequest(
   strategy: CommitStrategy,
   request: PlanRequest,
 ): Promise<CommitPlan> {
-  await using chain = await openChain(request.file, request.format, environment);
+  await using chain = await chainOf(request, environment);
   const ends = await endsOf(chain, request, strategy, parts.backend);
   await using onto = await ontoOf(chain, request, strategy, environment);
   const open = [...chain.layers, ...onto.layers];
@@ -91,6 +94,18 @@ export async function planRequest(
   const plan = await strategy.plan(commit, view, environment);
   const estimatedSeconds = await estimateSeconds(plan, view, layers, parts.clock);
   return { ...plan, pools: graph.directories, estimatedSeconds };
+}
+
+/** The chain of the request's image; of one that is only given another name to read through, it alone: the old one may be wrong. */
+async function chainOf(
+  { file, format, unsafe }: PlanRequest,
+  environment: ChainEnvironment,
+): Promise<OpenChain> {
+  if (unsafe !== true) return openChain(file, format, environment);
+  const { backend } = environment;
+  const path = await backend.realPath(file);
+  const image = await openImageAt(path, format, 'read', environment);
+  return openChainOf([{ facts: await factsOf('l0', path, image, backend), image }]);
 }
 
 /** Indexes into the chain; base -1: none of its layers. */
@@ -203,34 +218,43 @@ async function ontoOf(
       { image: request.base },
     );
   const onto = await openChain(request.base, request.baseFormat, environment);
-  const old = new Map(
-    chain.layers.map(({ facts }) => [identityKey(facts.identity), facts.node] as const),
-  );
-  const nodeOf = ({ facts }: ChainLayer): NodeId | undefined =>
+  const old = new Map(chain.layers.map(({ facts }) => [identityKey(facts.identity), facts]));
+  const seenAs = ({ facts }: ChainLayer): LayerFacts | undefined =>
     old.get(identityKey(facts.identity));
-  const leaf = chain.layers.at(-1) as ChainLayer;
-  if (onto.layers.some((layer) => nodeOf(layer) === leaf.facts.node)) {
+  const problem = ontoProblem(onto, seenAs, chain.layers.at(-1) as ChainLayer);
+  if (problem !== null) {
     await onto[Symbol.asyncDispose]();
-    throw new CommitError(
-      'COMMIT_BAD_REQUEST',
-      `${request.base} is or reads through ${request.file}`,
-      {
-        image: request.base,
-      },
-    );
+    throw new CommitError('COMMIT_BAD_REQUEST', problem, { image: request.base });
   }
-  const shared = onto.layers.findLastIndex((layer) => nodeOf(layer) !== undefined);
+  const shared = onto.layers.findLastIndex((layer) => seenAs(layer) !== undefined);
   const layers = onto.layers.slice(shared + 1).map(({ facts, image }, index) => ({
     facts: { ...facts, node: `n${index}` },
     image,
   }));
-  const backing = shared < 0 ? null : (nodeOf(onto.layers[shared] as ChainLayer) ?? null);
+  const backing = shared < 0 ? null : (seenAs(onto.layers[shared] as ChainLayer)?.node ?? null);
   return {
     layers,
     node: layers.at(-1)?.facts.node ?? backing,
     backing,
     [Symbol.asyncDispose]: () => onto[Symbol.asyncDispose](),
   };
+}
+
+/** Why an image cannot be rebased onto a chain of which it, or the chain below it, may be a part; null: it can. */
+function ontoProblem(
+  onto: OpenChain,
+  seenAs: (layer: ChainLayer) => LayerFacts | undefined,
+  leaf: ChainLayer,
+): string | null {
+  const base = onto.layers.at(-1) as ChainLayer;
+  for (const layer of onto.layers) {
+    const seen = seenAs(layer);
+    if (seen?.node === leaf.facts.node)
+      return `${base.facts.path} is or reads through ${leaf.facts.path}`;
+    if (seen !== undefined && seen.format !== layer.facts.format)
+      return `${seen.path}: is ${layer.facts.format} there, and ${seen.format} below ${leaf.facts.path}; one of them is wrong`;
+  }
+  return null;
 }
 
 /** Images that would stop reading what they read. Marked ones have no meaning to lose. */

@@ -5,20 +5,17 @@ import type { CommitResult, RunOptions } from './parts.ts';
 /** What may go away by itself, or by somebody's help. A failed flush never does. */
 const PASSING: ReadonlySet<StorageErrorCode> = new Set(['STORAGE_IO', 'STORAGE_NO_SPACE']);
 
-/** Runs a job; after a failure that may pass, and when the caller wants it, opens everything again and goes on. */
+/** Runs a job; after a failure that may pass, and when the caller wants it, tries again with everything opened anew. */
 export async function retrying(
-  begin: () => Promise<CommitResult>,
-  goOn: () => Promise<CommitResult>,
+  attempt: () => Promise<CommitResult>,
   { onFailure }: RunOptions,
 ): Promise<CommitResult> {
-  for (let next = begin; ; ) {
+  for (;;) {
     try {
-      return await next();
+      return await attempt();
     } catch (cause) {
       const failure = passing(cause);
       if (failure === null || onFailure === undefined || !(await onFailure(failure))) throw cause;
-      // an attempt that failed before it wrote a journal starts again, one that wrote it goes on
-      next = cause instanceof CommitError ? goOn : next;
     }
   }
 }
