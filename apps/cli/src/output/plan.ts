@@ -36,7 +36,10 @@ export function humanPlan(plan: CommitPlan, end = 'Nothing was written.'): strin
 function headline({ request }: CommitPlan, name: (node: string | null) => string): string {
   const { operation, base, top } = request;
   if (operation === 'commit') return `commit ${name(top)} into ${name(base)}`;
-  if (operation === 'stream') return `pull into ${name(top)} all above ${name(base)}`;
+  if (operation === 'stream')
+    return base === null
+      ? `pull everything into ${name(top)}`
+      : `pull all above ${name(base)} into ${name(top)}`;
   return `rebase ${name(top)} onto ${name(base)}`;
 }
 
