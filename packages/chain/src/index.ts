@@ -22,7 +22,13 @@ export {
   renderSvg,
   renderTree,
 } from './render.ts';
-export { type ChainEnvironment, factsOf, type ResolvedBacking, resolveBacking } from './resolve.ts';
+export {
+  type ChainEnvironment,
+  factsOf,
+  openImageAt,
+  type ResolvedBacking,
+  resolveBacking,
+} from './resolve.ts';
 export { type ScanOptions, scanPool } from './scan-pool.ts';
 export { subchainExtents } from './subchain-extents.ts';
 export { viewOf } from './view.ts';
