@@ -1,18 +1,15 @@
 import type { CowSource, Image } from '@downfold/image';
-import {
-  alignDown,
-  type GuestOffset,
-  type GuestRange,
-  guestOffset,
-  rangeEnd,
-} from '@downfold/units';
+import { alignDown, type GuestRange, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
 
 /** Bytes compared as one where an image has no units of its own. */
 const SECTOR_BYTES = 512;
 
+/** What has to happen to a unit: nothing, or it becomes zeros, or bytes. */
+type Fate = 'same' | 'zero' | 'data';
+
 /**
  * Writes into `image` what it shows now, in those of its units within `range` where another disk shows something else: afterwards
- * `image` shows the same over either. Runs of units that differ are one write.
+ * `image` shows the same over either. Runs of units with the same fate are one write.
  */
 export async function copyUnlike(
   image: Image,
@@ -26,34 +23,21 @@ export async function copyUnlike(
   await other(range.offset, theirs);
   const unit = Math.max(image.geometry.allocationGranularity, SECTOR_BYTES);
   const end = rangeEnd(range);
+  const zeros = Buffer.alloc(Math.min(unit, range.length));
   const stopOf = (at: number): number => Math.min(end, alignDown(at, unit) + unit);
-  const differs = (at: number): boolean => {
+  const fateOf = (at: number): Fate => {
     const [from, to] = [at - range.offset, stopOf(at) - range.offset];
-    return mine.compare(theirs, from, to, from, to) !== 0;
+    if (mine.compare(theirs, from, to, from, to) === 0) return 'same';
+    return mine.compare(zeros, 0, to - from, from, to) === 0 ? 'zero' : 'data';
   };
   for (let at: number = range.offset; at < end; ) {
     let stop = stopOf(at);
-    const different = differs(at);
-    while (stop < end && differs(stop) === different) stop = stopOf(stop);
-    if (different)
-      await writeRun(
-        image,
-        guestOffset(at),
-        mine.subarray(at - range.offset, stop - range.offset),
-        fill,
-      );
+    const fate = fateOf(at);
+    while (stop < end && fateOf(stop) === fate) stop = stopOf(stop);
+    const run = rangeBetween(guestOffset(at), stop);
+    const bytes = mine.subarray(at - range.offset, stop - range.offset);
+    if (fate === 'zero') await image.writeZeroes(run, { fill });
+    else if (fate === 'data') await image.write(run.offset, bytes, { fill });
     at = stop;
   }
-}
-
-async function writeRun(
-  image: Image,
-  offset: GuestOffset,
-  bytes: Buffer,
-  fill: CowSource | null,
-): Promise<void> {
-  const zero = bytes.every((byte) => byte === 0);
-  if (zero)
-    await image.writeZeroes({ offset, length: bytes.length as GuestRange['length'] }, { fill });
-  else await image.write(offset, bytes, { fill });
 }
