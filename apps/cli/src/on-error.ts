@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { printable } from '@downfold/chain';
 import type { Failure, RunOptions } from '@downfold/commit';
 import { printError } from './output/print.ts';
 
@@ -21,23 +22,29 @@ export function failureHandler(
   if (onError === 'report') return async () => false;
   let wait = FIRST_WAIT_MILLISECONDS;
   return async (failure) => {
-    if (onError === 'stop') {
-      tell(failure, 'paused; mend it, then press Enter or send SIGCONT, or leave it with Ctrl-C');
-      await word(signal);
-    } else {
-      tell(failure, `trying again in ${wait / 1000} s; Ctrl-C leaves it`);
-      await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted());
-      wait = Math.min(LONGEST_WAIT_MILLISECONDS, 2 * wait);
+    try {
+      if (onError === 'stop') {
+        tell(failure, 'paused; mend it, then press Enter or send SIGCONT, or leave it with Ctrl-C');
+        await word(signal);
+      } else {
+        tell(failure, `trying again in ${wait / 1000} s; Ctrl-C leaves it`);
+        await sleep(wait, undefined, { signal });
+        wait = Math.min(LONGEST_WAIT_MILLISECONDS, 2 * wait);
+      }
+      return true;
+    } catch (cause) {
+      // the job ends where it stands, with what it failed of
+      if (signal.aborted) return false;
+      throw cause;
     }
-    return true;
   };
 }
 
 function tell({ error }: Failure, next: string): void {
-  printError(`\ndownfold: ${error.message}; ${next}`);
+  printError(`\ndownfold: ${printable(error.message)}; ${next}`);
 }
 
-/** Waits for the user's word: a line on the terminal, or SIGCONT. Rejects when the job is stopped. */
+/** Waits for the user's word: a line on the terminal, or SIGCONT. Rejects when `signal` is aborted. */
 async function word(signal: AbortSignal): Promise<void> {
   const heard = new AbortController();
   const either = AbortSignal.any([signal, heard.signal]);
@@ -47,9 +54,6 @@ async function word(signal: AbortSignal): Promise<void> {
   if (process.stdin.isTTY) words.push(once(process.stdin.resume(), 'data', { signal: either }));
   try {
     await Promise.race(words);
-  } catch (cause) {
-    signal.throwIfAborted();
-    throw cause;
   } finally {
     clearInterval(alive);
     heard.abort();

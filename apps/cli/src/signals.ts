@@ -36,6 +36,9 @@ export function interruption(saying: string): Interruption {
   };
 }
 
+/** How a job ends that was stopped while it was at work, or while it waited after a failure. Its message says how to go on. */
+const AT_A_CONSISTENT_POINT: ReadonlySet<string> = new Set(['COMMIT_CANCELLED', 'COMMIT_STOPPED']);
+
 /** A command ended because of a signal, at a consistent point. */
 export class Stopped extends DownfoldError<'STOPPED'> {
   override readonly name: string = 'Stopped';
@@ -58,7 +61,7 @@ export function stoppedBy(
 ): unknown {
   if (exitCode === null) return cause;
   if (cause === signal.reason) return new Stopped(exitCode, early, cause);
-  if (cause instanceof DownfoldError && cause.code === 'COMMIT_CANCELLED')
+  if (cause instanceof DownfoldError && AT_A_CONSISTENT_POINT.has(cause.code))
     return new Stopped(exitCode, cause.message, cause);
   return cause;
 }
