@@ -2,7 +2,8 @@ import type { Register } from '../command.ts';
 import { allow, output, quiet } from '../options.ts';
 
 const EXAMPLES = `Examples:
-  downfold abort disk.qcow2
+  downfold abort disk.qcow2            staged: as if it had never begun; else base is marked
+                                       as a mixture, and disk and top read as before
 `;
 
 /** Declares `downfold abort`. */

@@ -22,7 +22,19 @@ const EXAMPLES = `Examples:
   downfold commit -b base.qcow2 --top mid.qcow2 disk.qcow2
                                                  mid and all between into base; disk goes on
                                                  on top of base, and so does mid
-  downfold commit --dry-run --output json -b base.qcow2 --top mid.qcow2 disk.qcow2
+  downfold commit --dry-run --strategy auto -b base.qcow2 --top mid.qcow2 disk.qcow2
+                                                 what each strategy would cost
+  downfold commit --plan-out plan.json -b base.qcow2 --top mid.qcow2 disk.qcow2
+  downfold commit --plan plan.json disk.qcow2    do what was reviewed, or nothing
+`;
+
+const STRATEGIES_HELP = `
+Strategies; disk, and mid if it is top, read the same at every moment in all of them:
+  copy-down    what top shows goes to base; the cheapest, and the default
+  depth-first  layer after layer from the bottom; gives host space back as it goes
+  preserve     what base loses first goes to whoever reads it: only base changes
+  staged       written aside, published by one write; until then 'abort' undoes all
+  auto         plans with each, takes the cheapest that harms nobody, and says why
 `;
 
 /** Declares `downfold commit`. */
@@ -62,6 +74,7 @@ export const commit: Register = (program, act) => {
     .addOption(quiet())
     .addOption(allow())
     .addHelpText('before', EXAMPLES)
+    .addHelpText('after', STRATEGIES_HELP)
     .action((file: string, options) =>
       act({ doing: `commit '${file}'` }, async () =>
         (await import('../actions/commit.ts')).commit(file, options),

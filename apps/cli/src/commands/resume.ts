@@ -2,7 +2,7 @@ import type { Register } from '../command.ts';
 import { allow, onError, output, progress, quiet, rate, verify } from '../options.ts';
 
 const EXAMPLES = `Examples:
-  downfold resume disk.qcow2
+  downfold resume disk.qcow2           copies nothing twice that a checkpoint covers
 `;
 
 /** Declares `downfold resume`. */
