@@ -327,7 +327,6 @@ describe.skipIf(!haveQemu)('a plan that somebody edited', () => {
         work.must('cp', '-a', `${pool.origin.path}/.`, '.');
       } else {
         expect(stderr, replay).toMatch(/^downfold: [^\n]*\n$/);
-        expect(stderr, replay).not.toMatch(/undefined|not a function|not iterable/);
         expect(said.error?.class, replay).toMatch(/^(?!INTERNAL)[A-Z_]+$/);
       }
       const { [PLAN]: __, ...after } = work.digest();

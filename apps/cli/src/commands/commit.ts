@@ -29,7 +29,7 @@ const EXAMPLES = `Examples:
 `;
 
 const STRATEGIES_HELP = `
-Strategies; disk, and mid if it is top, read the same at every moment in all of them:
+Strategies; top and whatever reads through it read the same at every moment in all of them:
   copy-down    what top shows goes to base; the cheapest, and the default
   depth-first  layer after layer from the bottom; gives host space back as it goes
   preserve     what base loses first goes to whoever reads it: only base changes
