@@ -126,11 +126,8 @@ async function* steps(
     ];
   }
   yield plan.relinks.map(relinkStep);
-  if (emptyTop)
-    yield [
-      { do: 'barrier', nodes: [base, top] },
-      { do: 'deallocate', node: top, range: whole },
-    ];
+  // base holds all of it durably: that was made sure of before the relinks
+  if (emptyTop) yield [{ do: 'deallocate', node: top, range: whole }];
 }
 
 /** Writes of base, collected until they make an epoch; each byte may have to be pushed into every reader first. */

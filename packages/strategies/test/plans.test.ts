@@ -1,9 +1,13 @@
+import type { Step } from '@downfold/commit';
 import { planIn, stepsIn } from '@downfold/commit/compliance';
 import { expect, it } from 'vitest';
 import { copyDown, depthFirst, preserve, rebase, staged, stream } from '../src/index.ts';
 import { commitOf, images, sectors } from './settings.ts';
 
 const commits = [copyDown, depthFirst, preserve, staged];
+const from = (step: Step): string | null => (step.do === 'copy' ? step.from : null);
+const to = (step: Step): string | null => (step.do === 'copy' ? step.to : null);
+const node = (step: Step): string | null => ('node' in step ? step.node : null);
 
 it.each(commits)(
   '$name copies each sector that top shows above base once, when layers do not overlap',
@@ -42,6 +46,16 @@ it('depth-first gives back what it drained, and leaves what was shadowed', async
   ]);
 });
 
+it('depth-first drains units as a whole, so that they can be given back', async () => {
+  const setting = commitOf(['B --', 'M@B dd*2', 'T@M -d', 'A@T --']);
+  const steps = await stepsIn(depthFirst, setting);
+  const ofM = steps.filter((step) => 'range' in step && [from(step), node(step)].includes('M'));
+  expect(ofM.map((step) => [step.do, 'range' in step && step.range.length])).toEqual([
+    ['copy', sectors(2)],
+    ['deallocate', sectors(2)],
+  ]);
+});
+
 it('depth-first says of each image after what it is lost', async () => {
   const setting = commitOf(['B d', 'M@B d', 'N@M d', 'T@N d', 'A@T -', 'S@B -', 'R@M -', 'Q@R -']);
   const { invalidates, strands } = await planIn(depthFirst, setting);
@@ -67,6 +81,34 @@ it('preserve pushes into every reader what it overwrites, and only that', async 
   const { writes, invalidates, bytesToCopy } = await planIn(preserve, setting);
   expect([...writes].sort()).toEqual(['A', 'B', 'M', 'S', 'T']);
   expect([invalidates, bytesToCopy]).toEqual([[], sectors(5)]);
+});
+
+it('preserve pushes units as a whole, each once', async () => {
+  const setting = commitOf(['B dddd', 'M@B ----*4', 'T@M -d-d', 'A@T ----']);
+  const pushes = (await stepsIn(preserve, setting)).filter((step) => to(step) === 'M');
+  expect(pushes.map((step) => 'range' in step && step.range)).toEqual([
+    { offset: 0, length: sectors(4) },
+  ]);
+  expect((await planIn(preserve, setting)).bytesToCopy).toBe(sectors(2 + 4));
+});
+
+it.each(commits)(
+  '$name copies no more than half of checkpointBytes between two checkpoints',
+  async (strategy) => {
+    const lines = ['B dddddddd', 'M@B --------', 'T@M dddddddd', 'S@B --------', 'R@B --------'];
+    const setting = commitOf(lines, { checkpointSectors: 8 });
+    const between = [0];
+    for (const step of await stepsIn(strategy, setting)) {
+      if (step.do === 'checkpoint') between.push(0);
+      if (step.do === 'copy') between.push((between.pop() ?? 0) + step.range.length);
+    }
+    expect(Math.max(...between)).toBe(sectors(4));
+  },
+);
+
+it.each(commits)('$name leaves references alone that name base already', async (strategy) => {
+  const { relinks } = await planIn(strategy, commitOf(['B d', 'T@B d', 'A@T -', 'Q@T -']));
+  expect(relinks.map(({ overlay }) => overlay)).toEqual(['A', 'Q']);
 });
 
 it('staged needs the old content beside the new one for a while', async () => {
@@ -139,6 +181,13 @@ it('a rebase looks only where different layers decide, and not at all when the u
   // sector 0: M against B; sector 1: B against B; sector 2: top's own
   expect(bytesToCopy).toBe(sectors(1));
   expect(preserves).toContain('T');
+  const zeros = images('B dd', 'M@B zz', 'T@M --', 'N@B zd');
+  // zeros are zeros, whoever says so
+  expect((await planIn(rebase, { ...setting, images: zeros })).bytesToCopy).toBe(sectors(1));
+  const long = images('B ddd', 'M@B ddd', 'T@M ---', 'N@B sss');
+  const compared = await stepsIn(rebase, { ...setting, images: long });
+  // what is next to each other is compared at once
+  expect(compared.filter((step) => step.do === 'copy')).toHaveLength(1);
   const vouched = await planIn(rebase, { ...setting, unsafe: true });
   expect(vouched.bytesToCopy).toBe(0);
   expect(vouched.preserves).not.toContain('T');

@@ -1,11 +1,12 @@
 import type { Setting, SettingImage } from '@downfold/commit/compliance';
 
-/** Images from lines like `T@B --d z`: a name, what it lies on, and a letter a sector; bottom first. */
+/** Images from lines like `T@B --dz*2`: a name, what it lies on, a letter a sector, and sectors of a unit; bottom first. */
 export function images(...lines: readonly string[]): readonly SettingImage[] {
   return lines.map((line) => {
-    const [names = '', cells = ''] = line.split(' ');
+    const [names = '', layout = ''] = line.split(' ');
     const [name = '', backing = null] = names.split('@');
-    return { name, backing, cells, unit: 1, flat: false };
+    const [cells = '', unit = 1] = layout.split('*');
+    return { name, backing, cells, unit: Number(unit), flat: false };
   });
 }
 
