@@ -39,7 +39,8 @@ export class L2Counter {
   /** Counts the entries of the table at byte `offset`, `references` times. Active: the guest sees it. */
   count(words: Uint32Array, offset: number, references: number, active: boolean): void {
     const { clusterSize, clusterBits, entryWords, extendedL2 } = this.#state.geometry;
-    const fileClusters = Math.ceil(this.#state.fileEnd / clusterSize);
+    // what an integer of the machine numbers: the rest goes the long way
+    const nearClusters = Math.min(2 ** 31, Math.ceil(this.#state.fileEnd / clusterSize));
     const perHigh = 2 ** (32 - clusterBits);
     const zeroFlag = extendedL2 || this.#state.header.version === 2 ? 0 : LOW_ZERO;
     const lowUnusual = (clusterSize - 1) & ~zeroFlag;
@@ -53,15 +54,16 @@ export class L2Counter {
       const cluster = (high & 0x00ff_ffff) * perHigh + (low >>> clusterBits);
       const unusual = (high & HIGH_UNUSUAL) !== 0 || (low & lowUnusual) !== 0;
       if (cluster === 0 && !unusual) continue;
-      if (unusual || cluster >= fileClusters) {
+      if (unusual || cluster >= nearClusters) {
         if (!this.#countUnusual(high, low, offset + at * 4, references, active)) continue;
       } else {
-        const index = Math.floor(cluster / CHUNK_CLUSTERS);
+        const near = cluster | 0;
+        const index = (near / CHUNK_CLUSTERS) | 0;
         if (index !== chunkIndex) {
           chunkIndex = index;
           chunk = this.#counted.chunk(index);
         }
-        const inside = cluster % CHUNK_CLUSTERS;
+        const inside = near % CHUNK_CLUSTERS;
         const present = chunk[inside] as number;
         if ((present & USE.metadata) !== 0 || (present & COUNT) + references >= COUNT)
           this.#countData(cluster, high, offset + at * 4, references, active);
