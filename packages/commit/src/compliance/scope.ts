@@ -41,7 +41,7 @@ const scopes: Readonly<Record<Scope, Counts>> = {
     commit: [ALL, ALL, ALL, ALL],
     stream: [ALL, ALL, ALL],
     rebase: ALL,
-    random: 200_000,
+    random: 100_000,
     depth: { losses: 10, resumes: 5, runs: 1000 },
   },
 };
