@@ -84,7 +84,7 @@ async function giveUp(job: KillJob, pool: Pool, where: string): Promise<boolean>
     await downfoldJson(job.begin(pool));
   }
   const after = past ? 'resumed' : 'aborted and begun again';
-  assertNothing(await brokenEnd(job, pool), `${where}, then ${after}`);
+  assertNothing(await brokenEnd(job, pool, !past), `${where}, then ${after}`);
   return !past;
 }
 

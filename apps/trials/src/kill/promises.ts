@@ -51,11 +51,19 @@ function namedBy(records: readonly JournalRecord[]): ReadonlySet<string> {
   );
 }
 
-/** What is wrong when the job is said to be done. */
-export async function brokenEnd(job: KillJob, pool: Pool): Promise<readonly string[]> {
+/**
+ * What is wrong when the job is said to be done. `again`: it was given up before and begun again; what the first one marked as mixed stays
+ * so when the second finds nothing to do.
+ */
+export async function brokenEnd(
+  job: KillJob,
+  pool: Pool,
+  again = false,
+): Promise<readonly string[]> {
+  const lost = again ? ['invalid', 'mixed'] : ['invalid'];
   const found = await eachImage(pool, async (name) => {
     const fate = fateOf(job, pool.spec, name);
-    if (fate === 'lost') return marked(pool, name, ['invalid']);
+    if (fate === 'lost') return marked(pool, name, lost);
     const content = fate === 'base' ? 'top' : name;
     return [...(await reads(pool, name, [content])), ...(await marked(pool, name, [null]))];
   });

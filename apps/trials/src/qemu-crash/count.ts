@@ -31,6 +31,9 @@ export const CONFIRM_BAD: SecondLook = (_, bad) => bad;
 /** QEMU looks at every eighth state that Downfold's reader finds good, too. */
 export const CONFIRM_SOME: SecondLook = (number, bad) => bad || number % 8 === 0;
 
+/** Up to so many changes that a power cut may lose, every subset is tried; QEMU's jobs here have no more. Above, a sample. */
+const EXHAUSTIVE = 8;
+
 /** Replays every legal crash state. `directory` is for files that QEMU looks at. */
 export async function countStates(
   operation: string,
@@ -51,7 +54,7 @@ export async function countStates(
     return byQemu;
   };
   let lostAfterSuccess = false;
-  for (const { disk, name } of crashStates(recording, options)) {
+  for (const { disk, name } of crashStates(recording, { exhaustive: EXHAUSTIVE, ...options })) {
     const key = disk.digest();
     let bad = verdicts.get(key);
     if (bad === undefined) {
