@@ -1,5 +1,5 @@
 import type { MemoryDisk } from './memory-disk.ts';
-import type { Change } from './recording.ts';
+import type { Change } from './observer.ts';
 
 /** What a disk writes whole or not at all, in bytes. */
 const SECTOR_BYTES = 512;

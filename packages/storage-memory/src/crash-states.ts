@@ -16,6 +16,8 @@ export interface CrashOptions {
   readonly tear?: boolean;
   /** Flushes that count as absent: the switch that takes a barrier away. `barrier` is the name that the flush was called with. */
   readonly ignoreFlush?: (barrier: string) => boolean;
+  /** Only states with `at` from here on: those after a log that the recording goes on with. Default 0. */
+  readonly from?: number;
 }
 
 /** One legal state after a crash. */
@@ -53,17 +55,17 @@ export function* crashStates(
   recording: Recording,
   options: CrashOptions = {},
 ): Generator<CrashState, void, undefined> {
-  const { exhaustive = 6, samples = 16, seed = 1, tear = false } = options;
+  const { exhaustive = 6, samples = 16, seed = 1, tear = false, from = 0 } = options;
   const powerCut: PowerCutOptions = { exhaustive, samples, tear, random: seededRandom(seed) };
   const live = recording.initial.copy();
   let moment: Durability = { durable: recording.initial.copy(), pending: [] };
   for (const [at, entry] of recording.log.entries()) {
     if (entry.kind === 'file' || entry.kind === 'name') {
       applyChange(live, entry);
-      yield { disk: live.copy(), name: `kill@${at}`, at };
+      if (at >= from) yield { disk: live.copy(), name: `kill@${at}`, at };
     } else {
       if (options.ignoreFlush?.(entry.barrier)) continue;
-      yield* statesOf(moment, at, powerCut);
+      if (at >= from) yield* statesOf(moment, at, powerCut);
     }
     moment = afterEntry(moment, at, entry);
   }

@@ -1,7 +1,8 @@
 import { posix } from 'node:path';
 import { applyChange } from './changes.ts';
 import type { MemoryDisk } from './memory-disk.ts';
-import type { Change, Flush, LogEntry, Recording } from './recording.ts';
+import type { Change } from './observer.ts';
+import type { Flush, LogEntry, Recording } from './recording.ts';
 
 /** A change that a power cut may lose, and its number in the log. */
 interface Pending {

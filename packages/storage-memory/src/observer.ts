@@ -25,3 +25,8 @@ export type NameChange = { readonly path: string; readonly inode: number } & (
   | { readonly do: 'create' | 'remove' }
   | { readonly do: 'rename'; readonly from: string }
 );
+
+/** A change of bytes or of names. */
+export type Change =
+  | ({ readonly kind: 'file' } & FileChange)
+  | ({ readonly kind: 'name' } & NameChange);

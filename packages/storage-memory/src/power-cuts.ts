@@ -1,7 +1,7 @@
 import { applyChange, pieceCount, piecesOf } from './changes.ts';
 import type { Durability } from './durability.ts';
 import type { MemoryDisk } from './memory-disk.ts';
-import type { Change } from './recording.ts';
+import type { Change } from './observer.ts';
 
 /** How many states of one moment are tried. */
 export interface PowerCutOptions {

@@ -1,12 +1,8 @@
 import { type BackendDriver, openBackend, type StorageBackend } from '@downfold/storage';
+import { applyChange } from './changes.ts';
 import { memoryBackendDriver } from './memory-backend.ts';
 import type { MemoryDisk } from './memory-disk.ts';
-import type { DiskObserver, FileChange, NameChange } from './observer.ts';
-
-/** A change of bytes or of names. */
-export type Change =
-  | ({ readonly kind: 'file' } & FileChange)
-  | ({ readonly kind: 'name' } & NameChange);
+import type { Change, DiskObserver } from './observer.ts';
 
 /** A flush that is over. It made durable what it concerns among the entries before number `covers`: those before it was called. */
 export type Flush = { readonly barrier: string; readonly covers: number } & (
@@ -30,10 +26,15 @@ export interface Recording {
   readonly log: readonly LogEntry[];
 }
 
-/** Starts recording on a copy of `initial`. */
-export function record(initial: MemoryDisk): Recording {
-  const log: LogEntry[] = [];
+/**
+ * Starts recording on a copy of `initial`. `earlier`: goes on with a log that began there, on the disk as its changes left it: what is
+ * pending in it stays pending, as after a killed process, whose successor may lose it to a power cut.
+ */
+export function record(initial: MemoryDisk, earlier: readonly LogEntry[] = []): Recording {
+  const log: LogEntry[] = [...earlier];
   const disk = initial.copy();
+  for (const entry of earlier)
+    if (entry.kind === 'file' || entry.kind === 'name') applyChange(disk, entry);
   const observer: DiskObserver = {
     changed: (change) => log.push({ kind: 'file', ...change }),
     renamed: (change) => log.push({ kind: 'name', ...change }),

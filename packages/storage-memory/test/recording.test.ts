@@ -2,7 +2,7 @@ import { openBackend } from '@downfold/storage';
 import { faulty } from '@downfold/storage/faults';
 import { byteLength, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
-import { MemoryDisk, memoryBackend, record } from '../src/index.ts';
+import { crashStates, MemoryDisk, memoryBackend, record } from '../src/index.ts';
 
 const at = hostOffset;
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
@@ -54,6 +54,32 @@ describe('a recording', () => {
     await Promise.all([flush, write]);
     expect(log.map(({ kind }) => kind)).toEqual(['name', 'file', 'flush']);
     expect(log[2]).toMatchObject({ barrier: 'W1', covers: 1 });
+  });
+
+  test('goes on with an earlier one: what was pending there is lost only by a power cut that comes before a flush', async () => {
+    const first = record(new MemoryDisk());
+    {
+      await using file = await first.backend.create('/a', { secret: false });
+      await file.write(at(0), bytes(1, 2), { what: 'data' });
+    }
+    const from = first.log.length;
+    const second = record(first.initial, first.log);
+    expect(second.disk.digest()).toBe(first.disk.digest());
+    {
+      await using file = await second.backend.open('/a', 'write');
+      await file.write(at(2), bytes(3), { what: 'data' });
+      await file.flush('W1');
+    }
+    const states = [...crashStates(second, { from })];
+    const [killed] = states;
+    expect(killed).toMatchObject({ name: `kill@${from}`, at: from });
+    expect(states.every((state) => state.at >= from)).toBe(true);
+    const nothing = second.initial.digest();
+    const lost = states.filter(({ disk }) => disk.digest() === nothing);
+    // the flush of the file does not make its name durable
+    expect(lost.map((state) => state.name.startsWith('power@'))).toEqual(lost.map(() => true));
+    expect(lost.length).toBeGreaterThan(0);
+    expect(first.log).toHaveLength(from);
   });
 
   test('has no entry for what was refused or failed', async () => {
