@@ -22,7 +22,7 @@ async function chain(): Promise<Bench> {
 /** Starts the slow commit and waits until it copies. */
 async function copying(work: Bench, ...more: readonly string[]): Promise<ReturnType<typeof start>> {
   const job = start(work, ...SLOW.slice(0, -1), ...more, 'active.qcow2');
-  await job.said(/[1-9]\d*\.\d\d\/100%|"done":[1-9]/);
+  await job.said(/[1-9]\d*\.\d\d\/100%|"phase":"copy","done":[1-9]/);
   return job;
 }
 
