@@ -6,8 +6,12 @@ const conditions = ['@downfold/source'];
 /** `quick` (default), `ci` or `long`: how much the whole-system proofs in apps/trials try. */
 const tier =
   process.env['DOWNFOLD_TIER'] ?? (process.env['DOWNFOLD_LONG'] === '1' ? 'long' : 'quick');
-/** `*.long.test.ts` is the heavy tier: run by `pnpm test:long` only. */
-const long = tier === 'long';
+/** `*.ci.test.ts` are not in the quick tier, `*.long.test.ts` only in the long one. */
+const left = {
+  quick: ['**/*.ci.test.ts', '**/*.long.test.ts'],
+  ci: ['**/*.long.test.ts'],
+  long: [],
+};
 const second = 1000;
 const timeouts = { quick: 30 * second, ci: 180 * second, long: 3600 * second };
 if (!(tier in timeouts)) throw new Error(`DOWNFOLD_TIER is '${tier}', not quick, ci or long`);
@@ -24,7 +28,7 @@ export default defineConfig({
   ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['**/node_modules/**', '**/dist/**', ...(long ? [] : ['**/*.long.test.ts'])],
+    exclude: ['**/node_modules/**', '**/dist/**', ...left[tier as keyof typeof left]],
     env: { DOWNFOLD_TIER: tier },
     isolate: false,
     testTimeout,
