@@ -38,17 +38,23 @@ export async function writeMark(
 ): Promise<void> {
   if (mark === null) {
     if (image.mark !== null) await image.setMark(null);
-    await removeBeside(image.label, backend);
-    return;
+    await removeIfThere(markPath(image.label), backend);
+    return flushMark(image, backend);
   }
   const before = await readMark(image, backend);
-  if (before !== null && before.state === mark.state && before.job === mark.job) return;
+  if (before?.state === mark.state && before.job === mark.job) return flushMark(image, backend);
   try {
     await image.setMark(mark);
   } catch (cause) {
     if (!hasNoPlace(cause)) throw cause;
     await writeBeside(image, mark, backend);
   }
+}
+
+/** Makes durable what a process wrote, or took away, that was killed before it did so itself. */
+async function flushMark(image: Image, backend: StorageBackend): Promise<void> {
+  await image.flush();
+  await backend.flushDirectory(posix.dirname(image.label), 'mark: its name');
 }
 
 function hasNoPlace(cause: unknown): boolean {
@@ -73,11 +79,6 @@ async function writeBeside(image: Image, mark: ImageMark, backend: StorageBacken
   }
   await backend.rename(fresh, path);
   await backend.flushDirectory(posix.dirname(path), 'mark: its name');
-}
-
-async function removeBeside(image: string, backend: StorageBackend): Promise<void> {
-  if (await removeIfThere(markPath(image), backend))
-    await backend.flushDirectory(posix.dirname(image), 'mark: its name is gone');
 }
 
 async function removeIfThere(path: string, backend: StorageBackend): Promise<boolean> {

@@ -1,6 +1,6 @@
 import { type Image, ImageError, type ImageMark } from '@downfold/image';
 import type { MemoryDisk } from '@downfold/storage-memory';
-import { memoryBackend } from '@downfold/storage-memory';
+import { memoryBackend, record } from '@downfold/storage-memory';
 import { hostOffset } from '@downfold/units';
 import { describe, expect, it } from 'vitest';
 import { markPath, openChain, readMark, scanPool, writeMark } from '../src/index.ts';
@@ -9,8 +9,8 @@ import { toyFormat } from './toy-format.ts';
 
 const MARK: ImageMark = { state: 'invalid', job: 'j1', date: '2026-01-02T03:04:05Z' };
 
-/** An image of `/p/a` that has no place for a mark, or one in memory. */
-async function openA(disk: MemoryDisk, place: boolean): Promise<Image> {
+/** An image of `/p/a` that has no place for a mark, or one in memory. Calls `onFlush` when it is flushed. */
+async function openA(disk: MemoryDisk, place: boolean, onFlush = (): void => {}): Promise<Image> {
   const storage = await memoryBackend(disk).open('/p/a', 'read');
   const image: Image & { mark: ImageMark | null } = await toyFormat().open(storage, {
     mode: 'read',
@@ -20,6 +20,7 @@ async function openA(disk: MemoryDisk, place: boolean): Promise<Image> {
       if (!place) throw new ImageError('IMAGE_UNSUPPORTED', 'no place for a mark');
       image.mark = mark;
     },
+    flush: async () => onFlush(),
   });
 }
 
@@ -54,6 +55,27 @@ describe('a mark', () => {
     await writeMark(image, null, backend);
     expect([...disk.names.keys()]).toEqual(['/p/a']);
   });
+
+  it.each([
+    ['inside', true],
+    ['beside', false],
+  ])(
+    '%s an image is durable also when a process put it there that was killed',
+    async (_, place) => {
+      const disk = await diskOf({ '/p/a': plain });
+      {
+        await using image = await openA(disk, place);
+        await writeMark(image, MARK, memoryBackend(disk));
+      }
+      const { backend, log } = record(disk);
+      let flushes = 0;
+      await using image = await openA(disk, place, () => flushes++);
+      if (place) await image.setMark(MARK);
+      await writeMark(image, MARK, backend);
+      expect(flushes).toBe(1);
+      expect(log.map((entry) => entry.kind)).toEqual(['flush directory']);
+    },
+  );
 
   it('does not hold for another file that has the name now', async () => {
     const disk = await diskOf({ '/p/a': plain, '/p/b': plain });

@@ -197,6 +197,7 @@ async function deleteInvalid(
     .slice(0, chainLength)
     .filter(({ node }) => invalidates.some((one) => one.node === node))
     .map(({ node }) => node);
+  if (deletes.length === 0) return [];
   await journal.append({ type: 'DONE', deletes });
   await layers[Symbol.asyncDispose]();
   return deleteFiles(job, journal);

@@ -119,18 +119,24 @@ export async function readJournal(
   return intent?.type === 'INTENT' ? { intent, records } : null;
 }
 
-/** Opens a journal to go on with it; null as in `readJournal`, and what was left of it is removed. @throws as `readJournal` */
+/**
+ * Opens a journal to go on with it; durable when it resolves, for the process that wrote it may have been killed before it was. Null as in
+ * `readJournal`, and what was left of it is removed. @throws as `readJournal`
+ */
 export async function openJournal(backend: StorageBackend, path: string): Promise<Journal | null> {
   const storage = await openIfThere(backend, path, 'write');
   if (storage === null) return null;
   try {
     const { records, end } = await recordsIn(path, storage);
     const [intent] = records;
-    if (intent?.type === 'INTENT')
+    if (intent?.type === 'INTENT') {
+      await storage.flush('journal: what was found');
+      await backend.flushDirectory(posix.dirname(path), 'journal: its name, as it was found');
       return new OpenJournal(backend, path, storage, records, end, intent);
+    }
+    // nothing had begun, so it does not matter whether a crash brings it back
     await storage[Symbol.asyncDispose]();
     await backend.remove(path);
-    await backend.flushDirectory(posix.dirname(path), 'journal: removed before it began');
     return null;
   } catch (cause) {
     await storage[Symbol.asyncDispose]();

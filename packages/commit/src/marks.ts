@@ -27,8 +27,9 @@ export async function markAbandoned(
   for (const node of nodes) {
     const { image } = await layers.reopen(node);
     // one that the job has retired for good stays so; those above a mixed one in a chain of the time still read right through it
-    if ((await readMark(image, backend))?.job !== mark.job)
-      await writeMark(image, { ...mark, state: 'mixed' }, backend);
+    const before = await readMark(image, backend);
+    const state = before?.job === mark.job ? before.state : 'mixed';
+    await writeMark(image, { ...mark, state }, backend);
     marked.push(node);
   }
   return marked;

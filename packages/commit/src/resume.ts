@@ -31,12 +31,13 @@ export async function resumeJob(
   await using layers = await openLayers(plan, inside);
   await journal.append({ type: 'RESUMED', owner: parts.owner });
   const position = positionOf(journal.records);
-  // what the crash left counted but unreferenced is given back before anything is written
-  for (const node of plan.writes)
-    await layers.get(node).image.reclaimLeaks({
-      signal: options.signal,
-      keep: position.stagings[node] ?? null,
-    });
+  for (const node of plan.writes) {
+    const { image } = layers.get(node);
+    // what a killed process wrote shows here, and may still be lost to a power cut
+    await image.flush();
+    // what the crash left counted but unreferenced is given back before anything is written
+    await image.reclaimLeaks({ signal: options.signal, keep: position.stagings[node] ?? null });
+  }
   return await runSteps(job, layers, journal, position, started);
 }
 
