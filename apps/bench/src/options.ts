@@ -6,6 +6,8 @@ export interface BenchOptions {
   readonly pairs: number;
   /** Mebibytes of allocated data per scenario. */
   readonly mebibytes: number;
+  /** A pair during which others took more than this share of the CPU time, 0 to 1, is measured again. */
+  readonly noise: number;
   /** Where the chains are made; a directory on the file system to measure. */
   readonly directory: string | null;
   /** Writes the table into docs/performance.md. */
@@ -21,6 +23,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     options: {
       pairs: { type: 'string', default: '9' },
       size: { type: 'string', default: '1024' },
+      noise: { type: 'string', default: '100' },
       dir: { type: 'string' },
       'update-docs': { type: 'boolean', default: false },
       smoke: { type: 'boolean', default: false },
@@ -34,6 +37,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   return {
     pairs: values.smoke ? 1 : count(values.pairs, 'pairs'),
     mebibytes: values.smoke ? 16 : count(values.size, 'size'),
+    noise: count(values.noise, 'noise') / 100,
     directory: values.dir ?? null,
     updateDocs: values['update-docs'],
     smoke: values.smoke,

@@ -52,7 +52,14 @@ export function markdown(report: Report): string {
   });
   const { date, machine, versions, command, pairs } = report;
   const origin = `${date}; ${machine}; Node ${versions.node}, QEMU ${versions.qemu}; \`${command}\`.`;
-  const method = `Medians of ${pairs} pairs run in turn; ratio: median of the pairs' ratios, below 1 Downfold is faster.`;
+  const noise = Math.max(
+    ...report.scenarios.flatMap(({ downfold, qemu }) =>
+      [...downfold, ...qemu].map((one) => one.noise),
+    ),
+  );
+  const method =
+    `Medians of ${pairs} pairs run in turn; ratio: median of the pairs' ratios, below 1 Downfold is faster. ` +
+    `Other processes took at most ${Math.round(noise * 100)} % of the machine meanwhile.`;
   return [...HEAD, ...rows, '', origin, method].join('\n');
 }
 

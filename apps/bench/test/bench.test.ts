@@ -16,16 +16,19 @@ test('options that are not numbers are refused by name', () => {
   expect(() => parseOptions(['--pairs', 'many'])).toThrow('--pairs');
   expect(() => parseOptions(['--size', '0'])).toThrow('--size');
   expect(parseOptions(['--smoke']).pairs).toBe(1);
+  expect(parseOptions(['--noise', '10']).noise).toBe(0.1);
 });
 
 test.skipIf(!existsSync('/usr/bin/time'))('a timed process is measured from outside', () => {
   const timing = timed(process.execPath, ['-e', 'globalThis.kept = Buffer.alloc(64 << 20, 1)']);
   expect(timing.milliseconds).toBeGreaterThan(10);
   expect(timing.peakBytes).toBeGreaterThan(64 << 20);
+  expect(timing.noise).toBeGreaterThanOrEqual(0);
+  expect(timing.noise).toBeLessThanOrEqual(1.1);
 });
 
 const times = (milliseconds: number): Scenario['qemu'] => [
-  { milliseconds, cpuMilliseconds: 900, peakBytes: 50 << 20 },
+  { milliseconds, cpuMilliseconds: 900, peakBytes: 50 << 20, noise: 0.04 },
 ];
 const report: Report = {
   date: '2026-01-02',
@@ -48,6 +51,7 @@ test('the page gets the table between its markers and keeps the rest', () => {
   expect(text).toContain(markdown(report));
   expect(text).toMatch(/^before\n[\s\S]*\nafter\n$/);
   expect(text).not.toContain('earlier');
+  expect(text).toContain('Other processes took at most 4 % of the machine meanwhile.');
   expect(text).toContain(
     '| 16 MiB sequential | 0.50 s | 1.00 s | **0.50** | 1.00 | 50 MiB | 50 MiB |',
   );
