@@ -1,9 +1,9 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { backingIn, complaints, IDENTICAL, makePool, type Pool } from './qemu-pool.ts';
 import { haveStrace, injected, JOURNAL, LARGE, MIDDLE } from './stopped-job.ts';
-import { type Bench, BIN, bench, haveQemu, start } from './support.ts';
+import { type Bench, BIN, bench, haveQemu, type Started, start } from './support.ts';
 
 const STRATEGIES = ['copy-down', 'depth-first', 'preserve', 'staged'] as const;
 
@@ -44,6 +44,19 @@ beforeAll(() => {
 afterAll(() => {
   if (haveQemu) pool[Symbol.dispose]();
 });
+
+const started: Started[] = [];
+// one that waits when its test has failed would wait for ever
+afterEach(() => {
+  for (const job of started.splice(0)) job.kill('SIGKILL');
+});
+
+/** `start`, for as long as the test takes. */
+function startJob(work: Bench, ...args: readonly string[]): Started {
+  const job = start(work, ...args);
+  started.push(job);
+  return job;
+}
 
 /** A copy of the chain, which holds 30 MiB, on a file system with a few more: 16 go to base. */
 function tight(megabytes = 36): Bench {
@@ -115,7 +128,7 @@ describe.skipIf(!haveQemu || problem !== null)('when the file system is full', (
 
   it.each([...STRATEGIES])('--on-error retry goes on by itself with %s', async (strategy) => {
     using work = tight();
-    const job = start(work, 'commit', '--on-error', 'retry', '--strategy', strategy, ...MIDDLE);
+    const job = startJob(work, 'commit', '--on-error', 'retry', '--strategy', strategy, ...MIDDLE);
     await job.said(/downfold: .*ENOSPC in pwrite at byte \d+\); trying again in 1 s; Ctrl-C/);
     enlarge(work);
     const { code, stdout } = await job.ended;
@@ -126,7 +139,7 @@ describe.skipIf(!haveQemu || problem !== null)('when the file system is full', (
 
   it('--on-error stop waits for SIGCONT, as often as it takes', async () => {
     using work = tight();
-    const job = start(work, 'commit', '--on-error', 'stop', ...MIDDLE);
+    const job = startJob(work, 'commit', '--on-error', 'stop', ...MIDDLE);
     await job.said(/downfold: .*ENOSPC .*; paused; mend it, then press Enter or send SIGCONT/);
     expect(existsSync(work.file(JOURNAL))).toBe(true);
     expectUnharmed(work);
@@ -148,7 +161,7 @@ describe.skipIf(!haveQemu || problem !== null)('when the file system is full', (
     '--on-error %s, while it waits, can be left with %s',
     async (onError, signal, exit) => {
       using work = tight();
-      const job = start(work, 'commit', '--on-error', onError, ...MIDDLE);
+      const job = startJob(work, 'commit', '--on-error', onError, ...MIDDLE);
       await job.said(/ENOSPC/);
       job.kill(signal);
       const { code, stdout, stderr } = await job.ended;

@@ -40,6 +40,9 @@ export const haveStrace: boolean =
   spawnSync('strace', ['-f', 'true'], { stdio: 'ignore' }).status === 0;
 if (!haveStrace) console.warn('NO strace: tests of failing system calls are skipped');
 
+/** What ends a process that waits for ever, and all that strace would leave running. */
+const AT_LAST = ['timeout', '--signal=KILL', '50'] as const;
+
 /**
  * Runs `downfold ARGS` while a system call on one file fails, or ends the process: `inject` as strace takes it. One thread of the pool,
  * so that calls are counted in the order in which they are made.
@@ -52,5 +55,5 @@ export function injected(
 ): ReturnType<Bench['run']> {
   const trace = ['-f', '-qq', '-o', '/dev/null', '-E', 'UV_THREADPOOL_SIZE=1'];
   const which = ['-P', work.file(file), '-e', `inject=${inject}`];
-  return work.run('strace', ...trace, ...which, process.execPath, BIN, ...args);
+  return work.run('strace', ...trace, ...which, ...AT_LAST, process.execPath, BIN, ...args);
 }
