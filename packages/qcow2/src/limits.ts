@@ -45,7 +45,7 @@ export const SAFE_LIMITS: Readonly<
   bitmapDirectory: MIB,
   bitmapTable: 8 * MIB,
   /** References from all L1 tables to L2 tables, in a check. */
-  l2Tables: 16 * MIB,
+  l2Tables: 8 * MIB,
   /** Bytes for the references to host clusters in a check, two a cluster: 32 TiB of 64 KiB clusters. */
   countedBytes: 1024 * MIB,
 };

@@ -261,6 +261,8 @@ export function letGo(state: Qcow2State, table: L2Table, index: number): void {
 
 async function put(state: Qcow2State, host: number, source: Source, length: number): Promise<void> {
   await assertNoOverlap(state, host, length, null);
+  // preallocated zeros may lie past the end
+  state.fileEnd = Math.max(state.fileEnd, host + length);
   if ('bytes' in source) {
     await state.storage.write(hostOffset(host), source.bytes.subarray(0, length), { what: 'data' });
     return;

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength } from '@downfold/units';
@@ -115,7 +115,7 @@ describe.skipIf(!haveQemu || process.env['DOWNFOLD_TIER'] !== 'long')(
         expect(took.report).toMatchObject({ corruptions: 0, allocatedClusters: 2 ** 24 });
         expect(took.peakMebibytes).toBeLessThan(300);
         started = performance.now();
-        expect(spawnSync('qemu-img', ['check', '-q', path]).status).toBe(0);
+        run('qemu-img', 'check', '-q', path);
         const theirs = performance.now() - started;
         ratios.push(ours / theirs);
         console.log(

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { caseContext } from '@downfold/compliance';
 import type { CheckFinding } from '@downfold/image';
 import type { MemoryDisk } from '@downfold/storage-memory';
@@ -7,7 +6,17 @@ import { ENTRY_BYTES } from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import { IMAGE } from './crash-lab.ts';
 import { prepared, put } from './scenarios.ts';
-import { bytesOn, dump, haveQemu, openOn, perTier, readAll, scratch, seeds } from './support.ts';
+import {
+  attempt,
+  bytesOn,
+  dump,
+  haveQemu,
+  openOn,
+  perTier,
+  readAll,
+  scratch,
+  seeds,
+} from './support.ts';
 
 /**
  * Bits flipped in metadata: where `qemu-img check` finds an error, Downfold's check finds one too or refuses the image; the same
@@ -78,9 +87,7 @@ function places(
 type Verdict = 'clean' | 'leaks' | 'errors' | 'refused';
 
 function qemuVerdict(path: string): Verdict {
-  const { status } = spawnSync('qemu-img', ['check', '-q', '-f', 'qcow2', path], {
-    stdio: 'ignore',
-  });
+  const { status } = attempt('qemu-img', 'check', '-q', '-f', 'qcow2', path);
   return status === 0 ? 'clean' : status === 3 ? 'leaks' : status === 2 ? 'errors' : 'refused';
 }
 

@@ -374,11 +374,11 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   'marks: a first one, another, none': {
     start: start({ ...backed, clusterSize: 4 * KIB }, undefined, (craft) =>
       // the mark would straddle sectors
-      craft.extend([0x1234_5678, noise(288)]),
+      craft.extend([0x1234_5678, noise(336)]),
     ),
     run: async (lab) => {
       await lab.setMark(mark('a'));
-      await lab.setMark(mark('bbbbbbbb'));
+      await lab.setMark(mark('12345678-1234-1234-1234-123456789012'));
       await lab.setMark(null);
       await lab.setMark(mark('c'));
     },

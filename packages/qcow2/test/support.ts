@@ -54,13 +54,21 @@ export function run(tool: string, ...args: readonly string[]): string {
   return execFileSync(tool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** `qemu-img check --output=json`, whatever its exit code. */
-export function qemuCheck(path: string): Record<string, number> {
-  // a line for each error on stderr: more than a pipe should hold
-  const { stdout } = spawnSync('qemu-img', ['check', '--output=json', '-f', 'qcow2', path], {
+/** Runs a tool that may fail. Resolves with its exit code and what it wrote to stdout; a line for each error is too much for a pipe. */
+export function attempt(
+  tool: string,
+  ...args: readonly string[]
+): { status: number; stdout: string } {
+  const { status, stdout } = spawnSync(tool, args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
   });
+  return { status: status ?? -1, stdout };
+}
+
+/** `qemu-img check --output=json`, whatever its exit code. */
+export function qemuCheck(path: string): Record<string, number> {
+  const { stdout } = attempt('qemu-img', 'check', '--output=json', '-f', 'qcow2', path);
   return JSON.parse(stdout) as Record<string, number>;
 }
 
