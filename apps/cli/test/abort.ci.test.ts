@@ -180,6 +180,20 @@ describe.skipIf(!haveQemu)('abort', () => {
     expect(pool.compare(work, 'base.qcow2', 'top.qcow2')).toBe(IDENTICAL);
   });
 
+  it.each(['copy-down', 'staged'])(
+    'of %s does not mind a source that was written to since, with which resume cannot go on',
+    async (strategy) => {
+      using work = pool.copy();
+      await stopped(work, 'SIGKILL', 'commit', '--strategy', strategy, ...MIDDLE);
+      work.must('qemu-io', '-f', 'qcow2', '-c', 'write -P 3 12M 64k', 'top.qcow2');
+      expect(work.downfold('resume', 'active.qcow2').stderr).toContain('was written to since');
+      expect(work.json<Abort>('abort', 'active.qcow2').undone).toBe(strategy === 'staged');
+      for (const name of KEPT[strategy] ?? [])
+        expect(pool.compare(work, name), name).toBe(IDENTICAL);
+      expect(complaints(work, ...CHAIN)).toEqual([]);
+    },
+  );
+
   it('refuses a journal that was edited', async () => {
     using work = pool.copy();
     await stopped(work, 'SIGKILL', 'commit', ...MIDDLE);

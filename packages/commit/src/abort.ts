@@ -35,7 +35,8 @@ export async function abortJob(
   await using journal = open;
   assertOrphan(parts, journal);
   if (journal.records.some(({ type }) => type === 'DONE')) throw pastAbort(journal);
-  const { plan, environment: inside } = await planFoundAgain(parts, environment, journal);
+  const found = await planFoundAgain(parts, environment, journal, false);
+  const { plan, environment: inside } = found;
   const position = positionOf(journal.records);
   await using layers = await openLayers(plan, inside);
   const given = journal.records.some(({ type }) => type === 'ABORT');

@@ -3,7 +3,7 @@ import { type ChainEnvironment, factsOf, type LayerFacts, openLayer } from '@dow
 import { type StorageBackend, StorageError } from '@downfold/storage';
 import { CommitError } from './errors.ts';
 import { finishDone, positionOf, runSteps } from './execute.ts';
-import type { Journal, JournalOwner, JournalRecord } from './journal.ts';
+import type { Journal, JournalOwner } from './journal.ts';
 import { openLayers } from './layers.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
@@ -26,7 +26,7 @@ export async function resumeJob(
     const plan = inPlace(journal);
     return finishDone({ parts, environment, plan, strategy: strategyFor(plan), options }, journal);
   }
-  const { plan, environment: inside } = await planFoundAgain(parts, environment, journal);
+  const { plan, environment: inside } = await planFoundAgain(parts, environment, journal, true);
   const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
   await using layers = await openLayers(plan, inside);
   await journal.append({ type: 'RESUMED', owner: parts.owner });
@@ -41,15 +41,20 @@ export async function resumeJob(
   return await runSteps(job, layers, journal, position, started);
 }
 
-/** The plan of a journal with its images where they are now, checked, and the environment in which they may be opened. */
+/**
+ * The plan of a journal with its images where they are now, checked, and the environment in which they may be opened. `goesOn`: more
+ * will be read from the sources, so they must be as they were.
+ */
 export async function planFoundAgain(
   parts: EngineParts,
   environment: ChainEnvironment,
   journal: Journal,
+  goesOn: boolean,
 ): Promise<{ readonly plan: CommitPlan; readonly environment: ChainEnvironment }> {
   // images that the job itself marked already must not stand in its way
   const inside = { ...environment, policy: { ...environment.policy, allowMarked: true } };
-  const plan = await foundAgain(journal, parts, inside);
+  const needsSources = goesOn && !isComplete(positionOf(journal.records));
+  const plan = await foundAgain(journal, parts, inside, needsSources);
   return { plan, environment: inside };
 }
 
@@ -80,12 +85,8 @@ function isSame(a: JournalOwner, b: JournalOwner): boolean {
   return a.pid === b.pid && a.bootId === b.bootId;
 }
 
-function isAbort({ type }: JournalRecord): boolean {
-  return type === 'ABORT';
-}
-
 function assertNotAborted(journal: Journal): void {
-  if (journal.records.some(isAbort))
+  if (journal.records.some(({ type }) => type === 'ABORT'))
     throw new CommitError(
       'COMMIT_ABORTED',
       `${journal.path}: this job was given up, and the giving up was interrupted; finish it with: downfold abort`,
@@ -116,10 +117,9 @@ async function foundAgain(
   journal: Journal,
   parts: EngineParts,
   environment: ChainEnvironment,
+  needsSources: boolean,
 ): Promise<CommitPlan> {
   const plan = inPlace(journal);
-  // one that was given up may have marked its sources already
-  const needsSources = !isComplete(positionOf(journal.records)) && !journal.records.some(isAbort);
   const images: LayerFacts[] = [];
   for (const [index, then] of plan.images.entries()) {
     const { path } = then;
