@@ -11,6 +11,12 @@ export function directoryOf(file: string): string {
   return posix.dirname(absolute(file));
 }
 
+/** A path relative to a directory if it lies in there, else as it is. */
+export function near(directory: string, path: string): string {
+  const name = posix.relative(directory, path);
+  return name.startsWith('..') ? path : name;
+}
+
 /** A backing name as qemu-img shows it: relative to the directory of the overlay, as the overlay was named. */
 export function besides(overlay: string, name: string): string {
   if (posix.isAbsolute(name) || !overlay.includes('/')) return name;

@@ -76,6 +76,16 @@ describe.skipIf(!haveQemu)('resume after kill -9', () => {
     expectCommitted(work, strategy);
   });
 
+  it('deletes what is no longer valid when it is told so too', async () => {
+    using work = await killed();
+    const { code, stdout } = work.downfold('resume', '--delete', 'active.qcow2');
+    expect(code).toBe(0);
+    expect(stdout).toContain('\n  mid.qcow2 is deleted');
+    expect(existsSync(work.file('mid.qcow2'))).toBe(false);
+    for (const name of ['top.qcow2', 'active.qcow2'])
+      expect(pool.compare(work, name), name).toBe(IDENTICAL);
+  });
+
   it('finds the job by any name of the image', async () => {
     using work = await killed();
     work.must('ln', '-s', 'active.qcow2', 'link.qcow2');

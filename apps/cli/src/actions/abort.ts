@@ -1,8 +1,7 @@
-import { posix } from 'node:path';
 import { engineFor } from '../engine.ts';
 import type { Access } from '../environment.ts';
 import { printResult } from '../output/print.ts';
-import { absolute } from '../paths.ts';
+import { absolute, directoryOf, near } from '../paths.ts';
 
 /** Options of `abort`. */
 export interface AbortOptions extends Access {
@@ -20,7 +19,7 @@ export async function abort(file: string, options: AbortOptions): Promise<number
         ? '  every image reads as it did before'
         : '  what was written cannot be undone; images above read as before',
       ...result.mixed.map(
-        (path) => `  ${posix.basename(path)} is of no point in time by itself (marked so)`,
+        (path) => `  ${near(directoryOf(file), path)} is of no point in time by itself (marked so)`,
       ),
       ...(result.clustersFreed === 0 ? [] : [`  ${result.clustersFreed} clusters given back`]),
     ].join('\n'),

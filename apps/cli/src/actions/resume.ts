@@ -4,11 +4,19 @@ import { printResult } from '../output/print.ts';
 import { humanResult } from '../output/result.ts';
 import { absolute } from '../paths.ts';
 
-/** `downfold resume`: goes on with the commit whose journal lies beside FILE. */
-export async function resume(file: string, options: JobOptions): Promise<number> {
+/** Options of `resume`. */
+export interface ResumeOptions extends JobOptions {
+  readonly delete?: boolean;
+}
+
+/** `downfold resume`: goes on with the job whose journal lies beside FILE. */
+export async function resume(file: string, options: ResumeOptions): Promise<number> {
   const engine = engineFor(file, options);
   const early = `stopped before anything more was written; go on with: downfold resume '${file}'`;
-  const result = await runJob(options, early, (run) => engine.resume(absolute(file), run));
+  const deleteIntermediates = options.delete ?? false;
+  const result = await runJob(options, early, (run) =>
+    engine.resume(absolute(file), { ...run, deleteIntermediates }),
+  );
   printResult(options, result, () => humanResult(result, file));
   return 0;
 }

@@ -17,6 +17,7 @@ export const resume: Register = (program, act) => {
       '--after-failed-flush',
       'a flush failed, and the file system was mounted anew since: go on',
     )
+    .option('--delete', 'delete images of the chain that are no longer valid')
     .addOption(rate())
     .addOption(output('json'))
     .addOption(progress())

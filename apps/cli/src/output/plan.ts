@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { formatBytes, type LayerFacts } from '@downfold/chain';
 import type { Candidate, CommitPlan } from '@downfold/commit';
+import { near } from '../paths.ts';
 import { styled } from './print.ts';
 import { table } from './table.ts';
 import { wrap } from './wrap.ts';
@@ -71,15 +72,14 @@ function sizes(plan: CommitPlan, name: (node: string | null) => string): readonl
 /** What becomes of those outside the chain. */
 function consequences(plan: CommitPlan): readonly string[] {
   const lost = new Set(plan.strands);
+  const name = (path: string): string => near(directoryOf(plan), path);
   return [
     ...plan.strands.map((path) =>
-      styled('red', `${near(plan, path)} loses its meaning: it reads through what changes.`),
+      styled('red', `${name(path)} loses its meaning: it reads through what changes.`),
     ),
     ...plan.dependents
       .filter(({ path }) => !lost.has(path))
-      .map(
-        ({ path, through }) => `${near(plan, path)} (over ${near(plan, through)}) reads as before.`,
-      ),
+      .map(({ path, through }) => `${name(path)} (over ${name(through)}) reads as before.`),
   ];
 }
 
@@ -111,14 +111,8 @@ function priceOf({ temporaryBytes, invalidated }: Candidate): string {
 function namer(plan: CommitPlan): (node: string | null) => string {
   return (node) => {
     if (node === null) return 'nothing';
-    return near(plan, plan.images.find((image) => image.node === node)?.path ?? node);
+    return near(directoryOf(plan), plan.images.find((image) => image.node === node)?.path ?? node);
   };
-}
-
-/** A path relative to the directory of the leaf, if it lies in there. */
-function near(plan: CommitPlan, path: string): string {
-  const name = posix.relative(directoryOf(plan), path);
-  return name.startsWith('..') ? path : name;
 }
 
 function directoryOf(plan: CommitPlan): string {

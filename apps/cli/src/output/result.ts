@@ -1,7 +1,6 @@
-import { posix } from 'node:path';
 import { formatBytes } from '@downfold/chain';
 import type { CommitResult } from '@downfold/commit';
-import { directoryOf } from '../paths.ts';
+import { directoryOf, near } from '../paths.ts';
 
 const DONE = {
   commit: 'Image committed.',
@@ -11,10 +10,7 @@ const DONE = {
 
 /** What a job did, in a few lines; the first is qemu-img's. `why`: why `auto` took this strategy. */
 export function humanResult(result: CommitResult, file: string, why: string | null = null): string {
-  const name = (path: string): string => {
-    const near = posix.relative(directoryOf(file), path);
-    return near.startsWith('..') ? path : near;
-  };
+  const name = (path: string): string => near(directoryOf(file), path);
   const { bytesCopied, bytesZeroed, bytesSkippedByResume, seconds } = result;
   const moved = [`${formatBytes(bytesCopied)} copied`];
   if (bytesZeroed > 0) moved.push(`${formatBytes(bytesZeroed)} made zero`);
