@@ -1,5 +1,8 @@
 // `pnpm --filter @downfold/trials kill [KILLS] [MIB] [SEED]`: kills one commit of MIB MiB and prints figures.
-// `pnpm --filter @downfold/trials kill matrix [KILLS] [SEED]`: kills every job, on every file system, KILLS times in all.
+// `pnpm --filter @downfold/trials kill matrix [KILLS] [SEED] [--update-docs]`: kills every job, on every file system, KILLS times
+// in all; with --update-docs the table goes into docs/crash-safety.md.
+import { release } from 'node:os';
+import { docsPage, writeBetweenMarkers } from '../tools/docs.ts';
 import { draw } from '../tools/draw.ts';
 import { scratch } from '../tools/scratch.ts';
 import { killMatrix, matrixTable } from './matrix.ts';
@@ -18,9 +21,15 @@ async function round(args: readonly string[]): Promise<number> {
 }
 
 async function matrix(args: readonly string[]): Promise<number> {
-  const [kills = 504, seed = 1] = args.map(Number);
+  const [kills = 504, seed = 1] = args.filter((one) => /^\d+$/.test(one)).map(Number);
   const rows = await killMatrix({ kills, seed, quick: false });
   const failures = rows.flatMap((row) => row.failures);
   process.stdout.write(`${[matrixTable(rows), ...failures].join('\n')}\n`);
+  if (args.includes('--update-docs')) {
+    const command = ['pnpm --filter @downfold/trials kill matrix', ...args].join(' ');
+    const origin = `${new Date().toISOString().slice(0, 10)}; Linux ${release()}; \`${command}\`.`;
+    const text = `${matrixTable(rows)}\n\n${origin}`;
+    await writeBetweenMarkers(docsPage('crash-safety.md'), 'kill', text);
+  }
   return failures.length;
 }

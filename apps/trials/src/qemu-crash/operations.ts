@@ -21,6 +21,12 @@ const INTERMEDIATE = {
   'backing-file': fileOf('base'),
 } as const;
 
+const STREAM = {
+  device: 'active',
+  'base-node': 'base',
+  'backing-file': fileOf('base'),
+} as const;
+
 /** Operations that fold layers, as the tools of Debian's QEMU do them. Killed once QEMU has reported success. */
 export const OPERATIONS: readonly Operation[] = [
   {
@@ -40,13 +46,14 @@ export const OPERATIONS: readonly Operation[] = [
   },
   {
     name: 'block-stream onto an intermediate base',
-    run: withDaemon(false, (daemon) =>
-      job(daemon, 'block-stream', {
-        device: 'active',
-        'base-node': 'base',
-        'backing-file': fileOf('base'),
-      }),
-    ),
+    run: withDaemon(false, (daemon) => job(daemon, 'block-stream', STREAM)),
+  },
+  {
+    name: 'block-stream, then the guest writes and flushes',
+    run: withDaemon(false, async (daemon, own) => {
+      await job(daemon, 'block-stream', STREAM);
+      await writeAgain(daemon, own);
+    }),
   },
   {
     name: 'block-commit, active, and job-complete',

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -72,10 +72,7 @@ export function oneDirectory(directory: TrialDirectory): TrialDirectories {
 async function loopDirectory(kind: LoopKind): Promise<TrialDirectory> {
   const directory = await scratch(kind);
   const [image, path] = [join(directory.path, 'image'), join(directory.path, 'mounted')];
-  // a run that is ended before it could clean up leaves nothing mounted
-  const atExit = (): void => {
-    spawnSync('umount', ['--lazy', path], { stdio: 'ignore' });
-  };
+  const guard = startGuard(directory.path, path);
   try {
     await writeFile(image, '');
     await truncate(image, SIZE);
@@ -83,8 +80,8 @@ async function loopDirectory(kind: LoopKind): Promise<TrialDirectory> {
     const [maker, ...options] = MAKERS[kind];
     await must(maker, [...options, image]);
     await must('mount', ['-t', kind, '-o', 'loop,noatime', image, path]);
-    process.once('exit', atExit);
   } catch (cause) {
+    await guard.dismiss();
     await directory[Symbol.asyncDispose]();
     throw cause;
   }
@@ -93,9 +90,30 @@ async function loopDirectory(kind: LoopKind): Promise<TrialDirectory> {
     kind,
     [Symbol.asyncDispose]: async () => {
       await unmount(path);
-      process.off('exit', atExit);
+      await guard.dismiss();
       await directory[Symbol.asyncDispose]();
     },
+  };
+}
+
+/**
+ * A process that unmounts `path` and removes `directory` when this process is gone, however it ended: by a signal, too. Its standard input
+ * then ends.
+ */
+function startGuard(directory: string, path: string): { dismiss(): Promise<void> } {
+  const script =
+    'read -r word; [ "$word" = dismissed ] || { umount -l "$0"; rm -rf --one-file-system "$1"; }';
+  // not of our process group: a Ctrl-C is for us
+  const guard = spawn('sh', ['-c', script, path, directory], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  });
+  return {
+    dismiss: () =>
+      new Promise((resolve, reject) => {
+        guard.on('error', reject).on('close', () => resolve());
+        guard.stdin.end('dismissed\n');
+      }),
   };
 }
 
