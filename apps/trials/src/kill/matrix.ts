@@ -6,6 +6,7 @@ import {
   plainDirectory,
   type TrialDirectory,
 } from '../tools/file-system.ts';
+import { inLanes } from '../tools/parallel.ts';
 import { JOBS, type KillJob } from './jobs.ts';
 import { anyMoment, type Life, lifeOf, shortened } from './moment.ts';
 import { type Found, killOnce } from './one-kill.ts';
@@ -31,6 +32,9 @@ export interface MatrixOptions {
   readonly quick: boolean;
 }
 
+/** File systems that kills go on on at once. */
+const LANES = 2;
+
 /** Kills every job on every file system. */
 export async function killMatrix(options: MatrixOptions): Promise<readonly MatrixRow[]> {
   await using directories = options.quick
@@ -38,9 +42,11 @@ export async function killMatrix(options: MatrixOptions): Promise<readonly Matri
     : await everyFileSystem();
   const { all } = directories;
   const each = Math.ceil(options.kills / (JOBS.length * all.length));
-  const rows: MatrixRow[] = [];
-  for (const directory of all) rows.push(...(await killOn(directory, each, options)));
-  return rows;
+  const rows = new Map<TrialDirectory, readonly MatrixRow[]>(all.map((one) => [one, []]));
+  await inLanes(LANES, all, async (directory) => {
+    rows.set(directory, await killOn(directory, each, options));
+  });
+  return [...rows.values()].flat();
 }
 
 async function killOn(
