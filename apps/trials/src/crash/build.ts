@@ -10,12 +10,12 @@ import { addCompressed, type ForeignFile, setUnknownAutoclear, takeSnapshot } fr
 import { type ImageSpec, type Scenario, SECTOR_BYTES } from './scenario.ts';
 
 /** The one directory of every scenario: its pool. */
-export const DIRECTORY = '/pool';
+const DIRECTORY = '/pool';
 const LONG_NAME = '-'.padEnd(150, 'long');
 
 /** Path of an image of a scenario. */
 export function pathOf(scenario: Scenario, name: string): string {
-  return `${DIRECTORY}/${name}${scenario.longNames ? LONG_NAME : ''}`;
+  return `${DIRECTORY}/${name}${scenario.kind === 'names' ? LONG_NAME : ''}`;
 }
 
 /** A disk with the images of a scenario, all of it durable. The same scenario gives the same bytes. */

@@ -20,7 +20,7 @@ import { type Picture, ZEROS } from './picture.ts';
 import { type Scenario, SECTOR_BYTES, type StrategyName } from './scenario.ts';
 
 /** What becomes of an image. `free`: the user took the risk (`rebase` with `unsafe`). */
-export type Role = 'kept' | 'lost' | 'base' | 'free';
+type Role = 'kept' | 'lost' | 'base' | 'free';
 
 /** One image of a case and what must be true of it. */
 export interface Subject {
@@ -59,6 +59,10 @@ export const STRATEGY: Readonly<Record<StrategyName, CommitStrategy>> = {
   rebase,
 };
 
+/** Job ids of the engines here, and the day that it always is for them. */
+export const JOB: RegExp = /^00000000-0000-4000-8000-[0-9]{12}$/;
+export const DATE = '2026-01-01T00:00:00.000Z';
+
 /** An engine over a backend; each `boot` is another one of the same machine. */
 export function engineOn(
   backend: StorageBackend,
@@ -73,7 +77,7 @@ export function engineOn(
     owner,
     isAlive: () => false,
     newJobId: () => `00000000-0000-4000-8000-${String(boot).padStart(12, '0')}`,
-    clock: { now: () => 0, sleep: async () => {}, date: () => '2026-01-01T00:00:00.000Z' },
+    clock: { now: () => 0, sleep: async () => {}, date: () => DATE },
   });
 }
 

@@ -14,6 +14,8 @@ import { jittered } from './jitter.ts';
 import { marking, type Point, pointsOf, type StepMarks } from './points.ts';
 import { brokenEnd, brokenPromises } from './promises.ts';
 import { giveUp, type Recovery, recover } from './recover.ts';
+import type { Kind } from './scenario.ts';
+import { windowsOf } from './windows.ts';
 
 /** How much of a case is tried. Shares are probabilities. */
 export interface Effort {
@@ -29,6 +31,9 @@ export interface Effort {
   readonly aborted: number;
   /** States of one case at most. */
   readonly most: number;
+  /** When a barrier is away: how many new states are judged, and how many of them gone on with, at most. */
+  readonly judgedWithout: number;
+  readonly recoveredWithout: number;
 }
 
 export const EFFORT: Effort = {
@@ -40,13 +45,19 @@ export const EFFORT: Effort = {
   crashedAgain: 0.15,
   aborted: 0.005,
   most: 20_000,
+  judgedWithout: 300,
+  recoveredWithout: 30,
 };
 
-/** What is tried of a case whose states cost much. */
-const COSTLY: Partial<Effort> = { recovered: 0.002, recoveredAtEnd: 0.01, most: 300 };
-
-/** How many states are judged, and how many of them gone on with, when a barrier is away. */
-const HUNT = { states: 300, recoveries: 30 };
+/** Files of these kinds are so long, or so full, that a state costs a hundred times what others do: few of them are looked at. */
+const COSTLY: readonly Kind[] = ['huge', 'long', 'dense'];
+const LITTLE: Partial<Effort> = {
+  recovered: 0.002,
+  recoveredAtEnd: 0.01,
+  most: 300,
+  judgedWithout: 100,
+  recoveredWithout: 10,
+};
 
 /** A promise that did not hold. */
 export interface Violation {
@@ -77,6 +88,8 @@ export interface Run {
   /** Crash states that it began with, and how it was gone on with: names, in order. */
   readonly path: readonly string[];
   readonly recording: Recording;
+  /** Where in the log it begins: what stands before is a killed process's, and may still be pending. */
+  readonly from: number;
   readonly points: readonly (readonly Point[])[];
   /** The job was given up before, or in it. */
   readonly givenUp: boolean;
@@ -96,6 +109,7 @@ export async function recordJob(
   return {
     path: [],
     recording,
+    from: 0,
     givenUp: false,
     points: pointsOf(recording.log, marks),
     end: (disk) => brokenEnd(one, disk),
@@ -120,7 +134,7 @@ export class Explorer {
   /** @param findings are added to */
   constructor(one: Case, effort: Effort, findings: Findings) {
     this.#one = one;
-    this.#effort = one.scenario.costly ? { ...effort, ...COSTLY } : effort;
+    this.#effort = COSTLY.includes(one.scenario.kind) ? { ...effort, ...LITTLE } : effort;
     this.#findings = findings;
     this.#random = draw(one.scenario.seed);
   }
@@ -141,15 +155,24 @@ export class Explorer {
    * first violation, if there is one; it is no finding.
    */
   async without(barrier: string, run: Run): Promise<Violation | null> {
+    const { judgedWithout, recoveredWithout } = this.#effort;
     const found: CrashState[] = [];
+    const windows = windowsOf(run.recording.log, barrier, run.from);
+    const each = Math.ceil(judgedWithout / Math.max(1, windows.length));
+    const left = new Map(windows.map((window) => [window, each]));
     for (const state of this.#statesOf(run, { ignoreFlush: (name) => name === barrier })) {
+      const window = windows.find(({ after, until }) => state.at > after && state.at <= until);
+      const more = window === undefined ? 0 : (left.get(window) as number);
+      if (window === undefined || more === 0) continue;
+      left.set(window, more - 1);
       const problems = await this.#judge(state, run);
       if (problems.length > 0) return this.#violation([...run.path, state.name], problems);
-      if (found.push(state) === HUNT.states) break;
+      found.push(state);
     }
-    const step = Math.max(1, Math.floor(found.length / HUNT.recoveries));
+    const step = Math.max(1, Math.floor(found.length / recoveredWithout));
     for (const { disk, name } of found.filter((_, index) => index % step === 0)) {
-      const { ending, problems } = await this.#recover(disk, run.givenUp);
+      const how = { boot: this.#nextBoot(), givenUp: run.givenUp };
+      const { ending, problems } = await recover(this.#one, record(disk), how);
       if (problems.length > 0) return this.#violation([...run.path, name, ending], problems);
     }
     return null;
@@ -170,8 +193,10 @@ export class Explorer {
   *#statesOf(run: Run, crash: CrashOptions): Generator<CrashState, void, undefined> {
     const { exhaustive, samples } = this.#effort;
     const { tear, seed } = this.#one.scenario;
-    const { log } = run.recording;
-    for (const state of crashStates(run.recording, { ...crash, exhaustive, samples, tear, seed })) {
+    const { recording, from } = run;
+    const { log } = recording;
+    const options = { ...crash, exhaustive, samples, tear, seed, from };
+    for (const state of crashStates(recording, options)) {
       // the same bytes may be right before a promise was made and wrong after it
       const over = state.at >= log.length ? '!' : '';
       const key = over + this.#one.gallery.keyOf(state.disk);
@@ -188,22 +213,22 @@ export class Explorer {
   }
 
   /** Goes on with the job, or gives it up, from some of the states. */
-  async #goOn({ disk, name, at }: CrashState, run: Run): Promise<void> {
+  async #goOn(state: CrashState, run: Run): Promise<void> {
     const { recovered, recoveredAtEnd, pointHits, crashedAgain, aborted } = this.#effort;
-    const points = run.points[name.startsWith('kill') ? at + 1 : at] ?? [];
+    const { disk, name, at } = state;
+    const points = run.points[isKill(state) ? at + 1 : at] ?? [];
     const { points: hits } = this.#findings;
     const rare = points.some((point) => (hits.get(point) ?? 0) < pointHits);
     const records = this.#records(disk);
     const share = Math.max(recovered, isEnd(records) ? recoveredAtEnd : 0);
-    const deeper = run.path.length === 0 && this.#random.chance(crashedAgain);
-    const here = [...run.path, name];
-    if (records.length > 0 && this.#random.chance(aborted)) {
-      this.#findings.aborts++;
-      await this.#ended(await this.#giveUp(disk, run.givenUp), here, true, deeper);
-    } else if (rare || this.#random.chance(share)) {
-      this.#findings.recoveries++;
-      await this.#ended(await this.#recover(disk, run.givenUp), here, run.givenUp, deeper);
-    } else return;
+    const next: Next = {
+      path: [...run.path, name],
+      givenUp: run.givenUp,
+      deeper: run.path.length === 0 && this.#random.chance(rare ? 0.5 : crashedAgain),
+    };
+    if (records.length > 0 && this.#random.chance(aborted)) await this.#giveUp(state, run, next);
+    else if (rare || this.#random.chance(share)) await this.#recover(state, run, next);
+    else return;
     for (const point of points) hits.set(point, (hits.get(point) ?? 0) + 1);
   }
 
@@ -212,13 +237,26 @@ export class Explorer {
     return typeof records === 'string' ? [] : (records ?? []);
   }
 
-  #recover(disk: MemoryDisk, givenUp: boolean): Promise<Recovery> {
-    return recover(this.#one, record(disk), { boot: this.#nextBoot(), givenUp });
+  async #recover(state: CrashState, run: Run, next: Next): Promise<void> {
+    this.#findings.recoveries++;
+    const recording = this.#recordingFrom(state, run, next);
+    const { givenUp } = next;
+    const recovery = await recover(this.#one, recording, { boot: this.#nextBoot(), givenUp });
+    await this.#ended(recovery, state, next);
   }
 
-  #giveUp(disk: MemoryDisk, givenUp: boolean): Promise<Recovery> {
-    const again = this.#random.chance(0.3);
-    return giveUp(this.#one, record(disk), { boot: this.#nextBoot(), givenUp, again });
+  async #giveUp(state: CrashState, run: Run, next: Next): Promise<void> {
+    this.#findings.aborts++;
+    const recording = this.#recordingFrom(state, run, next);
+    const how = { boot: this.#nextBoot(), givenUp: next.givenUp, again: this.#random.chance(0.3) };
+    const recovery = await giveUp(this.#one, recording, how);
+    await this.#ended(recovery, state, { ...next, givenUp: true });
+  }
+
+  /** After a kill what was pending still is: a power cut may take it from the successor. */
+  #recordingFrom(state: CrashState, { recording }: Run, { deeper }: Next): Recording {
+    if (!deeper || !isKill(state)) return record(state.disk);
+    return record(recording.initial, recording.log.slice(0, state.at + 1));
   }
 
   /** Each recovery is of a boot of its own; it may take two. */
@@ -230,15 +268,16 @@ export class Explorer {
   /** Notes what is wrong at a recovery's end; if nothing is, explores what a crash of it leaves. */
   async #ended(
     { ending, recording, problems }: Recovery,
-    here: readonly string[],
-    givenUp: boolean,
-    deeper: boolean,
+    state: CrashState,
+    { path, givenUp, deeper }: Next,
   ): Promise<void> {
-    const path = [...here, ending];
-    this.#note(path, problems);
-    if (problems.length > 0 || !deeper) return;
+    const here = [...path, ending];
+    this.#note(here, problems);
+    if (problems.length > 0 || !deeper || ending === 'over') return;
     const end: Run['end'] = givenUp ? null : (after) => brokenEnd(this.#one, after);
-    await this.#explore({ path, recording, givenUp, points: pointsOf(recording.log, []), end });
+    const from = isKill(state) ? state.at + 1 : 0;
+    const points = pointsOf(recording.log, []);
+    await this.#explore({ path: here, recording, from, givenUp, points, end });
   }
 
   #note(path: readonly string[], problems: readonly string[]): void {
@@ -249,6 +288,19 @@ export class Explorer {
     const { strategy, seed } = this.#one.scenario;
     return { strategy, seed, state: path.join(' > '), problems };
   }
+}
+
+/** A way on from a crash state. */
+interface Next {
+  /** Names up to the state. */
+  readonly path: readonly string[];
+  readonly givenUp: boolean;
+  /** It is crashed everywhere again. */
+  readonly deeper: boolean;
+}
+
+function isKill({ name }: CrashState): boolean {
+  return name.startsWith('kill');
 }
 
 /** All data is in place, or about to be published: what is left is links, marks and names. */

@@ -27,12 +27,16 @@ export function marking(
   };
 }
 
-/** The points of a log: of each of its lengths, from 0 to its own. */
+/**
+ * The points of a log: of each of its lengths, from 0 to its own. Lengths between which nothing changed, only flushes ended, share
+ * theirs: a process that was killed there left the same bytes.
+ */
 export function pointsOf(
   log: readonly LogEntry[],
   marks: StepMarks,
 ): readonly (readonly Point[])[] {
-  const points: Point[][] = Array.from({ length: log.length + 1 }, () => []);
+  const points: Point[][] = [[]];
+  for (const entry of log) points.push('barrier' in entry ? (points.at(-1) as Point[]) : []);
   for (const [index, { at, step }] of marks.entries()) {
     points[at]?.push(`before step ${step}`);
     points[marks[index + 1]?.at ?? log.length]?.push(`after step ${step}`);
@@ -81,7 +85,7 @@ const RECORDS: Readonly<Record<JournalRecord['type'], readonly StrategyName[]>> 
   FAILED: [],
   ABORT: ALL,
   RESUMED: ALL,
-  DONE: ALL,
+  DONE: MARKING,
 };
 
 /** Every point that a strategy's jobs have. */

@@ -2,7 +2,7 @@ import { markPath } from '@downfold/chain';
 import type { JournalRecord } from '@downfold/commit';
 import type { ImageMark } from '@downfold/image';
 import type { MemoryDisk } from '@downfold/storage-memory';
-import { type Case, picturesOf, type Subject } from './case.ts';
+import { type Case, DATE, JOB, picturesOf, type Subject } from './case.ts';
 import { same, type View } from './gallery.ts';
 import { OPEN, type Picture } from './picture.ts';
 
@@ -37,9 +37,11 @@ export async function brokenPromises(one: Case, disk: MemoryDisk): Promise<reado
       if (!isUndoUnderWay(one, journal, message)) problems.push(`${path}: ${message}`);
     if (subject.initial.claims && picture.claims && !same(picture.sectors, subject.initial.sectors))
       problems.push(`${path}: changed, and still claims what was true before`);
+    const mark = markOf(disk, path, picture);
+    if (mark === 'unreadable') problems.push(`${path}: its mark is not whole`);
     if (role === 'free') continue;
     const shown = one.gallery.shown(pictures, path);
-    const known = (node !== null && named.has(node)) || markOf(disk, path, picture) !== null;
+    const known = (node !== null && named.has(node)) || mark !== null;
     if ('broken' in shown) {
       // one that reads through a file that was deleted is lost with it
       if (role !== 'lost' || !known) problems.push(shown.broken);
@@ -83,26 +85,37 @@ function differenceOf({ before }: Subject, shown: View): string {
   return `reads otherwise in sector ${at}`;
 }
 
-/** With `deletes`, what lost its meaning goes once the journal says DONE, or is gone itself. */
-function mayBeGone(
-  { scenario, plan }: Case,
-  { role, node }: Subject,
-  journal: readonly JournalRecord[] | null,
-): boolean {
-  const inChain = plan.images.slice(0, plan.chainLength).some((image) => image.node === node);
-  if (!scenario.request.deletes || role !== 'lost' || !inChain) return false;
+/** What is to be deleted goes once the journal says DONE, or is gone itself. */
+function mayBeGone(one: Case, subject: Subject, journal: readonly JournalRecord[] | null): boolean {
+  if (!isDeleted(one, subject)) return false;
   return journal === null || journal.some(({ type }) => type === 'DONE');
 }
 
-/** The mark of an image on a disk, inside it or beside it. */
-export function markOf(disk: MemoryDisk, path: string, picture: Picture): ImageMark | null {
-  if (picture.mark !== null) return picture.mark;
+/** With `deletes`, images of the chain that lost their meaning go. */
+function isDeleted({ scenario, plan }: Case, { role, node }: Subject): boolean {
+  const inChain = plan.images.slice(0, plan.chainLength).some((image) => image.node === node);
+  return scenario.request.deletes && role === 'lost' && inChain;
+}
+
+/** State of the mark of an image on a disk, inside it or beside it; null: it has none. */
+export function markOf(
+  disk: MemoryDisk,
+  path: string,
+  picture: Picture,
+): ImageMark['state'] | 'unreadable' | null {
+  if (picture.mark !== null) return isWhole(picture.mark) ? picture.mark.state : 'unreadable';
   const beside = markPath(path);
   if (!disk.names.has(beside)) return null;
   const file = disk.fileOf(disk.inodeOf(beside));
   const bytes = Buffer.alloc(file.length);
   file.read(0, bytes);
-  return JSON.parse(bytes.toString()) as ImageMark;
+  const text = bytes.toString();
+  return text.endsWith('}\n') ? (JSON.parse(text) as ImageMark).state : 'unreadable';
+}
+
+/** One of ours, to the last letter: what is torn reads as `invalid`, with another job or date. */
+function isWhole({ job, date }: ImageMark): boolean {
+  return JOB.test(job) && date === DATE;
 }
 
 /**
@@ -125,10 +138,12 @@ export async function brokenEnd(
   for (const subject of subjects) {
     const picture = pictures.get(subject.path);
     if (picture === undefined) continue;
-    const mark = markOf(disk, subject.path, picture)?.state ?? null;
+    // what an earlier try did to images outside the chain of today is not looked at again
+    const settled = givenUpBefore && subject.role === 'lost';
+    if (!settled && isDeleted(one, subject)) problems.push(`${subject.path}: is not deleted`);
+    const mark = markOf(disk, subject.path, picture);
     const wanted = subject.role === 'lost' ? 'invalid' : null;
-    // an image outside the chain that lost its meaning to an earlier job keeps that job's mark
-    if (mark !== wanted && !(givenUpBefore && wanted !== null && mark === 'mixed'))
+    if (!settled && mark !== wanted)
       problems.push(`${subject.path}: is marked ${mark}, not ${wanted}`);
     const shown = gallery.shown(pictures, subject.path);
     if (subject.role === 'base' && ('broken' in shown || !same(shown.sectors, after as Int32Array)))
@@ -164,7 +179,7 @@ export async function brokenAbort(
   for (const subject of one.subjects) {
     const picture = pictures.get(subject.path);
     if (picture === undefined) continue;
-    const mark = markOf(disk, subject.path, picture)?.state ?? null;
+    const mark = markOf(disk, subject.path, picture);
     if ((mark !== null) !== mixed.includes(subject.path))
       problems.push(`${subject.path}: is marked ${mark}, and the result says otherwise`);
     const shown = one.gallery.shown(pictures, subject.path);

@@ -9,7 +9,7 @@ import { brokenAbort, brokenEnd, markOf } from './promises.ts';
  * How a crashed job was ended: gone on with, begun anew since nothing had happened or it had been given up, given up, or it was over
  * already.
  */
-export type Ending = 'resumed' | 'begun' | 'aborted' | 'over';
+type Ending = 'resumed' | 'begun' | 'aborted' | 'over';
 
 /** One recovery: what it did to the disk, and what is wrong afterwards. */
 export interface Recovery {

@@ -14,6 +14,33 @@ export type StrategyName = (typeof STRATEGIES)[number];
 /** Unit of content and sizes of a scenario, bytes; also the smallest cluster and the sector that a torn write is made of. */
 export const SECTOR_BYTES = 512;
 
+/**
+ * Kinds of scenarios by how large their parts are. `small` makes cheap states and many of them; the others reach what small
+ * ones cannot: names past the first sector, subclusters, an L1 table that moves, refcount blocks and a refcount table that grow, a
+ * cluster longer than the disk.
+ */
+export type Kind =
+  | 'small'
+  | 'names'
+  | 'refcounts'
+  | 'subclusters'
+  | 'large'
+  | 'huge'
+  | 'long'
+  | 'dense';
+
+/** With how many of a thousand seeds are of each. */
+const KINDS: readonly (readonly [Kind, number])[] = [
+  ['small', 600],
+  ['names', 60],
+  ['refcounts', 140],
+  ['subclusters', 80],
+  ['large', 80],
+  ['huge', 10],
+  ['long', 30],
+  ['dense', 10],
+];
+
 /** One image of a scenario: what it is, and who is below it. Its content is drawn when it is built. */
 export interface ImageSpec {
   readonly name: string;
@@ -36,7 +63,7 @@ export interface ImageSpec {
 }
 
 /** What is asked of the engine. Names are of images. */
-export interface Request {
+interface Request {
   readonly file: string;
   readonly base: string | null;
   readonly top: string;
@@ -54,10 +81,7 @@ export interface Request {
 export interface Scenario {
   readonly seed: number;
   readonly strategy: StrategyName;
-  /** Files are so long, or so full, that each state costs a hundred times what others do: few of them are looked at. */
-  readonly costly: boolean;
-  /** Names of files are so long that they do not fit the first sector of a header. */
-  readonly longNames: boolean;
+  readonly kind: Kind;
   /** Operations take different times, so that what runs at the same time ends in another order. */
   readonly jitter: boolean;
   /** Writes are torn at sectors. */
@@ -67,40 +91,21 @@ export interface Scenario {
   readonly request: Request;
 }
 
-/**
- * Kinds of scenarios by how large their parts are. `small` makes cheap states and many of them; the others reach what small
- * ones cannot: names past the first sector, subclusters, an L1 table that moves, refcount blocks and a refcount table that grow, a
- * cluster longer than the disk.
- */
-type Size = 'small' | 'names' | 'refcounts' | 'subclusters' | 'large' | 'huge' | 'long' | 'dense';
-
-const SIZES: readonly (readonly [Size, number])[] = [
-  ['small', 600],
-  ['names', 60],
-  ['refcounts', 140],
-  ['subclusters', 80],
-  ['large', 80],
-  ['huge', 10],
-  ['long', 20],
-  ['dense', 10],
-];
-
 /** What a seed means for a strategy. */
 export function scenarioOf(strategy: StrategyName, seed: number): Scenario {
   const random = draw(seed * 16 + STRATEGIES.indexOf(strategy) + 1);
-  const size = weighted(random, SIZES);
-  const sectors = sectorsOf(random, size);
-  const images = chainOf(random, strategy, size, sectors);
+  const kind = weighted(random, KINDS);
+  const sectors = sectorsOf(random, kind);
+  const images = chainOf(random, strategy, kind, sectors);
   const request = requestOf(random, strategy, images);
-  const others = random.chance(0.4) ? siblingsOf(random, images, size, sectors) : [];
-  const onto = strategy === 'rebase' ? ontoOf(random, images, size, sectors) : [];
+  const others = random.chance(0.4) ? siblingsOf(random, images, kind, sectors) : [];
+  const onto = strategy === 'rebase' ? ontoOf(random, images, kind, sectors) : [];
   return {
     seed,
     strategy,
+    kind,
     jitter: random.chance(0.4),
     tear: random.chance(0.3),
-    costly: size === 'huge' || size === 'long' || size === 'dense',
-    longNames: size === 'names',
     images: [...images, ...others, ...onto],
     request:
       strategy === 'rebase' ? { ...request, base: baseOfRebase(random, images, onto) } : request,
@@ -116,18 +121,19 @@ function weighted<T>(random: Draw, choices: readonly (readonly [T, number])[]): 
   throw new RangeError('no choices');
 }
 
-function sectorsOf(random: Draw, size: Size): number {
-  if (size === 'long') return random.between(4090, 4110);
-  if (size === 'dense') return random.between(3900, 4000);
-  if (size === 'subclusters' || size === 'large') return random.between(64, 140);
-  if (size === 'huge') return random.between(16, 40);
+function sectorsOf(random: Draw, kind: Kind): number {
+  if (kind === 'long') return random.pick([4090, 4110]);
+  // with its metadata a full disk of so many sectors all but fills what one refcount table of one cluster can count
+  if (kind === 'dense') return random.between(3955, 3966);
+  if (kind === 'subclusters' || kind === 'large') return random.between(64, 140);
+  if (kind === 'huge') return random.between(16, 40);
   return random.between(24, 72);
 }
 
 function chainOf(
   random: Draw,
   strategy: StrategyName,
-  size: Size,
+  kind: Kind,
   sectors: number,
 ): readonly ImageSpec[] {
   const least = strategy === 'stream' ? 3 : 2;
@@ -135,7 +141,7 @@ function chainOf(
   const images: ImageSpec[] = [];
   for (let index = 0; index < depth; index++) {
     const backing = images.at(-1)?.name ?? null;
-    images.push(imageOf(random, `l${index}`, backing, size, sectors));
+    images.push(imageOf(random, `l${index}`, backing, kind, sectors));
   }
   return images;
 }
@@ -144,52 +150,54 @@ function imageOf(
   random: Draw,
   name: string,
   backing: string | null,
-  size: Size,
+  kind: Kind,
   sectors: number,
 ): ImageSpec {
-  const raw = backing === null && random.chance(0.2) && size !== 'dense';
-  const snapshot = !raw && size !== 'dense' && size !== 'long' && random.chance(0.12);
-  const version = random.chance(0.2) && size !== 'refcounts' && size !== 'subclusters' ? 2 : 3;
-  const extendedL2 = size === 'subclusters' && random.chance(0.7);
+  const raw = backing === null && random.chance(0.2) && kind !== 'dense';
+  const snapshot = !raw && kind !== 'dense' && kind !== 'long' && random.chance(0.12);
+  const version = random.chance(0.2) && kind !== 'refcounts' && kind !== 'subclusters' ? 2 : 3;
+  const extendedL2 = kind === 'subclusters' && random.chance(0.7);
   return {
     name,
     format: raw ? 'raw' : 'qcow2',
     backing,
     // an image of version 2 that has snapshots cannot grow
-    size: snapshot && version === 2 ? sectors * SECTOR_BYTES : sizeOf(random, size, sectors, raw),
-    clusterSize: raw ? 1 : clusterOf(random, size, extendedL2),
+    size: snapshot && version === 2 ? sectors * SECTOR_BYTES : sizeOf(random, kind, sectors, raw),
+    clusterSize: raw ? 1 : clusterOf(random, kind, extendedL2),
     version,
     extendedL2,
-    refcountBits: version === 2 ? 16 : size === 'refcounts' || size === 'dense' ? 64 : 16,
-    density: size === 'dense' && backing === null ? 1 : densityOf(random, size),
+    refcountBits: version === 2 ? 16 : kind === 'refcounts' || kind === 'dense' ? 64 : 16,
+    density: kind === 'dense' && backing === null ? 1 : densityOf(random, kind),
     snapshot,
-    compressed: !raw && !extendedL2 && size === 'small' && random.chance(0.15),
+    compressed: !raw && !extendedL2 && kind === 'small' && random.chance(0.15),
     unknownAutoclear: !raw && version === 3 && random.chance(0.06),
   };
 }
 
-function clusterOf(random: Draw, size: Size, extendedL2: boolean): number {
-  if (size === 'huge') return random.pick([512, 4096, 2 << 20]);
+function clusterOf(random: Draw, kind: Kind, extendedL2: boolean): number {
+  if (kind === 'huge') return random.pick([512, 4096, 2 << 20]);
   if (extendedL2) return 16 << 10;
-  if (size === 'large') return random.pick([4096, 8192, 64 << 10]);
-  if (size === 'names') return random.pick([1024, 2048, 4096]);
-  if (size === 'subclusters') return random.pick([512, 4096]);
-  if (size === 'small') return random.pick([512, 512, 512, 1024, 2048]);
+  if (kind === 'large') return random.pick([4096, 8192, 64 << 10]);
+  if (kind === 'names') return random.pick([1024, 2048, 4096]);
+  if (kind === 'subclusters') return random.pick([512, 4096]);
+  if (kind === 'small') return random.pick([512, 512, 512, 1024, 2048]);
   return 512;
 }
 
 /** All size shapes: mostly the same, often shorter, rarely not a whole number of sectors. */
-function sizeOf(random: Draw, size: Size, sectors: number, raw: boolean): number {
+function sizeOf(random: Draw, kind: Kind, sectors: number, raw: boolean): number {
   const full = sectors * SECTOR_BYTES;
   if (random.chance(0.65)) return full;
   // past the reach of the first L2 table, or of the first cluster of the L1 table
-  if (size === 'long') return (sectors + random.between(-20, 20)) * SECTOR_BYTES;
+  if (kind === 'long') return random.pick([2040, 4090, 4110]) * SECTOR_BYTES;
   const length = random.between(Math.ceil(sectors / 4), sectors) * SECTOR_BYTES;
   return raw || random.chance(0.8) ? length : length - random.between(1, SECTOR_BYTES - 1);
 }
 
-function densityOf(random: Draw, size: Size): number {
-  return size === 'long' || size === 'dense' ? 0.004 : random.pick([0.2, 0.4, 0.6, 0.8]);
+function densityOf(random: Draw, kind: Kind): number {
+  return kind === 'long' || kind === 'dense'
+    ? 0.004
+    : random.pick([0, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8]);
 }
 
 function requestOf(random: Draw, strategy: StrategyName, images: readonly ImageSpec[]): Request {
@@ -223,10 +231,10 @@ function requestOf(random: Draw, strategy: StrategyName, images: readonly ImageS
 function siblingsOf(
   random: Draw,
   images: readonly ImageSpec[],
-  size: Size,
+  kind: Kind,
   sectors: number,
 ): readonly ImageSpec[] {
-  const small = size === 'dense' || size === 'long' ? 'small' : size;
+  const small = kind === 'dense' || kind === 'long' ? 'small' : kind;
   const siblings: ImageSpec[] = [];
   for (let index = random.between(1, 2); index > 0; index--) {
     const below = random.chance(0.2) ? siblings.at(-1) : undefined;
@@ -242,13 +250,13 @@ function siblingsOf(
 function ontoOf(
   random: Draw,
   images: readonly ImageSpec[],
-  size: Size,
+  kind: Kind,
   sectors: number,
 ): readonly ImageSpec[] {
   if (random.chance(0.3)) return [];
   const root = random.chance(0.5) ? null : (images[0] as ImageSpec).name;
-  const first = imageOf(random, 'n0', root, size, sectors);
-  return random.chance(0.5) ? [first] : [first, imageOf(random, 'n1', 'n0', size, sectors)];
+  const first = imageOf(random, 'n0', root, kind, sectors);
+  return random.chance(0.5) ? [first] : [first, imageOf(random, 'n1', 'n0', kind, sectors)];
 }
 
 function baseOfRebase(

@@ -5,6 +5,7 @@ import {
   Explorer,
   type Findings,
   noFindings,
+  type Run,
   recordJob,
   type Violation,
 } from './explore.ts';
@@ -15,14 +16,13 @@ export interface Task {
   readonly strategy: StrategyName;
   readonly seed: number;
   readonly effort: Effort;
-  /** Points that were hit so often already. */
-  readonly points: Findings['points'];
-  /** Barriers that are taken away when they occur; null: all. Those that were caught already need not be tried again. */
-  readonly barriers: readonly string[] | null;
-  readonly caught: readonly string[];
+  /** How often points were hit before: those that were not are looked for. */
+  readonly hits: Findings['points'];
+  /** Barriers that need not be taken away any more; null: none is. */
+  readonly skip: readonly string[] | null;
 }
 
-/** What came of a seed. Goes from one thread to another. */
+/** What came of a seed; `points`: hits of this seed alone. Goes from one thread to another. */
 export interface Outcome extends Findings {
   readonly strategy: StrategyName;
   readonly seed: number;
@@ -37,8 +37,15 @@ export interface Outcome extends Findings {
 /** Builds, runs, and crashes the case of a seed. */
 export async function tryTask(task: Task): Promise<Outcome> {
   const { strategy, seed, effort } = task;
-  const findings: Findings = { ...noFindings(), points: new Map(task.points) };
-  const outcome = { ...findings, strategy, seed, refused: null, barriers: [], removed: [] };
+  const findings: Findings = { ...noFindings(), points: new Map(task.hits) };
+  const outcome: Outcome = {
+    ...noFindings(),
+    strategy,
+    seed,
+    refused: null,
+    barriers: [],
+    removed: [],
+  };
   const one = await prepare(scenarioOf(strategy, seed));
   if (typeof one === 'string') return { ...outcome, refused: one };
   const explorer = new Explorer(one, effort, findings);
@@ -52,7 +59,10 @@ export async function tryTask(task: Task): Promise<Outcome> {
     findings.violations.push({ strategy, seed, state: 'the job', problems });
   }
   const removed = findings.violations.length > 0 ? [] : await removeBarriers(task, explorer);
-  return { ...outcome, ...findings, barriers: barriersOf(explorer), removed };
+  const points = new Map(
+    [...findings.points].map(([point, hits]) => [point, hits - (task.hits.get(point) ?? 0)]),
+  );
+  return { ...outcome, ...findings, points, barriers: barriersOf(explorer), removed };
 }
 
 function barriersOf({ runs }: Explorer): readonly string[] {
@@ -62,21 +72,21 @@ function barriersOf({ runs }: Explorer): readonly string[] {
   return [...names];
 }
 
-async function removeBarriers(
-  { barriers, caught }: Task,
-  explored: Explorer,
-): Promise<Outcome['removed']> {
+async function removeBarriers({ skip }: Task, explored: Explorer): Promise<Outcome['removed']> {
   const removed: { barrier: string; violation: Violation | null }[] = [];
+  if (skip === null) return removed;
   for (const barrier of barriersOf(explored)) {
-    if (caught.includes(barrier) || barriers?.includes(barrier) === false) continue;
+    if (skip.includes(barrier)) continue;
     let violation: Violation | null = null;
-    for (const run of explored.runs) {
-      if (!run.recording.log.some((entry) => 'barrier' in entry && entry.barrier === barrier))
-        continue;
+    for (const run of explored.runs.filter((one) => issues(one, barrier))) {
       violation = await explored.without(barrier, run);
       if (violation !== null) break;
     }
     removed.push({ barrier, violation });
   }
   return removed;
+}
+
+function issues({ recording }: Run, barrier: string): boolean {
+  return recording.log.some((entry) => 'barrier' in entry && entry.barrier === barrier);
 }

@@ -31,7 +31,7 @@ import { type StrategyName, scenarioOf } from '../crash/scenario.ts';
 import { type Draw, draw } from '../tools/draw.ts';
 
 /** The operations that are made to fail. */
-export const OPERATIONS: readonly FaultOperation[] = [
+const OPERATIONS: readonly FaultOperation[] = [
   'open',
   'create',
   'remove',
