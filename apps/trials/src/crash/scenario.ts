@@ -169,7 +169,7 @@ function imageOf(
     refcountBits: version === 2 ? 16 : kind === 'refcounts' || kind === 'dense' ? 64 : 16,
     density: kind === 'dense' && backing === null ? 1 : densityOf(random, kind),
     // the snapshots that are made here need all counts in one block
-    snapshot: snapshot && size !== 'refcounts',
+    snapshot: snapshot && kind !== 'refcounts',
     compressed: !raw && !extendedL2 && kind === 'small' && random.chance(0.15),
     unknownAutoclear: !raw && version === 3 && random.chance(0.06),
   };
