@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backingIn, complaints, IDENTICAL, makePool, type Pool } from './qemu-pool.ts';
-import { type Bench, haveQemu } from './support.ts';
+import { type Bench, haveQemu, start } from './support.ts';
 
 const MIDDLE = ['-b', 'base.qcow2', '--top', 'top.qcow2', 'active.qcow2'];
 const CHAIN = ['base.qcow2', 'mid.qcow2', 'top.qcow2', 'active.qcow2'] as const;
@@ -305,34 +305,40 @@ function edited(text: string, seed: number): string {
   return JSON.stringify(plan);
 }
 
+/** Tries every second edit from `first` on, one after the other; resolves with how many plans ran. */
+async function tryEdits(first: number): Promise<number> {
+  using work = planned();
+  const text = readFileSync(work.file(PLAN), 'utf8');
+  const { [PLAN]: _, ...before } = work.digest();
+  let ran = 0;
+  for (let seed = first; seed <= EDITS; seed += 2) {
+    const replay = `replay: edited(text, ${seed})`;
+    writeFileSync(work.file(PLAN), edited(text, seed));
+    const args = ['--plan', PLAN, '--output', 'json', 'active.qcow2'];
+    const { code, stdout, stderr } = await start(work, 'commit', ...args).ended;
+    const said = JSON.parse(stdout) as { strategy?: string; error?: { class: string } };
+    if (code === 0) {
+      ran++;
+      expect(said.strategy, replay).toBe('copy-down');
+      expectCommitted(work);
+      // as they were, under their names and with their times: the plan fits again
+      work.must('cp', '-a', `${pool.origin.path}/.`, '.');
+    } else {
+      expect(stderr, replay).toMatch(/^downfold: [^\n]*\n$/);
+      expect(said.error?.class, replay).toMatch(/^(?!INTERNAL)[A-Z_]+$/);
+    }
+    const { [PLAN]: __, ...after } = work.digest();
+    expect(after, replay).toEqual(before);
+  }
+  return ran;
+}
+
 describe.skipIf(!haveQemu)('a plan that somebody edited', () => {
   it(`in ${EDITS} ways is refused in one line, with nothing changed, or runs right`, {
     timeout: EDITS * 20_000,
-  }, () => {
-    using work = planned();
-    const text = readFileSync(work.file(PLAN), 'utf8');
-    const { [PLAN]: _, ...before } = work.digest();
-    let ran = 0;
-    for (let seed = 1; seed <= EDITS; seed++) {
-      const replay = `replay: edited(text, ${seed})`;
-      writeFileSync(work.file(PLAN), edited(text, seed));
-      const args = ['--plan', PLAN, '--output', 'json', 'active.qcow2'];
-      const { code, stdout, stderr } = work.downfold('commit', ...args);
-      const said = JSON.parse(stdout) as { strategy?: string; error?: { class: string } };
-      if (code === 0) {
-        ran++;
-        expect(said.strategy, replay).toBe('copy-down');
-        expectCommitted(work);
-        // as they were, under their names and with their times: the plan fits again
-        work.must('cp', '-a', `${pool.origin.path}/.`, '.');
-      } else {
-        expect(stderr, replay).toMatch(/^downfold: [^\n]*\n$/);
-        expect(said.error?.class, replay).toMatch(/^(?!INTERNAL)[A-Z_]+$/);
-      }
-      const { [PLAN]: __, ...after } = work.digest();
-      expect(after, replay).toEqual(before);
-    }
+  }, async () => {
+    const [odd, even] = await Promise.all([tryEdits(1), tryEdits(2)]);
     // edits of figures that are for people alone: else none of this could have run
-    expect(ran).toBeGreaterThan(0);
+    expect(odd + even).toBeGreaterThan(0);
   });
 });
