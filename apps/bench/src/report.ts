@@ -30,16 +30,33 @@ export function reportOf(scenarios: readonly Scenario[], args: readonly string[]
   };
 }
 
-const HEAD = [
-  '| scenario | Downfold | `qemu-img commit` | ratio | CPU ratio | peak memory, Downfold | QEMU |',
-  '| --- | --- | --- | --- | --- | --- | --- |',
+const HEAD: readonly string[] = [
+  'scenario',
+  'Downfold',
+  '`qemu-img commit`',
+  'ratio',
+  'CPU ratio',
+  'peak memory, Downfold',
+  'QEMU',
 ];
+
+/** A Markdown table whose columns are in line, as the formatter wants it. */
+function table(rows: readonly (readonly string[])[]): readonly string[] {
+  const widths = HEAD.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (cells: readonly string[], fill: string): string =>
+    `| ${widths.map((width, column) => (cells[column] ?? '').padEnd(width, fill)).join(' | ')} |`;
+  return [
+    ...rows.slice(0, 1).map((row) => line(row, ' ')),
+    line([], '-'),
+    ...rows.slice(1).map((row) => line(row, ' ')),
+  ];
+}
 
 /** The report as a Markdown table with its origin. */
 export function markdown(report: Report): string {
   const rows = report.scenarios.map((scenario) => {
     const { downfold, qemu } = scenario;
-    const cells = [
+    return [
       `${scenario.mebibytes} MiB ${scenario.shape}`,
       seconds(middle(downfold, 'milliseconds')),
       seconds(middle(qemu, 'milliseconds')),
@@ -48,7 +65,6 @@ export function markdown(report: Report): string {
       mebibytes(peak(downfold)),
       mebibytes(peak(qemu)),
     ];
-    return `| ${cells.join(' | ')} |`;
   });
   const { date, machine, versions, command, pairs } = report;
   const origin = `${date}; ${machine}; Node ${versions.node}, QEMU ${versions.qemu}; \`${command}\`.`;
@@ -60,7 +76,7 @@ export function markdown(report: Report): string {
   const method =
     `Medians of ${pairs} pairs run in turn; ratio: median of the pairs' ratios, below 1 Downfold is faster. ` +
     `Other processes took at most ${Math.round(noise * 100)} % of the machine meanwhile.`;
-  return [...HEAD, ...rows, '', origin, method].join('\n');
+  return [...table([HEAD, ...rows]), '', origin, method].join('\n');
 }
 
 const middle = (timings: readonly Timing[], field: keyof Timing): number =>
@@ -79,5 +95,5 @@ export function updateDocs(page: string, report: Report): void {
   const [start, end] = [text.indexOf(START), text.indexOf(END)];
   if (start < 0 || end < start) throw new Error(`${page} lacks '${START}' and '${END}'`);
   const before = text.slice(0, start + START.length);
-  writeFileSync(page, `${before}\n${markdown(report)}\n${text.slice(end)}`);
+  writeFileSync(page, `${before}\n\n${markdown(report)}\n\n${text.slice(end)}`);
 }

@@ -53,6 +53,6 @@ test('the page gets the table between its markers and keeps the rest', () => {
   expect(text).not.toContain('earlier');
   expect(text).toContain('Other processes took at most 4 % of the machine meanwhile.');
   expect(text).toContain(
-    '| 16 MiB sequential | 0.50 s | 1.00 s | **0.50** | 1.00 | 50 MiB | 50 MiB |',
+    '| 16 MiB sequential | 0.50 s   | 1.00 s            | **0.50** | 1.00      | 50 MiB                | 50 MiB |',
   );
 });
