@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Bench, bench, diskOf, isClean, makeChain, start } from './support.ts';
 
@@ -150,13 +150,41 @@ describe('resume', () => {
     );
   });
 
-  it('refuses a journal that is not one, and leaves it alone', async () => {
+  it.each([
+    ['not a journal', 'not a journal\n'],
+    ['a diary', 'a diary, not a journal\n'],
+    ['a number', 'deadbeef is a number\n'],
+    ['a line of hex digits', 'cafe\n'],
+    ['an archive', Buffer.concat([Buffer.alloc(512), Buffer.from([0x1f, 0x8b, 8, 0])])],
+  ])('refuses %s in its place, and so do abort and commit; it stays as it is', async (_, text) => {
     using work = await chain();
-    work.must('sh', '-c', `echo 'not a journal' > ${JOURNAL}`);
+    writeFileSync(work.file(JOURNAL), text);
     const before = work.digest();
-    const { code, stderr } = work.downfold('resume', 'active.qcow2');
-    expect(code).toBe(1);
-    expect(stderr).toContain(`${JOURNAL}: is not a journal of Downfold`);
-    expect(work.digest()).toEqual(before);
+    for (const command of ['resume', 'abort', 'commit']) {
+      const { code, stderr } = work.downfold(command, 'active.qcow2');
+      expect([command, code]).toEqual([command, 1]);
+      expect(stderr).toContain(`${JOURNAL}: is not a journal of Downfold`);
+      expect(work.digest()).toEqual(before);
+    }
   });
+
+  it.each([
+    ['empty', 0],
+    ['zeros', 4096],
+  ])(
+    'of a journal that is %s says that there is none; a commit puts its own there',
+    async (_, zeros) => {
+      using work = await chain();
+      writeFileSync(work.file(JOURNAL), Buffer.alloc(zeros));
+      const before = work.digest();
+      for (const command of ['resume', 'abort']) {
+        const { code, stderr } = work.downfold(command, 'active.qcow2');
+        expect([command, code]).toEqual([command, 1]);
+        expect(stderr).toContain('there is no interrupted job');
+        expect(work.digest()).toEqual(before);
+      }
+      expect(work.downfold('commit', '-q', 'active.qcow2').code).toBe(0);
+      expect(existsSync(work.file(JOURNAL))).toBe(false);
+    },
+  );
 });

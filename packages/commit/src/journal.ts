@@ -5,6 +5,7 @@ import type { BackingReference, StagingToken } from '@downfold/image';
 import { type OpenMode, type Storage, type StorageBackend, StorageError } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
 import { CommitError } from './errors.ts';
+import { isTornIntent } from './journal-torn.ts';
 import type { CommitPlan } from './plan.ts';
 import type { Cursor } from './step.ts';
 
@@ -18,7 +19,7 @@ export interface JournalOwner {
 
 /** One record of a journal. */
 export type JournalRecord =
-  /** The job and its plan; paths of images are relative to the journal's directory. */
+  /** The job and its plan; paths of images are relative to the journal's directory. A torn one is known by its first fields. */
   | {
       readonly type: 'INTENT';
       readonly format: 1;
@@ -58,6 +59,8 @@ type Intent = Extract<JournalRecord, { type: 'INTENT' }>;
 
 /** What lies behind the name of the image whose commit a journal is. */
 const SUFFIX = '.downfold';
+/** No journal comes near it; what is longer is not read into memory. */
+const MOST_BYTES = 1 << 30;
 
 /** The leaf of a plan's chain: the image that the user named, and that the journal lies beside. */
 export function leafOf(plan: CommitPlan): string {
@@ -83,14 +86,16 @@ export interface Journal extends AsyncDisposable {
   remove(): Promise<void>;
 }
 
-/** @throws StorageError `STORAGE_EXISTS` when there is one already. What a crash left of one that never began makes room. */
+/**
+ * The images of the job must be open, so that no other process is creating the same journal: what a crash left of one that never began
+ * makes room. @throws StorageError `STORAGE_EXISTS` when there is one already; CommitError as `readJournal`
+ */
 export async function createJournal(
   backend: StorageBackend,
   path: string,
   intent: Intent,
 ): Promise<Journal> {
-  const present = await openJournal(backend, path);
-  await present?.[Symbol.asyncDispose]();
+  await makeRoom(backend, path);
   const storage = await backend.create(path, { secret: true });
   const journal = new OpenJournal(backend, path, storage, [], 0, intent);
   try {
@@ -101,6 +106,15 @@ export async function createJournal(
     await storage[Symbol.asyncDispose]();
     throw cause;
   }
+}
+
+async function makeRoom(backend: StorageBackend, path: string): Promise<void> {
+  {
+    await using storage = await openIfThere(backend, path, 'read');
+    if (storage === null || (await recordsIn(path, storage)).records.length > 0) return;
+  }
+  // nothing had begun, so it does not matter whether a crash brings it back
+  await backend.remove(path);
 }
 
 /**
@@ -121,7 +135,7 @@ export async function readJournal(
 
 /**
  * Opens a journal to go on with it; durable when it resolves, for the process that wrote it may have been killed before it was. Null as in
- * `readJournal`, and what was left of it is removed. @throws as `readJournal`
+ * `readJournal`; what there is stays, for its owner may be about to write it. @throws as `readJournal`
  */
 export async function openJournal(backend: StorageBackend, path: string): Promise<Journal | null> {
   const storage = await openIfThere(backend, path, 'write');
@@ -134,9 +148,7 @@ export async function openJournal(backend: StorageBackend, path: string): Promis
       await backend.flushDirectory(posix.dirname(path), 'journal: its name, as it was found');
       return new OpenJournal(backend, path, storage, records, end, intent);
     }
-    // nothing had begun, so it does not matter whether a crash brings it back
     await storage[Symbol.asyncDispose]();
-    await backend.remove(path);
     return null;
   } catch (cause) {
     await storage[Symbol.asyncDispose]();
@@ -161,9 +173,22 @@ async function recordsIn(
   path: string,
   storage: Storage,
 ): Promise<{ records: JournalRecord[]; end: number }> {
-  const bytes = new Uint8Array(await storage.length());
+  const length = await storage.length();
+  if (length > MOST_BYTES) throw foreign(path);
+  const bytes = new Uint8Array(length);
   await storage.read(hostOffset(0), bytes);
   return parseJournal(path, bytes);
+}
+
+function bad(journal: string, problem: string): CommitError {
+  return new CommitError('COMMIT_JOURNAL_BAD', `${journal}: ${problem}`, { journal });
+}
+
+function foreign(path: string): CommitError {
+  return bad(
+    path,
+    'is not a journal of Downfold, or is damaged from its first record on; it is not touched: move it away if nobody needs it',
+  );
 }
 
 /** The whole records of a journal, and where the first incomplete one starts. */
@@ -171,10 +196,6 @@ export function parseJournal(
   path: string,
   bytes: Uint8Array,
 ): { records: JournalRecord[]; end: number } {
-  const bad = (problem: string): CommitError =>
-    new CommitError('COMMIT_JOURNAL_BAD', `${path}: ${problem}; it is not touched`, {
-      journal: path,
-    });
   const records: JournalRecord[] = [];
   let end = 0;
   let torn = false;
@@ -184,7 +205,7 @@ export function parseJournal(
     const found = newline < 0 ? null : parseLine(line);
     if (found === null) torn = true;
     else if (torn || found.sequence !== records.length)
-      throw bad('a record was changed or taken out: it was edited');
+      throw bad(path, 'a record was changed or taken out: it was edited; it is not touched');
     else {
       records.push(found.record);
       end = newline + 1;
@@ -192,17 +213,10 @@ export function parseJournal(
     at = newline < 0 ? bytes.length : newline + 1;
   }
   const [first] = records;
-  if (first === undefined && bytes.length > 0 && !mayBeTorn(bytes))
-    throw bad('is not a journal of Downfold');
+  if (first === undefined && !isTornIntent(bytes)) throw foreign(path);
   if (first !== undefined && (first.type !== 'INTENT' || first.format !== 1))
-    throw bad('has a format that this version does not know');
+    throw bad(path, 'has a format that this version does not know; it is not touched');
   return { records, end };
-}
-
-/** A first line that was never finished still starts like one, or is zeros that were never written. */
-function mayBeTorn(bytes: Uint8Array): boolean {
-  const head = new TextDecoder().decode(bytes.subarray(0, 20));
-  return /^[0-9a-f\0]{0,8}([ \0]|$)/.test(head);
 }
 
 /** A line as it was written; null: a bad one. */
@@ -210,8 +224,13 @@ function parseLine(line: Uint8Array): { sequence: number; record: JournalRecord 
   const text = new TextDecoder().decode(line);
   if (text.slice(0, 9) !== `${checksum(text.slice(9))} `) return null;
   const space = text.indexOf(' ', 9);
-  const record = JSON.parse(text.slice(space + 1)) as JournalRecord;
-  return { sequence: Number(text.slice(9, space)), record };
+  try {
+    const record = JSON.parse(text.slice(space + 1)) as JournalRecord | null;
+    return record === null ? null : { sequence: Number(text.slice(9, space)), record };
+  } catch (cause) {
+    if (cause instanceof SyntaxError) return null;
+    throw cause;
+  }
 }
 
 function checksum(text: string): string {

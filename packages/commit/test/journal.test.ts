@@ -26,6 +26,46 @@ function expectPrefix(
   expect(found).toEqual(records.slice(0, found.length));
 }
 
+/** A first record of some sectors. */
+const longIntent = {
+  ...someIntent,
+  plan: {
+    ...someIntent.plan,
+    strands: Array.from({ length: 130 }, (_, n) => `/vm/Größe-${n}.toy`),
+  },
+};
+
+/** Text, zeros for a `number` of bytes, and so on. */
+function file(...parts: readonly (string | number)[]): Uint8Array {
+  return Buffer.concat(
+    parts.map((part) => (typeof part === 'number' ? Buffer.alloc(part) : Buffer.from(part))),
+  );
+}
+
+/** Nothing that a crash can leave of a journal. */
+const foreignFiles: readonly Uint8Array[] = [
+  file('a diary, not a journal\n'),
+  file('a '),
+  file('deadbeef 1'),
+  file('deadbeef is a number\n'),
+  file('deadbeef 0 \n'),
+  file('deadbeef 0 {"type":"ABORT"'),
+  file('abcdef\n'),
+  file('\n'),
+  file('DEADBEEF 0 {"type":"INTENT"'),
+  file('deadbeefdeadbeef'),
+  file('hello\n'),
+  file('{"type":"INTENT"}\n'),
+  file('x'.repeat(9000)),
+  file('QFI\xfb and more\n'),
+  file(8, 'text after some zeros'),
+  file('ab', 510, 'text after a sector that was not written'),
+  file(512, 'two\nlines\n'),
+  file(512, '\x1f\x8b\x08 binary after a sector that was not written'),
+  Buffer.concat([file(32_768), Buffer.from([1]), file('CD001')]),
+  file(65 << 20),
+];
+
 describe('a journal', () => {
   it('lies beside its image', () => {
     expect(journalPath('/vm/disk.qcow2')).toBe('/vm/disk.qcow2.downfold');
@@ -99,10 +139,23 @@ describe('a journal', () => {
   });
 
   it('is refused when it is somebody else’s file', () => {
-    for (const text of ['QFI\xfb and more\n', 'hello\n', '{"type":"INTENT"}\n', 'x'.repeat(9000)])
-      expect(() => parseJournal(PATH, new TextEncoder().encode(text))).toThrow(
-        'is not a journal of Downfold',
-      );
+    for (const bytes of foreignFiles)
+      expect(
+        () => parseJournal(PATH, bytes),
+        new TextDecoder().decode(bytes.subarray(0, 40)),
+      ).toThrow('is not a journal of Downfold');
+  });
+
+  it('is refused when its first record was damaged otherwise than by a crash', async () => {
+    const bytes = await journalBytes([longIntent]);
+    for (let bit = 0; bit < 8 * bytes.length; bit += 5) {
+      const flipped = bytes.slice();
+      flipped[bit >> 3] = (flipped[bit >> 3] as number) ^ (1 << (bit & 7));
+      // the newline alone may be taken for one that was never written
+      const [newline, byte] = [bytes.length - 1, flipped[bit >> 3] as number];
+      const torn = bit >> 3 === newline && byte >= 0x20;
+      expect(parsed(flipped), `bit ${bit}`).toEqual(torn ? [] : 'COMMIT_JOURNAL_BAD');
+    }
   });
 
   it('is refused when it does not begin with an intent of a format that is known', async () => {
@@ -114,10 +167,24 @@ describe('a journal', () => {
     }
   });
 
-  it('that never began is none: empty, zeros, or the start of a first line', async () => {
-    const bytes = await journalBytes(someRecords.slice(0, 1));
-    for (const left of [new Uint8Array(0), new Uint8Array(512), bytes.subarray(0, 5)])
+  it('that never began is none: empty, zeros, or a first line cut anywhere, with any sectors not written', async () => {
+    const bytes = await journalBytes([longIntent]);
+    const sectors = Math.ceil(bytes.length / 512);
+    expect(sectors).toBe(7);
+    for (const left of [new Uint8Array(0), new Uint8Array(512), new Uint8Array(1 << 20)])
       expect(parsed(left)).toEqual([]);
+    for (let length = 0; length < bytes.length; length++)
+      expect(parsed(bytes.subarray(0, length)), `${length} bytes`).toEqual([]);
+    for (let lost = 1; lost < 1 << sectors; lost++)
+      for (const length of [bytes.length, bytes.length + 700, 512, 513, 1500]) {
+        const left = new Uint8Array(Math.max(length, bytes.length));
+        left.set(bytes);
+        for (let sector = 0; sector < sectors; sector++)
+          if ((lost & (1 << sector)) !== 0)
+            left.fill(0, 512 * sector, Math.min(512 * (sector + 1), bytes.length));
+        const found = parsed(left.subarray(0, length));
+        expect(found, `${length} bytes, lost ${lost.toString(2)}`).toEqual([]);
+      }
   });
 });
 
@@ -133,6 +200,32 @@ describe('a journal on a disk', () => {
     expect(await readJournal(backend, PATH)).toBeNull();
     await using journal = await createJournal(backend, PATH, someIntent);
     expect(journal.records).toEqual([someIntent]);
+  });
+
+  it('that never began is left alone by whoever looks for one: its owner may be about to write it', async () => {
+    const backend = memoryBackend();
+    await using empty = await backend.create(PATH, { secret: true });
+    expect(await openJournal(backend, PATH)).toBeNull();
+    expect(await backend.list('/')).toHaveLength(1);
+    expect(await empty.length()).toBe(0);
+  });
+
+  it('is not made where somebody else’s file has its name; that stays as it is', async () => {
+    for (const bytes of foreignFiles) {
+      const backend = memoryBackend();
+      {
+        await using theirs = await backend.create(PATH, { secret: false });
+        await theirs.write(hostOffset(0), bytes);
+      }
+      const before = await backend.facts(PATH);
+      for (const attempt of [
+        readJournal(backend, PATH),
+        openJournal(backend, PATH),
+        createJournal(backend, PATH, someIntent),
+      ])
+        await expect(attempt).rejects.toMatchObject({ code: 'COMMIT_JOURNAL_BAD' });
+      expect(await backend.facts(PATH)).toEqual(before);
+    }
   });
 
   it('is not overwritten by a second job', async () => {
