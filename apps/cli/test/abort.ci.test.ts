@@ -10,7 +10,7 @@ import {
   type Pool,
 } from './qemu-pool.ts';
 import { copying, haveStrace, injected, JOURNAL, LARGE, MIDDLE, stopped } from './stopped-job.ts';
-import { haveQemu } from './support.ts';
+import { haveQemu, whileStill } from './support.ts';
 
 const CHAIN = LARGE.map(({ name }) => name);
 
@@ -168,7 +168,9 @@ describe.skipIf(!haveQemu)('abort', () => {
   it('of a job that is at work is refused, and does not disturb it', async () => {
     using work = pool.copy();
     const job = await copying(work, 'commit', ...MIDDLE);
-    const { code, stdout } = work.downfold('abort', '--output', 'json', 'active.qcow2');
+    const { code, stdout } = whileStill(job, () =>
+      work.downfold('abort', '--output', 'json', 'active.qcow2'),
+    );
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({
       error: {

@@ -1,6 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Bench, bench, diskOf, isClean, makeChain, start } from './support.ts';
+import { type Bench, bench, diskOf, isClean, makeChain, start, whileStill } from './support.ts';
 
 const MIB = 1 << 20;
 /** Slow enough to be met at work: three pieces of 4 MiB at 4 MiB a second. */
@@ -101,7 +101,7 @@ describe('a commit that is interrupted', () => {
   it('cannot be resumed while it still runs', async () => {
     using work = await chain();
     const job = await copying(work);
-    const { code, stderr } = work.downfold('resume', 'active.qcow2');
+    const { code, stderr } = whileStill(job, () => work.downfold('resume', 'active.qcow2'));
     expect(code).toBe(1);
     expect(stderr).toContain(`process ${job.pid}`);
     job.kill('SIGINT');

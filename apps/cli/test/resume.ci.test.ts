@@ -2,7 +2,7 @@ import { appendFileSync, existsSync, readFileSync, truncateSync, writeFileSync }
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backingIn, complaints, IDENTICAL, makePool, markOf, type Pool } from './qemu-pool.ts';
 import { copying, JOURNAL, LARGE, MIDDLE, stopped } from './stopped-job.ts';
-import { type Bench, haveQemu } from './support.ts';
+import { type Bench, haveQemu, whileStill } from './support.ts';
 
 const MIB = 1 << 20;
 const CHAIN = LARGE.map(({ name }) => name);
@@ -97,7 +97,9 @@ describe.skipIf(!haveQemu)('resume after kill -9', () => {
   it('is refused while the job is at work', async () => {
     using work = pool.copy();
     const job = await copying(work, 'commit', ...MIDDLE);
-    const { code, stdout } = work.downfold('resume', '--output', 'json', 'active.qcow2');
+    const { code, stdout } = whileStill(job, () =>
+      work.downfold('resume', '--output', 'json', 'active.qcow2'),
+    );
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({
       error: { class: 'COMMIT_LIVE_OWNER', details: { pid: job.pid } },

@@ -148,6 +148,16 @@ export function start(work: Bench, ...args: readonly string[]): Started {
   };
 }
 
+/** Does something while a started program stands still: however long it takes, the program is not over. */
+export function whileStill<T>(job: Started, work: () => T): T {
+  job.kill('SIGSTOP');
+  try {
+    return work();
+  } finally {
+    job.kill('SIGCONT');
+  }
+}
+
 const MIB = 1 << 20;
 
 /** Which MiB of the disk each image of a chain holds, bottom first. */
