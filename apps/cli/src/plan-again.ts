@@ -1,4 +1,10 @@
-import { CommitError, type CommitPlan, type Engine, type PlanRequest } from '@downfold/commit';
+import {
+  CommitError,
+  type CommitPlan,
+  type Engine,
+  type PlanOptions,
+  type PlanRequest,
+} from '@downfold/commit';
 import { backend } from './environment.ts';
 import { leafOf } from './plan-file.ts';
 import type { StoredPlan } from './plan-schema.ts';
@@ -10,9 +16,9 @@ import type { StoredPlan } from './plan-schema.ts';
 export async function planAgain(
   engine: Engine,
   stored: StoredPlan,
-  signal: AbortSignal,
+  how: PlanOptions,
 ): Promise<CommitPlan> {
-  const plan = await planOf(engine, stored, signal);
+  const plan = await planOf(engine, stored, how);
   const known = pathsIn(stored);
   const stranger = pathsIn(plan).find((path) => !known.includes(path));
   if (stranger !== undefined)
@@ -33,13 +39,9 @@ export async function planAgain(
   return plan;
 }
 
-async function planOf(
-  engine: Engine,
-  stored: StoredPlan,
-  signal: AbortSignal,
-): Promise<CommitPlan> {
+async function planOf(engine: Engine, stored: StoredPlan, how: PlanOptions): Promise<CommitPlan> {
   try {
-    return await engine.plan(requestOf(stored), { signal });
+    return await engine.plan(requestOf(stored), how);
   } catch (cause) {
     if (!(cause instanceof CommitError) || cause.code === 'COMMIT_INTERRUPTED_BEFORE') throw cause;
     const written = await writtenSince(stored);

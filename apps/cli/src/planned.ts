@@ -1,4 +1,4 @@
-import type { CommitPlan, Engine, RunOptions } from '@downfold/commit';
+import type { CommitPlan, Engine, PlanOptions, RunOptions } from '@downfold/commit';
 import { type JobOptions, runJob } from './job.ts';
 import { humanPlan } from './output/plan.ts';
 import { printResult } from './output/print.ts';
@@ -18,19 +18,20 @@ export async function planAndRun(
   engine: Engine,
   file: string,
   options: PlannedOptions,
-  plan: (signal: AbortSignal) => Promise<CommitPlan>,
+  plan: (how: PlanOptions) => Promise<CommitPlan>,
   more: RunOptions = {},
 ): Promise<number> {
   const early = 'stopped before anything was written';
   const { planOut } = options;
   if (options.dryRun === true || planOut !== undefined) {
-    const made = await runJob(options, early, ({ signal }) => plan(signal));
+    const made = await runJob(options, early, ({ signal }) => plan({ signal }));
     if (planOut !== undefined) await writePlan(absolute(planOut), made);
     printResult(options, made, () => humanPlan(made, endOf(file, planOut)));
     return 0;
   }
   const [result, why] = await runJob(options, early, async (run) => {
-    const made = await plan(run.signal);
+    // nobody will see how long it may take
+    const made = await plan({ signal: run.signal, estimate: false });
     return [await engine.run(made, { ...run, ...more }), made.chosen?.why ?? null];
   });
   const told = why === null ? result : { ...result, chosen: why };

@@ -11,36 +11,40 @@ import {
 } from '@downfold/units';
 import type { ChainLayer, OwnedExtent, Subchain } from './layer.ts';
 
-/** One layer's extents, read ahead by one: where the merge stands in it. */
+/** One layer's extents: where the merge stands in them. Only reading the next batch waits. */
 class LayerCursor {
+  /** Position of the layer in the chain. */
+  readonly index: number;
+  /** Bytes of the layer's disk. */
+  readonly size: number;
   readonly #batches: AsyncIterator<readonly Extent[]>;
   #batch: readonly Extent[] = [];
   #next = 0;
 
-  constructor(layer: ChainLayer, range: GuestRange, options?: OperationOptions) {
-    const inside = intersect(
-      range,
-      rangeBetween(0 as GuestOffset, layer.image.geometry.virtualSize),
-    );
+  constructor(layer: ChainLayer, index: number, range: GuestRange, options?: OperationOptions) {
+    this.index = index;
+    this.size = layer.image.geometry.virtualSize;
+    const inside = intersect(range, rangeBetween(0 as GuestOffset, this.size));
     this.#batches =
       inside === null
         ? emptyIterator()
         : layer.image.extents(inside, options)[Symbol.asyncIterator]();
   }
 
-  /** The extent that holds byte `at`; null past the end of the layer. `at` never goes back. */
-  async at(at: number): Promise<Extent | null> {
-    for (;;) {
-      const extent = this.#batch[this.#next];
-      if (extent !== undefined && rangeEnd(extent) > at) return extent;
-      if (extent !== undefined) this.#next++;
-      else {
-        const { value, done } = await this.#batches.next();
-        if (done === true) return null;
-        this.#batch = value;
-        this.#next = 0;
-      }
+  /** The extent that holds byte `at`; null: it is not in this batch any more. `at` never goes back. */
+  at(at: number): Extent | null {
+    for (; this.#next < this.#batch.length; this.#next++) {
+      const extent = this.#batch[this.#next] as Extent;
+      if (rangeEnd(extent) > at) return extent;
     }
+    return null;
+  }
+
+  async readOn(): Promise<void> {
+    const { value, done } = await this.#batches.next();
+    if (done === true) throw new Error(`the extents of layer ${this.index} end too early`);
+    this.#batch = value;
+    this.#next = 0;
   }
 
   async close(): Promise<void> {
@@ -62,14 +66,18 @@ export async function* subchainExtents(
   range: GuestRange,
   options?: OperationOptions,
 ): AsyncGenerator<readonly OwnedExtent[], void, undefined> {
-  const cursors = new Map<number, LayerCursor>();
+  const cursors: LayerCursor[] = [];
   for (let index = top; index > base; index--)
-    cursors.set(index, new LayerCursor(layers[index] as ChainLayer, range, options));
+    cursors.push(new LayerCursor(layers[index] as ChainLayer, index, range, options));
   const end = rangeEnd(range);
   let batch: OwnedExtent[] = [];
   try {
     for (let at: number = range.offset; at < end; ) {
-      const extent = await decide(layers, cursors, { base, top }, at, end);
+      const extent = decide(cursors, at, end);
+      if (extent instanceof LayerCursor) {
+        await extent.readOn();
+        continue;
+      }
       append(batch, extent);
       at = rangeEnd(extent);
       if (batch.length >= BATCH_EXTENTS) {
@@ -80,40 +88,29 @@ export async function* subchainExtents(
     }
     if (batch.length > 0) yield batch;
   } finally {
-    for (const cursor of cursors.values()) await cursor.close();
+    for (const cursor of cursors) await cursor.close();
   }
 }
 
-/** The run from `at` on that one layer decides, ending where any layer above it changes. */
-async function decide(
-  layers: readonly ChainLayer[],
-  cursors: ReadonlyMap<number, LayerCursor>,
-  { base, top }: Subchain,
+/** The run from `at` on that one layer decides, ending where any layer above it changes; or the cursor that has to read on first. */
+function decide(
+  cursors: readonly LayerCursor[],
   at: number,
   end: number,
-): Promise<OwnedExtent> {
+): OwnedExtent | LayerCursor {
   let stop = end;
-  for (let index = top; index > base; index--) {
-    const size = (layers[index] as ChainLayer).image.geometry.virtualSize;
-    if (at >= size)
-      return {
-        offset: at as GuestOffset,
-        length: (stop - at) as ByteLength,
-        status: 'zero',
-        preallocated: false,
-        owner: index,
-      };
-    const extent = await cursors.get(index)?.at(at);
-    if (extent == null) throw new Error(`layer ${index} has no extent at ${at}`);
+  for (const cursor of cursors) {
+    if (at >= cursor.size) {
+      const range = { offset: at as GuestOffset, length: (stop - at) as ByteLength };
+      return { ...range, status: 'zero', preallocated: false, owner: cursor.index };
+    }
+    const extent = cursor.at(at);
+    if (extent === null) return cursor;
     stop = Math.min(stop, rangeEnd(extent));
-    if (extent.status !== 'unallocated') return owned(extent, at, stop, index);
+    if (extent.status !== 'unallocated') return owned(extent, at, stop, cursor.index);
   }
-  return {
-    offset: at as GuestOffset,
-    length: (stop - at) as ByteLength,
-    status: 'unallocated',
-    owner: null,
-  };
+  const range = { offset: at as GuestOffset, length: (stop - at) as ByteLength };
+  return { ...range, status: 'unallocated', owner: null };
 }
 
 function owned(extent: Extent, at: number, stop: number, owner: number): OwnedExtent {

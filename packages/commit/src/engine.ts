@@ -13,7 +13,7 @@ import {
 } from './journal.ts';
 import type { CommitResult, EngineParts, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
-import { type PlanRequest, planRequest } from './plan-request.ts';
+import { type PlanOptions, type PlanRequest, planRequest } from './plan-request.ts';
 import { resumeJob } from './resume.ts';
 import { retrying } from './retry.ts';
 import type { CommitStrategy } from './strategy.ts';
@@ -30,7 +30,7 @@ export interface JournalSummary {
 /** Plans and runs jobs. Holds no state of its own: what is under way is in the journal beside the leaf. */
 export interface Engine {
   /** Looks, and writes nothing. @throws CommitError, ChainError, ImageError or StorageError */
-  plan(request: PlanRequest, options?: { readonly signal?: AbortSignal }): Promise<CommitPlan>;
+  plan(request: PlanRequest, options?: PlanOptions): Promise<CommitPlan>;
   /** Does what a plan says. @throws CommitError `COMMIT_CHANGED` when an image is not as the plan found it */
   run(plan: CommitPlan, options?: RunOptions): Promise<CommitResult>;
   /** Goes on with the job whose journal lies beside `file`. @throws CommitError `COMMIT_NO_JOURNAL` */
@@ -57,7 +57,7 @@ export function createEngine(parts: EngineParts): Engine {
     plan: async (request, options) => {
       const strategy = strategyOf(parts, { name: request.strategy });
       await assertNoJournal(parts.backend, await parts.backend.realPath(request.file));
-      return planRequest(parts, environment(options?.signal), strategy, request);
+      return planRequest(parts, environment(options?.signal), strategy, request, options);
     },
     run: async (plan, options = {}) => {
       const leaf = leafOf(plan);

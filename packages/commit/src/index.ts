@@ -26,7 +26,7 @@ export {
   writeCost,
   writesBase,
 } from './plan-facts.ts';
-export type { PlanRequest } from './plan-request.ts';
+export type { PlanOptions, PlanRequest } from './plan-request.ts';
 export { type Clock, type Progress, Throttle } from './progress.ts';
 export type { Cursor, Step } from './step.ts';
 export type { ChainView, CommitStrategy, NodeExtent } from './strategy.ts';

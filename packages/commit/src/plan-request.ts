@@ -58,6 +58,13 @@ export interface PlanRequest {
   readonly checkpointBytes?: ByteLength;
 }
 
+/** How planning goes about it. */
+export interface PlanOptions {
+  readonly signal?: AbortSignal;
+  /** Reads a sample of what will be copied, to say how long it may take. Default true; without it `estimatedSeconds` is null. */
+  readonly estimate?: boolean;
+}
+
 const DEFAULT_CHECKPOINT_BYTES = byteLength(128 << 20);
 
 /** Opens the chain, read-only, looks around it, and has the strategy plan. */
@@ -66,6 +73,7 @@ export async function planRequest(
   environment: ChainEnvironment,
   strategy: CommitStrategy,
   request: PlanRequest,
+  { estimate = true }: PlanOptions = {},
 ): Promise<CommitPlan> {
   await using chain = await chainOf(request, environment);
   const ends = await endsOf(chain, request, strategy, parts.backend);
@@ -92,7 +100,7 @@ export async function planRequest(
   const view = chainView(facts, layers);
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
-  const estimatedSeconds = await estimateSeconds(plan, view, layers, parts.clock);
+  const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
   return { ...plan, pools: graph.directories, estimatedSeconds };
 }
 

@@ -127,6 +127,6 @@ export interface CommitPlan {
   readonly costs: readonly ImageCost[];
   /** Host space needed that is given back, or could be, at the end; bytes, at most. */
   readonly temporaryBytes: number;
-  /** Rough, from a short sample of reading; null: nothing to measure. */
+  /** Rough, from a short sample of reading; null: nothing to measure, or not asked for. */
   readonly estimatedSeconds: number | null;
 }

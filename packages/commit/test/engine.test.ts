@@ -1,10 +1,20 @@
+import { byteLength } from '@downfold/units';
 import { expect, it } from 'vitest';
-import type { CommitPlan, RunOptions } from '../src/index.ts';
+import type { CommitPlan, PlanRequest, RunOptions } from '../src/index.ts';
 import { plain } from './plain-strategy.ts';
 import { CLUSTER } from './toy-format.ts';
 import { Workshop } from './workshop.ts';
 
 const CHAIN = ['/base', '/mid', '/top', '/active'] as const;
+
+const REQUEST: PlanRequest = {
+  file: '/active',
+  format: 'toy',
+  base: 'base',
+  top: '/top',
+  strategy: 'plain',
+  checkpointBytes: byteLength(2 * CLUSTER),
+};
 
 /** base <- mid <- top <- active, and a plan that commits mid and top into base, two clusters between checkpoints. */
 async function planned(): Promise<{ shop: Workshop; plan: CommitPlan; before: readonly number[] }> {
@@ -16,14 +26,7 @@ async function planned(): Promise<{ shop: Workshop; plan: CommitPlan; before: re
     '/active': { cells: '-----d', backing: 'top' },
   });
   const before = await shop.shown(...CHAIN);
-  const plan = await shop.engine().plan({
-    file: '/active',
-    format: 'toy',
-    base: 'base',
-    top: '/top',
-    strategy: 'plain',
-    checkpointBytes: (2 * CLUSTER) as never,
-  });
+  const plan = await shop.engine().plan(REQUEST);
   return { shop, plan, before };
 }
 
@@ -37,6 +40,13 @@ function stopAfter(bytes: number): RunOptions {
     },
   };
 }
+
+it('measures how long a job may take only when asked to', async () => {
+  const { shop, plan } = await planned();
+  const unmeasured = await shop.engine().plan(REQUEST, { estimate: false });
+  expect(plan.estimatedSeconds).toBeGreaterThan(0);
+  expect(unmeasured).toEqual({ ...plan, estimatedSeconds: null });
+});
 
 it('runs a plan: base shows what top showed, references lead to base, what lost its meaning is marked', async () => {
   const { shop, plan, before } = await planned();

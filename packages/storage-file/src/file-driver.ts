@@ -15,6 +15,8 @@ const SMALL_READ_BYTES = 64 << 10;
 const PIECE_BYTES = 1 << 20;
 /** After so many bytes of copies or zeros the event loop turns. */
 const TURN_BYTES = 4 << 20;
+/** After so many bytes written the system is asked to write them to the disk already: the flush that waits for them finds less to do. */
+const WRITE_BEHIND_BYTES = 32 << 20;
 /** Most bytes of one system call: Node takes lengths of 31 bits, Linux moves 2 GiB minus a page. */
 const CALL_BYTES = 1 << 30;
 
@@ -51,6 +53,14 @@ export class FileDriver implements StorageDriver {
   readonly identity: FileIdentity;
   readonly #file: OpenFile;
   readonly #calls: Calls;
+  /** Bytes moved since the event loop last turned. */
+  #unturned = 0;
+  /** Bytes written since the system was last asked to write them to the disk. */
+  #unflushed = 0;
+  /** The write-behind under way, one at a time; null: none. Never rejects. */
+  #behind: Promise<void> | null = null;
+  /** What a write-behind failed with. The system says it once: the next flush has to say it. */
+  #behindFailure: { readonly cause: unknown } | null = null;
 
   constructor(file: OpenFile, calls: Calls) {
     this.#file = file;
@@ -101,7 +111,7 @@ export class FileDriver implements StorageDriver {
     const zeros = new Uint8Array(Math.min(PIECE_BYTES, Math.max(0, written - range.offset)));
     for (let at: number = range.offset; at < written; at += zeros.length) {
       this.#writeAll(at, zeros.subarray(0, written - at));
-      if ((at + zeros.length - range.offset) % TURN_BYTES === 0) await turn();
+      await this.#moved(zeros.length);
     }
   }
 
@@ -122,7 +132,7 @@ export class FileDriver implements StorageDriver {
       this.#writeAll(to + done, filled);
       done += filled.length;
     }
-    await turn();
+    await this.#moved(most);
     return most;
   }
 
@@ -151,10 +161,15 @@ export class FileDriver implements StorageDriver {
   }
 
   async flush(): Promise<void> {
+    this.#unflushed = 0;
     await calling(this.label, 'fdatasync', () => this.#calls.fdatasync(this.#fd));
+    await this.#behind;
+    if (this.#behindFailure !== null)
+      throw storageError(this.#behindFailure.cause, this.label, 'fdatasync');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#behind;
     await calling(this.label, 'close', () => this.#file.handle.close());
   }
 
@@ -182,6 +197,26 @@ export class FileDriver implements StorageDriver {
         throw storageError(new Error('wrote no bytes'), this.label, 'pwrite', offset + done);
       done += count;
     }
+    this.#unflushed += source.length;
+    if (this.#unflushed >= WRITE_BEHIND_BYTES) this.#behind ??= this.#writeBehind();
+  }
+
+  async #writeBehind(): Promise<void> {
+    this.#unflushed = 0;
+    try {
+      await this.#calls.fdatasync(this.#fd);
+    } catch (cause) {
+      this.#behindFailure ??= { cause };
+    }
+    this.#behind = null;
+  }
+
+  /** Lets the event loop turn now and then while bytes are moved on its thread. */
+  async #moved(bytes: number): Promise<void> {
+    this.#unturned += bytes;
+    if (this.#unturned < TURN_BYTES) return;
+    this.#unturned = 0;
+    await turn();
   }
 
   #call(name: string, offset: number, call: () => number): number {

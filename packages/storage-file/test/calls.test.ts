@@ -73,6 +73,82 @@ describe('counts', () => {
   });
 });
 
+describe('what is written behind', () => {
+  /** A file whose fdatasyncs wait until they are let go, or fail, one by one. */
+  async function withSyncs(
+    work: (
+      file: Storage,
+      syncs: { readonly resolve: () => void; readonly reject: (cause: Error) => void }[],
+    ) => Promise<void>,
+  ): Promise<void> {
+    const syncs: PromiseWithResolvers<void>[] = [];
+    const fdatasync = (): Promise<void> => {
+      const sync = Promise.withResolvers<void>();
+      syncs.push(sync);
+      return sync.promise;
+    };
+    const writeSync = (_fd: number, source: Uint8Array): number => source.length;
+    await withCalls({ fdatasync, writeSync }, (file) => work(file, syncs));
+  }
+  const half = new Uint8Array(16 * MEBIBYTE);
+
+  test('starts after 32 MiB, once at a time, and goes on with the next write', async () => {
+    await withSyncs(async (file, syncs) => {
+      await file.write(at(0), half);
+      expect(syncs.length).toBe(0);
+      await file.write(at(0), half);
+      expect(syncs.length).toBe(1);
+      for (let turn = 0; turn < 4; turn++) await file.write(at(0), half);
+      expect(syncs.length).toBe(1);
+      syncs[0]?.resolve();
+      await Promise.resolve();
+      await Promise.resolve();
+      await file.write(at(0), half);
+      expect(syncs.length).toBe(2);
+      syncs[1]?.resolve();
+    });
+  });
+
+  test.each(['before', 'during'] as const)(
+    'what it fails with %s a flush fails the flush: the system says it once',
+    async (when) => {
+      await withSyncs(async (file, syncs) => {
+        await file.write(at(0), half);
+        await file.write(at(0), half);
+        const fail = (): void => syncs[0]?.reject(systemError('EIO'));
+        if (when === 'before') fail();
+        const refused = expect(file.flush('test')).rejects.toMatchObject({
+          code: 'STORAGE_FLUSH_FAILED',
+        });
+        await new Promise(setImmediate);
+        expect(syncs.length).toBe(2);
+        syncs[1]?.resolve();
+        await new Promise(setImmediate);
+        if (when === 'during') fail();
+        await refused;
+        await expect(file.write(at(0), half)).rejects.toMatchObject({
+          code: 'STORAGE_FLUSH_FAILED',
+        });
+      });
+    },
+  );
+
+  test('is waited for before the file is closed: its descriptor may be another file afterwards', async () => {
+    await withSyncs(async (file, syncs) => {
+      await file.write(at(0), half);
+      await file.write(at(0), half);
+      let closed = false;
+      const closing = file[Symbol.asyncDispose]().then(() => {
+        closed = true;
+      });
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(closed).toBe(false);
+      syncs[0]?.resolve();
+      await closing;
+    });
+  });
+});
+
 describe('a signal that interrupts a call', () => {
   test('makes no difference to reads and writes', async () => {
     let left = 0;

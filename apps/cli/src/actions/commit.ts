@@ -32,7 +32,7 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
   const deleteIntermediates = options.delete ?? false;
   if (options.plan !== undefined) {
     const stored = await storedPlan(file, options.plan, options);
-    return planAndRun(engine, file, options, (signal) => planAgain(engine, stored, signal), {
+    return planAndRun(engine, file, options, (how) => planAgain(engine, stored, how), {
       deleteIntermediates,
     });
   }
@@ -52,7 +52,7 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
     keepSiblings: options.keepSiblings ?? false,
     keepUndo: options.keepUndo ?? false,
   };
-  return planAndRun(engine, file, options, (signal) => engine.plan(request, { signal }), {
+  return planAndRun(engine, file, options, (how) => engine.plan(request, how), {
     deleteIntermediates,
   });
 }

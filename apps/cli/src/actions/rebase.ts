@@ -19,7 +19,7 @@ export async function rebase(file: string, options: RebaseOptions): Promise<numb
   const engine = engineFor(file, options);
   const base =
     options.backing === '' ? undefined : posix.resolve(directoryOf(file), options.backing);
-  return planAndRun(engine, file, options, (signal) =>
+  return planAndRun(engine, file, options, (how) =>
     engine.plan(
       {
         file: absolute(file),
@@ -29,7 +29,7 @@ export async function rebase(file: string, options: RebaseOptions): Promise<numb
         strategy: 'rebase',
         unsafe: options.unsafe ?? false,
       },
-      { signal },
+      how,
     ),
   );
 }

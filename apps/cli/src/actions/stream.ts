@@ -12,7 +12,7 @@ export interface StreamOptions extends PlannedOptions {
 /** `downfold stream`: pulls up into FILE what lies between it and base, then relinks it. */
 export async function stream(file: string, options: StreamOptions): Promise<number> {
   const engine = engineFor(file, options);
-  return planAndRun(engine, file, options, (signal) =>
+  return planAndRun(engine, file, options, (how) =>
     engine.plan(
       {
         file: absolute(file),
@@ -21,7 +21,7 @@ export async function stream(file: string, options: StreamOptions): Promise<numb
         strategy: 'stream',
         pools: (options.pool ?? []).map(absolute),
       },
-      { signal },
+      how,
     ),
   );
 }
