@@ -60,7 +60,7 @@ async function writtenSince({ images }: StoredPlan): Promise<string | null> {
 
 /** The request that a plan came from. */
 function requestOf(stored: StoredPlan): PlanRequest {
-  const { request, images, strategy, pools } = stored;
+  const { request, images, strategy, pools, unreadable } = stored;
   const at = (node: string | null): StoredPlan['images'][number] | undefined =>
     images.find((image) => image.node === node);
   const base = at(request.base);
@@ -76,6 +76,8 @@ function requestOf(stored: StoredPlan): PlanRequest {
     pools,
     invalidateSiblings: request.siblings === 'invalidate',
     keepSiblings: request.siblings === 'keep',
+    // what was not there when it was accepted is not accepted
+    ignoreUnreadable: unreadable.length > 0,
     keepUndo: request.keepUndo,
     unsafe: request.unsafe,
     checkpointBytes: request.checkpointBytes,

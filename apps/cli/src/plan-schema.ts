@@ -1,5 +1,5 @@
 import type { LayerFacts } from '@downfold/chain';
-import type { CommitPlan } from '@downfold/commit';
+import type { CommitPlan, Unreadable } from '@downfold/commit';
 import { z } from 'zod';
 
 const absolutePath = z.string().startsWith('/');
@@ -29,12 +29,14 @@ const schema = z.looseObject({
     )
     .min(1),
   chainLength: z.number().int().positive(),
+  unreadable: z.array(z.looseObject({ path: z.string() })),
   pools: z.array(absolutePath),
 });
 
 /** A plan as it was found in a file: nothing is known of what is not named here. */
 export interface StoredPlan extends Pick<CommitPlan, 'chainLength' | 'pools' | 'request'> {
   readonly strategy: Pick<CommitPlan['strategy'], 'name'>;
+  readonly unreadable: readonly Pick<Unreadable, 'path'>[];
   readonly images: readonly Pick<LayerFacts, 'node' | 'path' | 'format' | 'modified'>[];
 }
 

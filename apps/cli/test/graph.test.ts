@@ -62,7 +62,7 @@ describe('graph', () => {
 
   it('says what a commit left invalid', async () => {
     using work = await pool();
-    work.must('rm', 'sibling.qcow2');
+    work.must('rm', 'sibling.qcow2', 'torn.qcow2');
     expect(
       work.downfold('commit', '-q', '-b', 'base.qcow2', '--top', 'top.qcow2', 'active.qcow2').code,
     ).toBe(0);

@@ -130,6 +130,7 @@ describe.skipIf(!haveQemu)('commit --strategy', () => {
       'seconds',
       'strategy',
       'unmarked',
+      'unreadable',
       'verified',
     ]);
     const pushed = strategy === 'preserve' ? 8 : 0;

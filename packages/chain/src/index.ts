@@ -31,4 +31,5 @@ export {
 } from './resolve.ts';
 export { type ScanOptions, scanPool } from './scan-pool.ts';
 export { subchainExtents } from './subchain-extents.ts';
+export { unreadableIn } from './unreadable.ts';
 export { viewOf } from './view.ts';

@@ -2,13 +2,13 @@ import type { LayerFacts, NodeId } from './layer.ts';
 
 /** One image found in a pool. */
 export interface PoolImage extends LayerFacts {
-  /** Node of its backing file, when that file is in the pool or was reached from it; null: none, or see `problem`. */
+  /** Node of its backing file, when that file is in the pool or was reached from it, if only by its identity; null: none, or see `problem`. */
   readonly backingNode: NodeId | null;
   /** Why its backing file could not be resolved; null: no problem. Code and message of the error. */
   readonly problem: { readonly code: string; readonly message: string } | null;
 }
 
-/** A file of the pool that looked like an image and could not be read as one. */
+/** A file or directory of the pool that could not be looked at, or looked like an image and could not be read as one. */
 export interface PoolProblem {
   readonly path: string;
   readonly code: string;

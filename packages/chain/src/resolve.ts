@@ -35,16 +35,27 @@ export async function resolveBacking(
 ): Promise<ResolvedBacking> {
   const name = plainName(reference.name, overlay);
   if (reference.format === null) throw noFormat(name, overlay);
-  return { path: await locate(name, overlay, roots, backend), format: reference.format };
+  const { path, refused } = await locate(name, overlay, roots, backend);
+  if (refused !== null) throw refused;
+  return { path, format: reference.format };
 }
 
-/** As `resolveBacking`, but only where the file is: enough to know who depends on whom, whatever its format. */
+/** Where a file is, and why it may not be opened; null: it may. */
+interface Located {
+  readonly path: string;
+  readonly refused: ChainError | null;
+}
+
+/**
+ * As `resolveBacking`, but only where the file is: enough to know who depends on whom, whatever its format. A file outside the roots is
+ * located too, and refused.
+ */
 export async function locateBacking(
   reference: BackingReference,
   overlay: string,
   roots: readonly string[],
   backend: StorageBackend,
-): Promise<string> {
+): Promise<Located> {
   return await locate(plainName(reference.name, overlay), overlay, roots, backend);
 }
 
@@ -63,7 +74,7 @@ async function locate(
   overlay: string,
   roots: readonly string[],
   backend: StorageBackend,
-): Promise<string> {
+): Promise<Located> {
   const wanted = posix.resolve(posix.dirname(overlay), name);
   const path = await backend.realPath(wanted).catch((cause: unknown) => {
     if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
@@ -75,12 +86,13 @@ async function locate(
       );
     throw cause;
   });
-  if (roots.some((root) => isInside(path, root))) return path;
-  throw new ChainError(
+  if (roots.some((root) => isInside(path, root))) return { path, refused: null };
+  const refused = new ChainError(
     'CHAIN_OUTSIDE_ROOTS',
     `${overlay}: backing file '${name}' lies outside the allowed directories (${path}); allow its directory if you trust it`,
     { image: overlay, name, path },
   );
+  return { path, refused };
 }
 
 /** The name as a path: `file:` stripped, protocols, `json:` and control characters refused. */

@@ -103,8 +103,8 @@ async function targetOf(link: string, scan: Scan): Promise<string | null> {
 async function visit({ path, format }: Candidate, scan: Scan): Promise<void> {
   const { environment, found } = scan;
   try {
-    const { identity, kind } = await environment.backend.facts(path);
-    if (kind !== 'file' && format === null) return;
+    const { identity, kind, length } = await environment.backend.facts(path);
+    if (format === null && (kind !== 'file' || length === 0)) return;
     const key = identityKey(identity);
     const known = found.get(key);
     if (known !== undefined && (known.said || format === null)) return;
@@ -138,11 +138,12 @@ async function recognise(path: string, environment: ChainEnvironment): Promise<s
 
 /**
  * Identity of an image's backing file, which is queued as well; or why it cannot be had. A reference without a format is followed too:
- * nothing may be read through it, and yet its image depends on that file.
+ * nothing may be read through it, and yet its image depends on that file. One that leads out of the roots is not opened, and may still be
+ * another name of a file of the pool.
  */
 async function follow(
   { path, backing }: Pick<PoolImage, 'path' | 'backing'>,
-  { environment, roots, queue }: Scan,
+  { environment: { backend }, roots, queue }: Scan,
 ): Promise<{ backingKey: string | null; problem: PoolImage['problem'] }> {
   if (backing === null) return { backingKey: null, problem: null };
   const why = (cause: unknown): PoolImage['problem'] => {
@@ -150,13 +151,11 @@ async function follow(
     return { code, message };
   };
   try {
-    const at = await locateBacking(backing, path, roots, environment.backend);
-    const { identity } = await environment.backend.facts(at);
-    queue.push({ path: at, format: backing.format });
-    return {
-      backingKey: identityKey(identity),
-      problem: backing.format === null ? why(noFormat(backing.name, path)) : null,
-    };
+    const at = await locateBacking(backing, path, roots, backend);
+    const { identity } = await backend.facts(at.path);
+    if (at.refused === null) queue.push({ path: at.path, format: backing.format });
+    const wrong = at.refused ?? (backing.format === null ? noFormat(backing.name, path) : null);
+    return { backingKey: identityKey(identity), problem: wrong === null ? null : why(wrong) };
   } catch (cause) {
     return { backingKey: null, problem: why(cause) };
   }

@@ -5,6 +5,7 @@ import { DownfoldError } from '@downfold/units';
  * - `COMMIT_BAD_REQUEST`: base and top do not describe a subchain of the chain.
  * - `COMMIT_UNCHECKED`: an image that would be written failed its preflight check; repair it first.
  * - `COMMIT_STRANDS`: other images would stop reading what they read; `details.images` lists them.
+ * - `COMMIT_UNREADABLE`: what cannot be read may be, or hide, images that would stop reading what they read; `details.unreadable` lists it.
  * - `COMMIT_INTERRUPTED_BEFORE`: a journal of an earlier job lies beside the image: resume it first.
  * - `COMMIT_NO_JOURNAL`: nothing to resume.
  * - `COMMIT_JOURNAL_BAD`: the journal is not ours, or was edited.
@@ -23,6 +24,7 @@ export type CommitErrorCode =
   | 'COMMIT_BAD_REQUEST'
   | 'COMMIT_UNCHECKED'
   | 'COMMIT_STRANDS'
+  | 'COMMIT_UNREADABLE'
   | 'COMMIT_INTERRUPTED_BEFORE'
   | 'COMMIT_NO_JOURNAL'
   | 'COMMIT_JOURNAL_BAD'

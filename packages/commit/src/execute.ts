@@ -110,6 +110,7 @@ function resultOf(
     cases: plan.cases,
     invalidated: plan.invalidates.map(({ node }) => pathOf(node)),
     unmarked: done.unmarked,
+    unreadable: plan.unreadable,
     relinked: plan.relinks.map(({ overlay, to }) => ({
       image: pathOf(overlay),
       backing: to?.name ?? null,

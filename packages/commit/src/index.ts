@@ -13,6 +13,7 @@ export type {
   Invalidation,
   Operation,
   Relink,
+  Unreadable,
 } from './plan.ts';
 export {
   commitPlan,

@@ -2,7 +2,7 @@ import type { ChainEnvironment, ChainPolicy, Formats } from '@downfold/chain';
 import type { StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
 import type { JournalOwner } from './journal.ts';
-import type { CaseBytes, CommitPlan, Operation } from './plan.ts';
+import type { CaseBytes, CommitPlan, Operation, Unreadable } from './plan.ts';
 import type { Clock, Progress, Throttle } from './progress.ts';
 import type { Cursor } from './step.ts';
 import type { CommitStrategy } from './strategy.ts';
@@ -71,6 +71,8 @@ export interface CommitResult {
   readonly invalidated: readonly string[];
   /** Those of them that could not be marked, and why. */
   readonly unmarked: readonly { readonly image: string; readonly why: string }[];
+  /** What could not be read and may have read through what changed. */
+  readonly unreadable: readonly Unreadable[];
   /** `backing` null: stands alone now. */
   readonly relinked: readonly { readonly image: string; readonly backing: string | null }[];
   readonly verified: boolean;

@@ -103,6 +103,7 @@ export function commitPlan(
     invalidates: parts.invalidates,
     strands: view.outsiders.filter(({ node }) => lost.has(node)).map(({ path }) => path),
     dependents: view.dependents,
+    unreadable: [],
     pools: [],
     relinks: parts.relinks ?? facts.relinks,
     growBaseTo: facts.growBaseTo,

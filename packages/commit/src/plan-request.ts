@@ -2,10 +2,8 @@ import { posix } from 'node:path';
 import {
   type ChainEnvironment,
   type ChainLayer,
-  dependentsOf,
   factsOf,
   identityKey,
-  imageOf,
   type LayerFacts,
   type NodeId,
   type OpenChain,
@@ -13,11 +11,7 @@ import {
   openChainOf,
   openImageAt,
   openLayer,
-  overlaysOf,
-  type PoolGraph,
-  type PoolImage,
   scanPool,
-  strandedBy,
 } from '@downfold/chain';
 import { type FileIdentity, type StorageBackend, StorageError } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
@@ -26,7 +20,20 @@ import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
 import { type Layers, pathDown } from './layers.ts';
 import type { EngineParts } from './parts.ts';
-import type { CommitPlan, CommitRequest, Dependent } from './plan.ts';
+import type { CommitPlan, CommitRequest } from './plan.ts';
+import {
+  assertReadable,
+  assertSiblings,
+  dependentsOn,
+  type Ends,
+  linksOf,
+  lostBy,
+  named,
+  namesOf,
+  type Onto,
+  othersOf,
+  unreadableBeside,
+} from './plan-pool.ts';
 import type { CommitStrategy } from './strategy.ts';
 import { chainView, type ViewFacts } from './view.ts';
 
@@ -51,6 +58,8 @@ export interface PlanRequest {
   readonly pools?: readonly string[];
   readonly invalidateSiblings?: boolean;
   readonly keepSiblings?: boolean;
+  /** Goes on although the pool has what cannot be read, and may depend on what changes. */
+  readonly ignoreUnreadable?: boolean;
   /** See `CommitRequest`. */
   readonly keepUndo?: boolean;
   readonly unsafe?: boolean;
@@ -85,7 +94,10 @@ export async function planRequest(
   });
   const nodes = namesOf(graph, chain, open);
   const outsiders = strategy.operation === 'commit' ? lostBy(graph, chain, ends) : [];
-  assertSiblings(outsiders, request, strategy);
+  assertSiblings(outsiders, siblingsOf(request), strategy);
+  const unreadable =
+    strategy.operation === 'commit' ? unreadableBeside(graph, chain, environment) : [];
+  if (request.ignoreUnreadable !== true) assertReadable(unreadable);
   const facts: ViewFacts = {
     chain: chain.layers.map((layer) => layer.facts),
     onto: onto.layers.map((layer) => layer.facts),
@@ -95,13 +107,13 @@ export async function planRequest(
     dependents: dependentsOn(graph, chain, ends),
     can: abilities({ parts }),
   };
-  const siblings = strategy.keepsSiblings ? facts.others : [];
-  await using layers = await lookedAt(facts, open, siblings, environment);
+  const others = strategy.keepsSiblings ? facts.others : [];
+  await using layers = await lookedAt(facts, open, others, environment);
   const view = chainView(facts, layers);
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
-  return { ...plan, pools: graph.directories, estimatedSeconds };
+  return { ...plan, unreadable, pools: graph.directories, estimatedSeconds };
 }
 
 /** The chain of the request's image; of one that is only given another name to read through, it alone: the old one may be wrong. */
@@ -114,12 +126,6 @@ async function chainOf(
   const path = await backend.realPath(file);
   const image = await openImageAt(path, format, 'read', environment);
   return openChainOf([{ facts: await factsOf('l0', path, image, backend), image }]);
-}
-
-/** Indexes into the chain; base -1: none of its layers. */
-interface Ends {
-  readonly base: number;
-  readonly top: number;
 }
 
 function commitRequest(
@@ -135,11 +141,16 @@ function commitRequest(
     base: operation === 'rebase' ? onto.node : nodeAt(base),
     top: nodeAt(top) as NodeId,
     emptyTop: request.emptyTop ?? false,
-    siblings: request.keepSiblings ? 'keep' : request.invalidateSiblings ? 'invalidate' : 'refuse',
+    siblings: siblingsOf(request),
     keepUndo: request.keepUndo ?? false,
     unsafe: request.unsafe ?? false,
     checkpointBytes: request.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES,
   };
+}
+
+function siblingsOf({ keepSiblings, invalidateSiblings }: PlanRequest): CommitRequest['siblings'] {
+  if (keepSiblings === true) return 'keep';
+  return invalidateSiblings === true ? 'invalidate' : 'refuse';
 }
 
 async function endsOf(
@@ -202,15 +213,6 @@ async function identityOf(path: string, backend: StorageBackend): Promise<FileId
   }
 }
 
-/** `rebase`: the new backing chain, as far as it is not part of the old one. */
-interface Onto extends AsyncDisposable {
-  readonly layers: readonly ChainLayer[];
-  /** Node of the new backing file; null: none. */
-  readonly node: NodeId | null;
-  /** Node of the old chain that the lowest of `layers` reads through to, or null. */
-  readonly backing: NodeId | null;
-}
-
 async function ontoOf(
   chain: OpenChain,
   request: PlanRequest,
@@ -263,113 +265,6 @@ function ontoProblem(
       return `${seen.path}: is ${layer.facts.format} there, and ${seen.format} below ${leaf.facts.path}; one of them is wrong`;
   }
   return null;
-}
-
-/** Images that would stop reading what they read. Marked ones have no meaning to lose. */
-function lostBy(graph: PoolGraph, chain: OpenChain, { base, top }: Ends): readonly PoolImage[] {
-  const subchain = chain.layers.slice(base, top + 1).map(({ facts }) => facts.identity);
-  return strandedBy(graph, subchain).filter(({ mark }) => mark === null);
-}
-
-function assertSiblings(
-  stranded: readonly PoolImage[],
-  request: PlanRequest,
-  strategy: CommitStrategy,
-): void {
-  if (stranded.length === 0 || request.invalidateSiblings === true) return;
-  if (strategy.keepsSiblings && request.keepSiblings === true) return;
-  const images = stranded.map(({ path }) => path);
-  if (request.keepSiblings === true)
-    throw new CommitError(
-      'COMMIT_UNSUPPORTED',
-      `strategy '${strategy.name}' cannot keep what other images read: ${images.join(', ')}; use --strategy preserve`,
-      { images, strategy: strategy.name },
-    );
-  throw new CommitError(
-    'COMMIT_STRANDS',
-    `would change what ${images.length === 1 ? 'another image reads' : `${images.length} other images read`}: ${images.join(', ')}. Three ways on: keep what they read (--keep-siblings), accept the loss (--invalidate-siblings), or give them a backing file of their own first (downfold rebase)`,
-    { images },
-  );
-}
-
-/** Names of images by identity: those that are open have one, and whoever reads through the chain gets one. */
-function namesOf(
-  graph: PoolGraph,
-  chain: OpenChain,
-  open: readonly ChainLayer[],
-): ReadonlyMap<string, NodeId> {
-  const nodes = new Map(open.map(({ facts }) => [identityKey(facts.identity), facts.node]));
-  for (const { facts } of chain.layers) {
-    const image = imageOf(graph, facts.identity);
-    for (const { identity } of image === undefined ? [] : dependentsOf(graph, image)) {
-      const key = identityKey(identity);
-      if (!nodes.has(key)) nodes.set(key, `x${nodes.size}`);
-    }
-  }
-  return nodes;
-}
-
-function named(image: PoolImage, nodes: ReadonlyMap<string, NodeId>): LayerFacts {
-  const { backingNode: _, problem: __, ...facts } = image;
-  return { ...facts, node: nodes.get(identityKey(image.identity)) as NodeId };
-}
-
-function linksOf(
-  chain: OpenChain,
-  onto: Onto,
-  outsiders: readonly PoolImage[],
-  graph: PoolGraph,
-  nodes: ReadonlyMap<string, NodeId>,
-): Record<NodeId, NodeId | null> {
-  const links: Record<NodeId, NodeId | null> = {};
-  for (const [index, { facts }] of chain.layers.entries())
-    links[facts.node] = chain.layers[index - 1]?.facts.node ?? null;
-  for (const [index, { facts }] of onto.layers.entries())
-    links[facts.node] = onto.layers[index - 1]?.facts.node ?? onto.backing;
-  const nodeOf = (image: PoolImage | undefined): NodeId | null =>
-    image === undefined ? null : (nodes.get(identityKey(image.identity)) ?? null);
-  const direct = chain.layers.flatMap(({ facts }) => {
-    const image = imageOf(graph, facts.identity);
-    return image === undefined ? [] : overlaysOf(graph, image);
-  });
-  for (const image of [...direct, ...outsiders]) {
-    const node = nodeOf(image) as NodeId;
-    if (node in links) continue;
-    links[node] = nodeOf(graph.images.find((one) => one.node === image.backingNode));
-  }
-  return links;
-}
-
-/** Overlays of the chain's images that are not in the chain. */
-function othersOf(
-  graph: PoolGraph,
-  chain: OpenChain,
-  nodes: ReadonlyMap<string, NodeId>,
-): { backing: NodeId; facts: LayerFacts }[] {
-  const inChain = new Set(chain.layers.map(({ facts }) => identityKey(facts.identity)));
-  return chain.layers.flatMap(({ facts }) => {
-    const image = imageOf(graph, facts.identity);
-    return (image === undefined ? [] : overlaysOf(graph, image))
-      .filter(({ identity, mark }) => mark === null && !inChain.has(identityKey(identity)))
-      .map((overlay) => ({ backing: facts.node, facts: named(overlay, nodes) }));
-  });
-}
-
-/** Everyone outside the chain who reads through an image from base to top. */
-function dependentsOn(
-  graph: PoolGraph,
-  chain: OpenChain,
-  { base, top }: Ends,
-): readonly Dependent[] {
-  const inChain = new Set(chain.layers.map(({ facts }) => identityKey(facts.identity)));
-  const found = new Map<string, Dependent>();
-  for (const { facts } of chain.layers.slice(Math.max(0, base), top + 1).reverse()) {
-    const image = imageOf(graph, facts.identity);
-    for (const { path, identity } of image === undefined ? [] : dependentsOf(graph, image))
-      if (!inChain.has(identityKey(identity)) && !found.has(path))
-        found.set(path, { path, through: facts.path });
-  }
-  return [...found.values()];
 }
 
 /** What a view looks at while a plan is made: the chain, and overlays of it that a strategy may want to write. */

@@ -71,6 +71,14 @@ export interface Dependent {
   readonly through: string;
 }
 
+/** Something in the pool that could not be read, and may be or hide an image that reads through one that is touched. */
+export interface Unreadable {
+  readonly path: string;
+  /** Code of the error. */
+  readonly code: string;
+  readonly reason: string;
+}
+
 /** One strategy that `auto` considered. */
 export interface Candidate {
   readonly strategy: string;
@@ -110,6 +118,8 @@ export interface CommitPlan {
   readonly strands: readonly string[];
   /** Everyone in the pool who depends on an image that is touched. */
   readonly dependents: readonly Dependent[];
+  /** `commit`: what may be or hide another of them; only when accepted. */
+  readonly unreadable: readonly Unreadable[];
   /** Directories that were searched for them. */
   readonly pools: readonly string[];
   readonly relinks: readonly Relink[];

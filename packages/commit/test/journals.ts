@@ -28,6 +28,7 @@ const plan: CommitPlan = {
   invalidates: [],
   strands: [],
   dependents: [],
+  unreadable: [],
   pools: [],
   relinks: [],
   growBaseTo: null,

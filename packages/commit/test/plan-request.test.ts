@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { ChainView, CommitRequest, CommitStrategy } from '../src/index.ts';
+import type { ChainView, CommitError, CommitRequest, CommitStrategy } from '../src/index.ts';
 import type { PlanRequest } from '../src/plan-request.ts';
 import { onlooker, Workshop } from './workshop.ts';
 
@@ -99,6 +99,46 @@ it('refuses when others would be stranded, names them, and says the three ways o
   await expect(look(shop, { ...request, keepSiblings: true })).rejects.toMatchObject({
     code: 'COMMIT_UNSUPPORTED',
   });
+});
+
+it('refuses when somebody may be stranded who cannot be read, names each, and says the three ways on', async () => {
+  const shop = await chain();
+  await shop.make({
+    '/vm/odd': { cells: '----', backing: 'json:{"file":"base"}' },
+    '/vm/far': { cells: '----', backing: 'nbd:there' },
+  });
+  const { code, message, details } = await look(shop, { base: 'base', top: '/vm/top' }).then(
+    () => null as never,
+    (cause: unknown) => cause as CommitError,
+  );
+  expect([code, details]).toEqual([
+    'COMMIT_UNREADABLE',
+    { images: ['/vm/far', '/vm/odd'], codes: ['CHAIN_FORBIDDEN_NAME', 'CHAIN_FORBIDDEN_NAME'] },
+  ]);
+  for (const said of ["/vm/far (backing file name 'nbd:there' names", '--ignore-unreadable'])
+    expect(message).toContain(said);
+  // it could not be kept, nor marked: that others may be lost does not accept it
+  for (const more of [{ keepSiblings: true }, { invalidateSiblings: true }])
+    await expect(look(shop, more, 'commit', true)).rejects.toMatchObject({
+      code: 'COMMIT_UNREADABLE',
+    });
+});
+
+it('goes on at their risk when it is told so; the plan lists them; other operations change what nobody reads', async () => {
+  const shop = await chain();
+  await shop.make({ '/vm/odd': { cells: '----', backing: 'json:{"file":"base"}' } });
+  const odd = {
+    path: '/vm/odd',
+    code: 'CHAIN_FORBIDDEN_NAME',
+    reason: `backing file name 'json:{"file":"base"}' names a protocol; only plain files are opened`,
+  };
+  const request = { file: '/vm/active', format: 'toy', strategy: 'plain', emptyTop: true };
+  const plan = await shop.engine().plan({ ...request, ignoreUnreadable: true });
+  expect(plan.unreadable).toEqual([odd]);
+  expect(JSON.parse(JSON.stringify(plan))).toEqual(plan);
+  expect((await shop.engine().run(plan)).unreadable).toEqual([odd]);
+  for (const operation of ['stream', 'rebase'] as const)
+    await look(shop, { file: '/vm/top' }, operation);
 });
 
 it('shows a strategy who hangs off the chain, and who would be stranded', async () => {

@@ -43,6 +43,7 @@ export function pullPlan(
     invalidates: [],
     strands: [],
     dependents: view.dependents,
+    unreadable: [],
     pools: [],
     relinks: [
       base === undefined

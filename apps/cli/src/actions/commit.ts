@@ -20,6 +20,7 @@ export interface CommitOptions extends PlannedOptions {
   readonly pool?: readonly string[];
   readonly keepSiblings?: boolean;
   readonly invalidateSiblings?: boolean;
+  readonly ignoreUnreadable?: boolean;
   readonly keepUndo?: boolean;
   readonly delete?: boolean;
   readonly cache: string;
@@ -50,6 +51,7 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
     pools: (options.pool ?? []).map(absolute),
     invalidateSiblings: options.invalidateSiblings ?? false,
     keepSiblings: options.keepSiblings ?? false,
+    ignoreUnreadable: options.ignoreUnreadable ?? false,
     keepUndo: options.keepUndo ?? false,
   };
   return planAndRun(engine, file, options, (how) => engine.plan(request, how), {
@@ -59,8 +61,10 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
 
 /** @throws UsageError when the plan is for another image, or what it settles is asked for again */
 async function storedPlan(file: string, path: string, options: CommitOptions): Promise<StoredPlan> {
-  const { base, top, strategy, drop, pool, keepSiblings, invalidateSiblings, keepUndo } = options;
-  const settled = [base, top, strategy, drop, pool, keepSiblings, invalidateSiblings, keepUndo];
+  const { base, top, strategy, drop, pool, keepUndo } = options;
+  const { keepSiblings, invalidateSiblings, ignoreUnreadable } = options;
+  const siblings = [keepSiblings, invalidateSiblings, ignoreUnreadable];
+  const settled = [base, top, strategy, drop, pool, keepUndo, ...siblings];
   if (settled.some((one) => one !== undefined))
     throw new UsageError(
       '--plan settles what is committed, and how: give it with FILE and without -b, --top, --strategy, -d, --pool and what is said of siblings',

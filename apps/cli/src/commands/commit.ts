@@ -65,6 +65,10 @@ export const commit: Register = (program, act) => {
       ),
     )
     .option('--invalidate-siblings', 'accept that other overlays of the chain lose their meaning')
+    .option(
+      '--ignore-unreadable',
+      'go on although it cannot be told whether other images depend on the chain',
+    )
     .option('--keep-undo', 'staged: keep the old content of base as an internal snapshot')
     .option('--delete', 'delete images of the chain that are no longer valid')
     .addOption(rate())

@@ -80,6 +80,12 @@ function consequences(plan: CommitPlan): readonly string[] {
     ...plan.dependents
       .filter(({ path }) => !lost.has(path))
       .map(({ path, through }) => `${name(path)} (over ${name(through)}) reads as before.`),
+    ...plan.unreadable.flatMap(({ path, reason }) =>
+      wrap(
+        `${name(path)} may read through what changes: it cannot be read to find out (${reason}).`,
+        COLUMNS,
+      ).map((line) => styled('red', line)),
+    ),
   ];
 }
 

@@ -31,6 +31,8 @@ export function humanResult(result: CommitResult, file: string, why: string | nu
     const note = failed === undefined ? 'marked so' : `not marked: ${failed.why}`;
     lines.push(`  ${name(path)} is no longer valid (${note})`);
   }
+  for (const { path } of result.unreadable)
+    lines.push(`  ${name(path)} could not be read, and may have read through what changed`);
   for (const path of result.deleted) lines.push(`  ${name(path)} is deleted`);
   return lines.join('\n');
 }
