@@ -15,7 +15,6 @@ import { clearMixed } from './marks.ts';
 import type { CommitResult, Job, Position } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
 import { Throttle } from './progress.ts';
-import { assertNobodyNew } from './scan-again.ts';
 import { StepRunner } from './step-runner.ts';
 import { chainView, factsOfPlan } from './view.ts';
 
@@ -32,7 +31,6 @@ export async function execute(job: Job): Promise<CommitResult> {
   const leaf = leafOf(plan);
   await using layers = await openLayers(plan, environment);
   await layers.assertUnchanged(parts.backend);
-  if (job.options.scanAgain === true) await assertNobodyNew(plan, environment);
   await layers.preflight(job.options, environment.signal);
   const intent = {
     type: 'INTENT',

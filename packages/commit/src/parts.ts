@@ -50,11 +50,6 @@ export interface RunOptions {
    * reads back is on the disk (mounted the file system anew). Default false.
    */
   readonly afterFailedFlush?: boolean;
-  /**
-   * The plan is not fresh: looks again for images that depend on what changes, and refuses with `COMMIT_CHANGED` when there is one
-   * that the plan does not know. Default false.
-   */
-  readonly scanAgain?: boolean;
 }
 
 /** What a job did. Plain JSON. */
