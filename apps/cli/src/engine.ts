@@ -33,11 +33,30 @@ export function engineFor(file: string, access: Access): Engine {
     formats,
     strategies: [...COMMITTING, auto(COMMITTING), stream, rebase],
     policy: policyFor([file], access),
-    owner: { host: hostname(), bootId: bootId(), pid: process.pid },
+    owner: thisProcess(),
     isAlive,
     newJobId: randomUUID,
     clock,
   });
+}
+
+function thisProcess(): JournalOwner {
+  const started = startOf(process.pid);
+  const owner = { host: hostname(), bootId: bootId(), pid: process.pid };
+  return started === null ? owner : { ...owner, started };
+}
+
+/** When a process started, in clock ticks since boot: field 22 of its `stat`. Null: there is none, or it cannot be seen. */
+function startOf(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // the second field, a name, may hold anything; 20 fields further on
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES') return null;
+    throw cause;
+  }
 }
 
 /** Null-free: systems without a boot id get a name that is equal on every boot, and a process id then decides alone. */
@@ -52,9 +71,14 @@ function bootId(): string {
 
 /** Whether the process runs on this boot of this machine. Of others nothing can be known: they count as gone. */
 function isAlive(owner: JournalOwner): boolean {
-  if (owner.host !== hostname() || owner.bootId !== bootId()) return false;
+  if (owner.host !== hostname() || owner.bootId !== bootId() || !isRunning(owner.pid)) return false;
+  const now = startOf(owner.pid);
+  return owner.started === undefined || now === null || now === owner.started;
+}
+
+function isRunning(pid: number): boolean {
   try {
-    process.kill(owner.pid, 0);
+    process.kill(pid, 0);
     return true;
   } catch (cause) {
     return (cause as NodeJS.ErrnoException).code === 'EPERM';

@@ -1,4 +1,5 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { type Bench, bench, diskOf, isClean, makeChain, start, whileStill } from './support.ts';
 
@@ -24,6 +25,21 @@ async function copying(work: Bench, ...more: readonly string[]): Promise<ReturnT
   const job = start(work, ...SLOW.slice(0, -1), ...more, 'active.qcow2');
   await job.said(/[1-9]\d*\.\d\d\/100%|"phase":"copy","done":[1-9]/);
   return job;
+}
+
+/** What the journal says of the process that began it. */
+function ownerIn(work: Bench): Record<string, unknown> {
+  const [line = ''] = readFileSync(work.file(JOURNAL), 'utf8').split('\n');
+  return (JSON.parse(line.slice(11)) as { owner: Record<string, unknown> }).owner;
+}
+
+/** Has the journal say something else of it. */
+function changeOwner(work: Bench, change: Record<string, unknown>): void {
+  const [line = '', ...others] = readFileSync(work.file(JOURNAL), 'utf8').split('\n');
+  const intent = JSON.parse(line.slice(11)) as { owner: object };
+  const text = `0 ${JSON.stringify({ ...intent, owner: { ...intent.owner, ...change } })}`;
+  const sum = crc32(text).toString(16).padStart(8, '0');
+  writeFileSync(work.file(JOURNAL), [`${sum} ${text}`, ...others].join('\n'));
 }
 
 describe('a commit that is interrupted', () => {
@@ -106,6 +122,22 @@ describe('a commit that is interrupted', () => {
     expect(stderr).toContain(`process ${job.pid}`);
     job.kill('SIGINT');
     expect((await job.ended).code).toBe(130);
+  });
+
+  it('is known from a process that was given its id later, where the system tells when processes start', async () => {
+    using work = await chain();
+    const job = await copying(work);
+    job.kill('SIGKILL');
+    await job.ended;
+    const { started } = ownerIn(work);
+    expect(started).toMatch(existsSync('/proc/self/stat') ? /^\d+$/ : /^undefined$/);
+    // this process runs; it is taken for the owner unless the journal says that it cannot be
+    changeOwner(work, { pid: process.pid, started: undefined });
+    const { code, stderr } = work.downfold('resume', 'active.qcow2');
+    expect([code, stderr]).toEqual([1, expect.stringContaining(`process ${process.pid} on `)]);
+    changeOwner(work, { pid: process.pid, started: '1' });
+    const resumed = work.downfold('resume', 'active.qcow2').code;
+    expect(resumed).toBe(existsSync('/proc/self/stat') ? 0 : 1);
   });
 
   it('cannot be resumed when an image has changed since, and says which', async () => {

@@ -15,6 +15,8 @@ export interface JournalOwner {
   /** Changes with every boot of the host. */
   readonly bootId: string;
   readonly pid: number;
+  /** When the process started, in whatever unit the system counts: an id is given to another process later. Absent: not known. */
+  readonly started?: string;
 }
 
 /** One record of a journal. */
