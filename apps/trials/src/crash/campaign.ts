@@ -65,7 +65,7 @@ export async function campaign(options: CampaignOptions): Promise<readonly Figur
   return all;
 }
 
-const HUNTS = 20;
+const HUNTS = 100;
 
 function noFigures(strategy: StrategyName): Figures {
   const counts = { seeds: 0, states: 0, recoveries: 0, aborts: 0 };
