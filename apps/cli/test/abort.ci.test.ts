@@ -29,6 +29,7 @@ interface Abort {
   readonly strategy: string;
   readonly undone: boolean;
   readonly mixed: readonly string[];
+  readonly gone: readonly string[];
   readonly clustersFreed: number;
 }
 
@@ -65,6 +66,7 @@ describe.skipIf(!haveQemu)('abort', () => {
           strategy,
           undone: mixed.length === 0,
           mixed: mixed.map((name) => work.file(name)),
+          gone: [],
           clustersFreed: expect.any(Number),
         });
         for (const name of kept) expect(pool.compare(work, name), name).toBe(IDENTICAL);
@@ -143,6 +145,38 @@ describe.skipIf(!haveQemu)('abort', () => {
       'top.qcow2',
     ]);
     expect(raw.compare(work, 'base.raw', 'top.qcow2')).toBe(IDENTICAL);
+  });
+
+  it.each(Object.keys(KEPT).filter((name) => name !== 'preserve'))(
+    'of %s does without an intermediate that somebody deleted, and says what cannot be read now',
+    async (strategy) => {
+      using work = pool.copy();
+      await stopped(work, 'SIGKILL', 'commit', '--strategy', strategy, ...MIDDLE);
+      work.must('rm', 'mid.qcow2');
+      const { code, stdout } = work.downfold('abort', 'active.qcow2');
+      expect(code).toBe(0);
+      expect(stdout).toContain('\n  mid.qcow2 is not there: what reads through it cannot be read');
+      expect(markOf(work, 'base.qcow2')).toBe(strategy === 'staged' ? null : 'mixed');
+      expect(complaints(work, 'base.qcow2')).toEqual([]);
+      expect(existsSync(work.file(JOURNAL))).toBe(false);
+    },
+  );
+
+  it('cannot do without base: the line says what is left to do, and nothing changes', async () => {
+    using work = pool.copy();
+    await stopped(work, 'SIGKILL', 'commit', ...MIDDLE);
+    work.must('mv', 'base.qcow2', 'away');
+    const before = work.digest();
+    const { code, stderr } = work.downfold('abort', 'active.qcow2');
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /\/base\.qcow2: is not there, .*move this very file back .*journal '.*'\n$/,
+      ),
+    ]);
+    expect(work.digest()).toEqual(before);
+    work.must('mv', 'away', 'base.qcow2');
+    expect(work.downfold('abort', 'active.qcow2').code).toBe(0);
   });
 
   it('with nothing to give up says so', () => {

@@ -1,7 +1,7 @@
 import { appendFileSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backingIn, complaints, IDENTICAL, makePool, markOf, type Pool } from './qemu-pool.ts';
-import { copying, JOURNAL, LARGE, MIDDLE, stopped } from './stopped-job.ts';
+import { copying, haveStrace, injected, JOURNAL, LARGE, MIDDLE, stopped } from './stopped-job.ts';
 import { type Bench, haveQemu, whileStill } from './support.ts';
 
 const MIB = 1 << 20;
@@ -109,6 +109,27 @@ describe.skipIf(!haveQemu)('resume after kill -9', () => {
   });
 });
 
+describe.skipIf(!haveQemu || !haveStrace)('resume once all data is in base', () => {
+  it.each(['copy-down', 'staged'])(
+    'finishes %s although somebody deleted an intermediate, which would be marked only',
+    (strategy) => {
+      using work = pool.copy();
+      const args = ['commit', '--strategy', strategy, ...MIDDLE];
+      // active is relinked last of all that matters
+      expect(injected(work, 'active.qcow2', 'pwrite64:error=EIO:when=1', ...args).code).toBe(1);
+      work.must('rm', 'mid.qcow2');
+      expect(work.downfold('abort', 'active.qcow2').stderr).toContain('downfold resume');
+      const { code, stdout } = work.downfold('resume', 'active.qcow2');
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/\n {2}mid\.qcow2 is no longer valid \(not marked: .*no such file/);
+      for (const name of ['top.qcow2', 'active.qcow2'])
+        expect(pool.compare(work, name), name).toBe(IDENTICAL);
+      expect(backingIn(work, 'active.qcow2')).toBe('base.qcow2 (qcow2)');
+      expect(existsSync(work.file(JOURNAL))).toBe(false);
+    },
+  );
+});
+
 describe.skipIf(!haveQemu)('resume refuses, and names it, when', () => {
   it.each([
     [
@@ -132,7 +153,12 @@ describe.skipIf(!haveQemu)('resume refuses, and names it, when', () => {
       ['qemu-img', 'rebase', '-u', '-b', 'mid.qcow2', '-F', 'qcow2', 'active.qcow2'],
       /\/active\.qcow2: its backing file changed to 'mid\.qcow2' since/,
     ],
-    ['an image is gone', ['rm', 'mid.qcow2'], /\/mid\.qcow2: no such file/],
+    [
+      'an intermediate is gone',
+      ['rm', 'mid.qcow2'],
+      /\/mid\.qcow2: is not there, .*downfold abort '/,
+    ],
+    ['base is gone', ['rm', 'base.qcow2'], /\/base\.qcow2: is not there, .*remove the journal '/],
     [
       'an image is none any more',
       ['sh', '-c', 'printf x | dd of=base.qcow2 conv=notrunc status=none'],

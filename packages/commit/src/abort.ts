@@ -18,6 +18,8 @@ export interface AbortResult {
   readonly undone: boolean;
   /** Paths of images whose content is of no point in time now, marked so; images above them read as before. */
   readonly mixed: readonly string[];
+  /** Paths of images that are not there any more; it was not the job that removed them, and what reads through them cannot be read. */
+  readonly gone: readonly string[];
   /** Clusters given back that the job had taken. */
   readonly clustersFreed: number;
 }
@@ -36,9 +38,9 @@ export async function abortJob(
   assertOrphan(parts, journal);
   if (journal.records.some(({ type }) => type === 'DONE')) throw pastAbort(journal);
   const found = await planFoundAgain(parts, environment, journal, false);
-  const { plan, environment: inside } = found;
+  const { plan, environment: inside, gone } = found;
   const position = positionOf(journal.records);
-  await using layers = await openLayers(plan, inside);
+  await using layers = await openLayers(plan, inside, gone);
   const given = journal.records.some(({ type }) => type === 'ABORT');
   if (!given) {
     const stagings = await openStagings(plan, layers, position);
@@ -50,10 +52,11 @@ export async function abortJob(
     for (const staging of stagings) await staging.discard();
   }
   let clustersFreed = 0;
-  for (const node of plan.writes) clustersFreed += await layers.get(node).image.reclaimLeaks({});
+  for (const node of plan.writes)
+    if (!gone.has(node)) clustersFreed += await layers.get(node).image.reclaimLeaks({});
   // what is only staged has ended nobody's meaning yet
   const onlyStaged = Object.keys(position.stagings).length > 0;
-  const nodes = onlyStaged ? new Set<NodeId>() : invalidated(journal);
+  const nodes = onlyStaged ? [] : [...invalidated(journal)].filter((node) => !gone.has(node));
   const mark = { job: journal.intent.job, date: parts.clock.date() };
   const mixed = await markAbandoned(nodes, layers, parts.backend, mark);
   await journal.remove();
@@ -64,6 +67,7 @@ export async function abortJob(
     strategy: plan.strategy.name,
     undone: mixed.length === 0,
     mixed: mixed.map(pathOf),
+    gone: [...gone].map(pathOf),
     clustersFreed,
   };
 }

@@ -1,7 +1,8 @@
 import { posix } from 'node:path';
 import type { LayerFacts, NodeId } from '@downfold/chain';
-import { type StorageBackend, StorageError } from '@downfold/storage';
+import { StorageError } from '@downfold/storage';
 import { CommitError } from './errors.ts';
+import { identityOf } from './identity.ts';
 import {
   createJournal,
   type Journal,
@@ -208,22 +209,13 @@ async function deleteFiles({ parts, plan }: Job, journal: Journal): Promise<read
   const deleted: string[] = [];
   for (const { node, path, identity } of plan.images) {
     if (done?.deletes.includes(node) !== true) continue;
-    const inode = await inodeOf(parts.backend, path);
-    if (inode !== null && inode !== identity.inode) continue;
-    if (inode !== null) await parts.backend.remove(path);
+    const now = await identityOf(path, parts.backend);
+    if (now !== null && now.inode !== identity.inode) continue;
+    if (now !== null) await parts.backend.remove(path);
     await parts.backend.flushDirectory(posix.dirname(path), 'delete: image without meaning');
     deleted.push(path);
   }
   return deleted;
-}
-
-async function inodeOf(backend: StorageBackend, path: string): Promise<string | null> {
-  try {
-    return (await backend.facts(path)).identity.inode;
-  } catch (cause) {
-    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
-    throw cause;
-  }
 }
 
 /** A plan whose paths are relative to a directory, so that its journal works wherever the files are mounted. */

@@ -37,11 +37,18 @@ export interface Layers extends AsyncDisposable {
   ): Promise<void>;
 }
 
-/** Opens the images of a plan, found by their paths, not by following references: a crash may have switched some already. */
-export async function openLayers(plan: CommitPlan, environment: ChainEnvironment): Promise<Layers> {
+/**
+ * Opens the images of a plan, found by their paths, not by following references: a crash may have switched some already. Not those that
+ * are `gone`.
+ */
+export async function openLayers(
+  plan: CommitPlan,
+  environment: ChainEnvironment,
+  gone: ReadonlySet<NodeId> = new Set(),
+): Promise<Layers> {
   const layers = new OpenLayers(plan, environment);
   try {
-    await layers.openAll();
+    await layers.openAll(gone);
     return layers;
   } catch (cause) {
     await layers[Symbol.asyncDispose]();
@@ -63,10 +70,11 @@ class OpenLayers implements Layers {
     this.#links = new Map(Object.entries(plan.links));
   }
 
-  async openAll(): Promise<void> {
+  async openAll(gone: ReadonlySet<NodeId>): Promise<void> {
     const { images, writes, reads, relinks, chainLength } = this.#plan;
     const wanted = (facts: LayerFacts, index: number): boolean =>
-      index < chainLength || writes.includes(facts.node) || reads.includes(facts.node);
+      !gone.has(facts.node) &&
+      (index < chainLength || writes.includes(facts.node) || reads.includes(facts.node));
     for (const facts of images.filter(wanted)) {
       const { image } = await this.#openAs(facts, writes.includes(facts.node) ? 'write' : 'read');
       const relink = relinks.find(({ overlay }) => overlay === facts.node);

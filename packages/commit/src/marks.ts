@@ -18,7 +18,7 @@ export async function clearMixed(
 
 /** What a job that was given up leaves behind as markers: images whose content is of no point in time. Resolves with all of them. */
 export async function markAbandoned(
-  nodes: ReadonlySet<NodeId>,
+  nodes: readonly NodeId[],
   layers: Layers,
   backend: StorageBackend,
   mark: Omit<ImageMark, 'state'>,

@@ -13,11 +13,12 @@ import {
   openLayer,
   scanPool,
 } from '@downfold/chain';
-import { type FileIdentity, type StorageBackend, StorageError } from '@downfold/storage';
+import type { StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
+import { identityOf } from './identity.ts';
 import { type Layers, pathDown } from './layers.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';
@@ -202,15 +203,6 @@ async function findLayer(chain: OpenChain, name: string, backend: StorageBackend
     `Did not find '${name}' in the backing chain of '${leaf.facts.path}'`,
     { name, image: leaf.facts.path },
   );
-}
-
-async function identityOf(path: string, backend: StorageBackend): Promise<FileIdentity | null> {
-  try {
-    return (await backend.facts(path)).identity;
-  } catch (cause) {
-    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
-    throw cause;
-  }
 }
 
 async function ontoOf(

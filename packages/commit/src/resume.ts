@@ -1,9 +1,16 @@
 import { posix } from 'node:path';
-import { type ChainEnvironment, factsOf, type LayerFacts, openLayer } from '@downfold/chain';
-import { type StorageBackend, StorageError } from '@downfold/storage';
+import {
+  type ChainEnvironment,
+  factsOf,
+  type LayerFacts,
+  type NodeId,
+  openLayer,
+} from '@downfold/chain';
+import type { StorageBackend } from '@downfold/storage';
 import { CommitError } from './errors.ts';
 import { finishDone, positionOf, runSteps } from './execute.ts';
-import type { Journal, JournalOwner } from './journal.ts';
+import { identityOf } from './identity.ts';
+import { type Journal, type JournalOwner, journalPath } from './journal.ts';
 import { openLayers } from './layers.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
@@ -26,9 +33,10 @@ export async function resumeJob(
     const plan = inPlace(journal);
     return finishDone({ parts, environment, plan, strategy: strategyFor(plan), options }, journal);
   }
-  const { plan, environment: inside } = await planFoundAgain(parts, environment, journal, true);
+  const found = await planFoundAgain(parts, environment, journal, true);
+  const { plan, environment: inside, gone } = found;
   const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
-  await using layers = await openLayers(plan, inside);
+  await using layers = await openLayers(plan, inside, gone);
   await journal.append({ type: 'RESUMED', owner: parts.owner });
   const position = positionOf(journal.records);
   for (const node of plan.writes) {
@@ -41,21 +49,26 @@ export async function resumeJob(
   return await runSteps(job, layers, journal, position, started);
 }
 
-/**
- * The plan of a journal with its images where they are now, checked, and the environment in which they may be opened. `goesOn`: more
- * will be read from the sources, so they must be as they were.
- */
+/** The plan of a journal with its images where they are now, checked, and the environment in which they may be opened. */
+interface FoundAgain {
+  readonly plan: CommitPlan;
+  readonly environment: ChainEnvironment;
+  /** Images that are not there any more, and that nothing is to be done with but to mark them. */
+  readonly gone: ReadonlySet<NodeId>;
+}
+
+/** `goesOn`: the job is to be finished, so sources that it still reads must be as they were. */
 export async function planFoundAgain(
   parts: EngineParts,
   environment: ChainEnvironment,
   journal: Journal,
   goesOn: boolean,
-): Promise<{ readonly plan: CommitPlan; readonly environment: ChainEnvironment }> {
+): Promise<FoundAgain> {
   // images that the job itself marked already must not stand in its way
   const inside = { ...environment, policy: { ...environment.policy, allowMarked: true } };
   const needsSources = goesOn && !isComplete(positionOf(journal.records));
-  const plan = await foundAgain(journal, parts, inside, needsSources);
-  return { plan, environment: inside };
+  const found = await foundAgain(journal, parts, inside, { goesOn, needsSources });
+  return { ...found, environment: inside };
 }
 
 /** @throws CommitError `COMMIT_LIVE_OWNER` */
@@ -117,10 +130,11 @@ async function foundAgain(
   journal: Journal,
   parts: EngineParts,
   environment: ChainEnvironment,
-  needsSources: boolean,
-): Promise<CommitPlan> {
+  { goesOn, needsSources }: { readonly goesOn: boolean; readonly needsSources: boolean },
+): Promise<Omit<FoundAgain, 'environment'>> {
   const plan = inPlace(journal);
   const images: LayerFacts[] = [];
+  const gone = new Set<NodeId>();
   for (const [index, then] of plan.images.entries()) {
     const { path } = then;
     const { node } = then;
@@ -129,6 +143,14 @@ async function foundAgain(
       continue;
     }
     const now = await lookAgain(then, parts, environment);
+    if (now === null) {
+      const isLost = plan.invalidates.some((one) => one.node === node);
+      if (!isLost || (goesOn && (needsSources || plan.writes.includes(node))))
+        throw notThere(path, journal, goesOn && needsSources && isLost);
+      gone.add(node);
+      images.push(then);
+      continue;
+    }
     const changed = differenceOf(plan, then, now, needsSources);
     if (changed !== null)
       throw new CommitError(
@@ -138,7 +160,19 @@ async function foundAgain(
       );
     images.push({ ...then, identity: now.identity });
   }
-  return { ...plan, images };
+  return { plan: { ...plan, images }, gone };
+}
+
+function notThere(image: string, { path }: Journal, canBeGivenUp: boolean): CommitError {
+  const leaf = path.slice(0, -journalPath('').length);
+  const way = canBeGivenUp
+    ? `give the job up: downfold abort '${leaf}'`
+    : `if it is lost for good, all that is left is to remove the journal '${path}'`;
+  return new CommitError(
+    'COMMIT_CHANGED',
+    `${image}: is not there, and the interrupted job needs it: move this very file back (a copy is another file), or ${way}`,
+    { image },
+  );
 }
 
 /** The plan of a journal with absolute paths: the images lie where they lay, seen from the journal. */
@@ -154,21 +188,18 @@ function inPlace(journal: Journal): CommitPlan {
 
 /** An image that is only to be marked may be gone by now; whether it is the same file is seen when it is opened. */
 async function toBeMarked(then: LayerFacts, backend: StorageBackend): Promise<LayerFacts> {
-  try {
-    const { identity } = await backend.facts(then.path);
-    return identity.inode === then.identity.inode ? { ...then, identity } : then;
-  } catch (cause) {
-    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return then;
-    throw cause;
-  }
+  const identity = await identityOf(then.path, backend);
+  return identity?.inode === then.identity.inode ? { ...then, identity } : then;
 }
 
+/** Null: it is not there. */
 async function lookAgain(
   then: LayerFacts,
   parts: EngineParts,
   environment: ChainEnvironment,
-): Promise<LayerFacts> {
-  const { identity } = await parts.backend.facts(then.path);
+): Promise<LayerFacts | null> {
+  const identity = await identityOf(then.path, parts.backend);
+  if (identity === null) return null;
   const layer = await openLayer({ ...then, identity }, 'read', environment);
   await using image = layer.image;
   return await factsOf(then.node, then.path, image, parts.backend);

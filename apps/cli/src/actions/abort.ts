@@ -21,6 +21,10 @@ export async function abort(file: string, options: AbortOptions): Promise<number
       ...result.mixed.map(
         (path) => `  ${near(directoryOf(file), path)} is of no point in time by itself (marked so)`,
       ),
+      ...result.gone.map(
+        (path) =>
+          `  ${near(directoryOf(file), path)} is not there: what reads through it cannot be read`,
+      ),
       ...(result.clustersFreed === 0 ? [] : [`  ${result.clustersFreed} clusters given back`]),
     ].join('\n'),
   );
