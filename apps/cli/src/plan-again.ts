@@ -68,8 +68,8 @@ function requestOf(stored: StoredPlan): PlanRequest {
   return {
     file: path,
     format,
-    base: base?.path,
-    baseFormat: base?.format,
+    base: base?.path ?? request.absent?.path,
+    baseFormat: base?.format ?? request.absent?.format,
     top: at(request.top)?.path,
     strategy: strategy.name,
     emptyTop: request.emptyTop,

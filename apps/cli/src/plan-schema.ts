@@ -11,6 +11,7 @@ const schema = z.looseObject({
   request: z.looseObject({
     operation: z.enum(['commit', 'stream', 'rebase']),
     base: z.string().nullable(),
+    absent: z.looseObject({ path: absolutePath, format: z.string() }).optional(),
     top: z.string(),
     emptyTop: z.boolean(),
     siblings: z.enum(['refuse', 'invalidate', 'keep']),

@@ -181,7 +181,9 @@ describe.skipIf(!haveQemu)('rebase', () => {
     [['-b', 'active.qcow2', '-F', 'qcow2', 'active.qcow2'], 'is or reads through'],
     [['-b', 'active.qcow2', '-F', 'qcow2', 'mid.qcow2'], 'is or reads through'],
     [['-u', '-b', 'active.qcow2', '-F', 'qcow2', 'mid.qcow2'], 'is or reads through'],
-    [['-u', '-b', 'gone', '-F', 'qcow2', 'active.qcow2'], 'gone: no such file'],
+    [['-u', '-b', 'gone', 'active.qcow2'], 'say the format of the new backing file'],
+    [['-u', '-b', 'gone', '-F', 'vmdk', 'active.qcow2'], "format 'vmdk' is not known here"],
+    [['-u', '-b', 'nbd:gone', '-F', 'raw', 'active.qcow2'], 'nbd:gone: no such file'],
     [['-t', 'none', '-b', '', 'active.qcow2'], "'-t none' is not there yet"],
     [['-f', 'raw', '-b', 'other.raw', '-F', 'raw', 'base.raw'], 'do not have a backing file'],
   ])('refuses %j, and changes nothing', (args, why) => {
@@ -223,6 +225,62 @@ describe.skipIf(!haveQemu)('rebase -u', () => {
     expect(work.downfold('rebase', '-u', ...moved, 'active.qcow2').code).toBe(0);
     expect(backingIn(work, 'active.qcow2')).toBe('moved/mid.qcow2 (qcow2)');
     expect(pools.images.compare(work, 'active.qcow2')).toBe(IDENTICAL);
+  });
+});
+
+describe.skipIf(!haveQemu)('rebase -u onto a file that is not there', () => {
+  it.each(['gone.qcow2', 'no/such/directory/gone.raw'])(
+    '%s writes the name and the format, as qemu-img does',
+    (name) => {
+      using work = pools.images.copy();
+      using other = pools.images.copy();
+      const before = work.must('sha256sum', ...OTHERS);
+      const { stdout } = work.downfold('rebase', '-u', ...onto(name), 'active.qcow2');
+      expect(stdout).toContain(`\n  active.qcow2 is now backed by ${name}`);
+      other.must('qemu-img', 'rebase', '-u', '-f', 'qcow2', ...onto(name), 'active.qcow2');
+      expect(backingIn(work, 'active.qcow2')).toBe(`${name} (${formatOf(name)})`);
+      expect(backingIn(work, 'active.qcow2')).toBe(backingIn(other, 'active.qcow2'));
+      expect(work.must('sha256sum', ...OTHERS)).toBe(before);
+      expect(Object.keys(work.digest())).toEqual(Object.keys(pools.images.origin.digest()));
+    },
+  );
+
+  it('leads to it once it is there', () => {
+    using work = pools.images.copy();
+    expect(work.downfold('rebase', '-u', ...onto('new.qcow2'), 'active.qcow2').code).toBe(0);
+    work.must('mv', 'mid.qcow2', 'new.qcow2');
+    expect(pools.images.compare(work, 'active.qcow2')).toBe(IDENTICAL);
+  });
+
+  it('shows it in the plan, which can be stored and run', () => {
+    using work = pools.images.copy();
+    const args = ['rebase', '-u', ...onto('gone.raw'), 'active.qcow2'];
+    const { stdout } = work.downfold(...args, '--plan-out', 'plan.json');
+    expect(stdout).toMatch(/^Plan: rebase active\.qcow2 onto .*gone\.raw \(rebase\)\n/);
+    expect(stdout).toMatch(/\nactive\.qcow2 .* receives {2,}on gone\.raw, which is not there\n/);
+    expect(work.downfold('commit', '--plan', 'plan.json', 'active.qcow2').code).toBe(0);
+    expect(backingIn(work, 'active.qcow2')).toBe('gone.raw (raw)');
+  });
+
+  it('by an absolute name, and through a link to a directory, of an image that names its backing file so', () => {
+    using work = pools.images.copy();
+    work.must('sh', '-c', 'mkdir real && ln -s real link');
+    work.must('qemu-img', 'rebase', '-u', ...onto(work.file('mid.qcow2')), 'active.qcow2');
+    const name = work.file('link/gone.raw');
+    expect(work.downfold('rebase', '-u', ...onto(name), 'active.qcow2').code).toBe(0);
+    expect(backingIn(work, 'active.qcow2')).toBe(`${work.file('real/gone.raw')} (raw)`);
+  });
+
+  it('or onto one whose own backing file is not there: names are mended in any order', () => {
+    using work = pools.images.copy();
+    work.must('sh', '-c', 'mkdir moved && mv mid.qcow2 moved/');
+    const upper = onto('moved/mid.qcow2');
+    expect(work.downfold('rebase', '-u', ...upper, 'active.qcow2').code).toBe(0);
+    expect(work.downfold('rebase', '-u', ...onto('../base.raw'), 'moved/mid.qcow2').code).toBe(0);
+    expect(pools.images.compare(work, 'active.qcow2')).toBe(IDENTICAL);
+    work.must('rm', 'base.raw');
+    const loop = work.downfold('rebase', '-u', ...onto('../active.qcow2'), 'moved/mid.qcow2');
+    expect([loop.code, loop.stderr]).toEqual([1, expect.stringContaining('is or reads through')]);
   });
 });
 

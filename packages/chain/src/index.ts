@@ -11,7 +11,13 @@ export type {
   SubchainExtents,
 } from './layer.ts';
 export { markPath, readMark, writeMark } from './marks.ts';
-export { identityKey, openChain, openChainOf, openLayer } from './open-chain.ts';
+export {
+  identityKey,
+  type OpenChainOptions,
+  openChain,
+  openChainOf,
+  openLayer,
+} from './open-chain.ts';
 export { type ChainPolicy, defaultPolicy, type Formats } from './policy.ts';
 export type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
 export {

@@ -7,6 +7,12 @@ import { type ChainEnvironment, factsOf, openImageAt, resolveBacking } from './r
 
 const HARDEST_DEPTH = 1024;
 
+/** How far down a chain is opened. */
+export interface OpenChainOptions {
+  /** Ends the chain above a backing file that is not there; nothing must be read through it. Default: that is an error. */
+  readonly untilMissing?: boolean;
+}
+
 /**
  * Opens an image and all below it, read-only, leaf first, each backing file by the policy's rules. `format` is the leaf's: it is
  * said, never guessed. On failure everything opened is closed again.
@@ -16,6 +22,7 @@ export async function openChain(
   path: string,
   format: string,
   environment: ChainEnvironment,
+  { untilMissing = false }: OpenChainOptions = {},
 ): Promise<OpenChain> {
   const { backend, policy } = environment;
   const leaf = await backend.realPath(path);
@@ -35,10 +42,15 @@ export async function openChain(
       const place = images.length === 0 ? 'leaf' : 'below';
       const image: Image = await openImageAt(next.path, next.format, 'read', environment, place);
       images.push({ path: next.path, image });
+      const missing = (cause: unknown): null => {
+        if (untilMissing && cause instanceof ChainError && cause.code === 'CHAIN_MISSING')
+          return null;
+        throw cause;
+      };
       next =
         image.backing === null
           ? null
-          : await resolveBacking(image.backing, next.path, roots, backend);
+          : await resolveBacking(image.backing, next.path, roots, backend).catch(missing);
     }
     images.reverse();
     const layers: ChainLayer[] = [];

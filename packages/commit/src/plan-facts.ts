@@ -168,7 +168,10 @@ function relinksTo(
 }
 
 /** The relink of an image onto another; a relative name stays relative, and the format is always said. */
-export function relinkTo(overlay: LayerFacts, backing: LayerFacts): Relink {
+export function relinkTo(
+  overlay: LayerFacts,
+  backing: Pick<LayerFacts, 'path' | 'format'> & { readonly node: NodeId | null },
+): Relink {
   const to: BackingReference = {
     name: backingName(overlay.path, backing.path, overlay.backing?.name ?? ''),
     format: backing.format,

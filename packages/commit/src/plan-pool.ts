@@ -26,8 +26,9 @@ export interface Ends {
 /** `rebase`: the new backing chain, as far as it is not part of the old one. */
 export interface Onto extends AsyncDisposable {
   readonly layers: readonly ChainLayer[];
-  /** Node of the new backing file; null: none. */
+  /** Node of the new backing file; null: none, or `absent`. */
   readonly node: NodeId | null;
+  readonly absent?: NonNullable<CommitRequest['absent']>;
   /** Node of the old chain that the lowest of `layers` reads through to, or null. */
   readonly backing: NodeId | null;
 }

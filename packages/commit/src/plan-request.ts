@@ -46,7 +46,7 @@ export interface PlanRequest {
   readonly format: string;
   /**
    * `commit`: default: the backing file of top. `stream`: default: none. As a path, or as a layer's overlay names it.
-   * `rebase`: the path of the new backing file; none when undefined.
+   * `rebase`: the path of the new backing file, which must be there unless `unsafe`; none when undefined.
    */
   readonly base?: string | undefined;
   /** `rebase`: the format of the new backing file; never guessed. */
@@ -140,6 +140,7 @@ function commitRequest(
   return {
     operation,
     base: operation === 'rebase' ? onto.node : nodeAt(base),
+    ...(onto.absent === undefined ? {} : { absent: onto.absent }),
     top: nodeAt(top) as NodeId,
     emptyTop: request.emptyTop ?? false,
     siblings: siblingsOf(request),
@@ -219,7 +220,10 @@ async function ontoOf(
       `${request.base}: say the format of the new backing file; it is not guessed`,
       { image: request.base },
     );
-  const onto = await openChain(request.base, request.baseFormat, environment);
+  const { unsafe = false, base, baseFormat } = request;
+  if (unsafe && (await identityOf(base, environment.backend)) === null)
+    return { ...none, absent: await absentFile(base, baseFormat, environment) };
+  const onto = await openChain(base, baseFormat, environment, { untilMissing: unsafe });
   const old = new Map(chain.layers.map(({ facts }) => [identityKey(facts.identity), facts]));
   const seenAs = ({ facts }: ChainLayer): LayerFacts | undefined =>
     old.get(identityKey(facts.identity));
@@ -240,6 +244,22 @@ async function ontoOf(
     backing,
     [Symbol.asyncDispose]: () => onto[Symbol.asyncDispose](),
   };
+}
+
+/** A new backing file that is not there: where it would be, links on the way to it resolved. */
+async function absentFile(
+  path: string,
+  format: string,
+  { backend, formats }: ChainEnvironment,
+): Promise<NonNullable<CommitRequest['absent']>> {
+  if (!formats.some(({ name }) => name === format))
+    throw new CommitError('COMMIT_BAD_REQUEST', `${path}: format '${format}' is not known here`, {
+      image: path,
+    });
+  let directory = posix.dirname(path);
+  while ((await identityOf(directory, backend)) === null) directory = posix.dirname(directory);
+  const real = await backend.realPath(directory);
+  return { path: posix.join(real, posix.relative(directory, path)), format };
 }
 
 /** Why an image cannot be rebased onto a chain of which it, or the chain below it, may be a part; null: it can. */

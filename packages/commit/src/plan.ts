@@ -13,6 +13,8 @@ export interface CommitRequest {
    * Null (not for `commit`): nothing, top stands alone afterwards.
    */
   readonly base: NodeId | null;
+  /** `rebase`, `unsafe`: the new backing file where there is no file yet; `base` is null. Its path is absolute. */
+  readonly absent?: { readonly path: string; readonly format: string };
   /** `commit`: its data, and that of the layers between, goes to base. `stream`, `rebase`: receives data. */
   readonly top: NodeId;
   /** Deallocate everything in top once base holds it (`qemu-img commit` without `-d`). Only when top has no overlay. */
@@ -49,7 +51,7 @@ export interface Invalidation {
 /** One backing reference that will be rewritten. */
 export interface Relink {
   readonly overlay: NodeId;
-  /** Null: no backing file any more. */
+  /** Null: no backing file any more, or, where `to` names it, one that is not there. */
   readonly backing: NodeId | null;
   /** Null: there was none. */
   readonly from: BackingReference | null;

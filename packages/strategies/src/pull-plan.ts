@@ -5,6 +5,7 @@ import {
   type CommitRequest,
   type CommitStrategy,
   headerCost,
+  type Relink,
   relinkTo,
   writeCost,
 } from '@downfold/commit';
@@ -45,11 +46,7 @@ export function pullPlan(
     dependents: view.dependents,
     unreadable: [],
     pools: [],
-    relinks: [
-      base === undefined
-        ? { overlay: top.node, backing: null, from: top.backing, to: null }
-        : relinkTo(top, base),
-    ],
+    relinks: [relinkOf(request, top, base)],
     growBaseTo: null,
     zeroTail: null,
     cases: { unallocated: 0, intermediateOnly: 0, several: 0, topOnly: 0 },
@@ -60,4 +57,14 @@ export function pullPlan(
     temporaryBytes: 0,
     estimatedSeconds: null,
   };
+}
+
+function relinkOf(
+  { absent }: CommitRequest,
+  top: LayerFacts,
+  base: LayerFacts | undefined,
+): Relink {
+  if (base !== undefined) return relinkTo(top, base);
+  if (absent !== undefined) return relinkTo(top, { ...absent, node: null });
+  return { overlay: top.node, backing: null, from: top.backing, to: null };
 }

@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { engineFor } from '../engine.ts';
+import { backend } from '../environment.ts';
 import { assertWriteback } from '../later.ts';
 import { absolute, directoryOf } from '../paths.ts';
 import { type PlannedOptions, planAndRun } from '../planned.ts';
@@ -13,12 +14,16 @@ export interface RebaseOptions extends PlannedOptions {
   readonly cache: string;
 }
 
+/** `nbd:there`, `json:{...}`: may be a file too, but only one that is there is taken for one. */
+const PROTOCOL = /^[^/]+:/;
+
 /** `downfold rebase`: FILE reads the same over another backing file. A relative name is relative to FILE, as in its header. */
 export async function rebase(file: string, options: RebaseOptions): Promise<number> {
   assertWriteback(options.cache);
   const engine = engineFor(file, options);
   const base =
     options.backing === '' ? undefined : posix.resolve(directoryOf(file), options.backing);
+  if (base !== undefined && PROTOCOL.test(options.backing)) await backend.realPath(base);
   return planAndRun(engine, file, options, (how) =>
     engine.plan(
       {

@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { formatBytes, type LayerFacts } from '@downfold/chain';
-import type { Candidate, CommitPlan } from '@downfold/commit';
+import type { Candidate, CommitPlan, Relink } from '@downfold/commit';
 import { near } from '../paths.ts';
 import { styled } from './print.ts';
 import { table } from './table.ts';
@@ -41,7 +41,7 @@ function headline({ request }: CommitPlan, name: (node: string | null) => string
     return base === null
       ? `pull everything into ${name(top)}`
       : `pull all above ${name(base)} into ${name(top)}`;
-  return `rebase ${name(top)} onto ${name(base)}`;
+  return `rebase ${name(top)} onto ${request.absent?.path ?? name(base)}`;
 }
 
 function amounts(plan: CommitPlan): readonly string[] {
@@ -173,9 +173,13 @@ function fateOf(
   else if (plan.preserves.includes(node)) parts.push('reads the same');
   else if (node === plan.request.base && plan.request.operation === 'commit')
     parts.push(`reads as ${name(plan.request.top)}`);
-  if (relink !== undefined)
-    parts.push(relink.backing === null ? 'stands alone' : `on ${name(relink.backing)}`);
+  if (relink !== undefined) parts.push(onWhat(relink, name));
   return parts.join(', ');
+}
+
+function onWhat({ backing, to }: Relink, name: (node: string | null) => string): string {
+  if (to === null) return 'stands alone';
+  return backing === null ? `on ${to.name}, which is not there` : `on ${name(backing)}`;
 }
 
 function casesTable({ cases }: CommitPlan): string {
