@@ -3,6 +3,7 @@ import type { StorageBackend } from '@downfold/storage';
 import { type AbortResult, abortJob } from './abort.ts';
 import { CommitError } from './errors.ts';
 import { execute } from './execute.ts';
+import { identityOf } from './identity.ts';
 import {
   type Journal,
   type JournalOwner,
@@ -96,9 +97,16 @@ export function createEngine(parts: EngineParts): Engine {
 async function journalBeside(backend: StorageBackend, path: string): Promise<Journal> {
   const journal = await openJournal(backend, journalPath(path));
   if (journal !== null) return journal;
-  throw new CommitError('COMMIT_NO_JOURNAL', `${path}: there is no interrupted job of it`, {
-    image: path,
-  });
+  // a crash that leaves this came before the first change; a disk that lost what was on it may have come later
+  const unwritten =
+    (await identityOf(journalPath(path), backend)) === null
+      ? ''
+      : `; its journal '${journalPath(path)}' was never written, and the next job replaces it; 'downfold check' of the images shows whether one left anything`;
+  throw new CommitError(
+    'COMMIT_NO_JOURNAL',
+    `${path}: there is no interrupted job of it${unwritten}`,
+    { image: path },
+  );
 }
 
 function summaryOf({ intent, records }: Pick<Journal, 'intent' | 'records'>): JournalSummary {
