@@ -130,7 +130,7 @@ function toyImage(storage: Image['data'], layer: ToyLayer): Image {
     mark: layer.mark ?? null,
     fingerprint: '00000000',
     data: storage,
-    describe: () => ({}),
+    describe: async () => ({ dirty: false, snapshots: [], specific: {} }),
     extents: (range) => extentsOf(layer, range.offset, range.offset + range.length),
     read,
     write: refuse,

@@ -102,7 +102,7 @@ function toyImage(storage: Storage, read: Head, mode: OpenMode): Image {
       return JSON.stringify([head.size, head.backing]);
     },
     data: storage,
-    describe: () => ({}),
+    describe: async () => ({ dirty: false, snapshots: [], specific: {} }),
     extents: async function* (range) {
       for (const { offset, length } of splitRange(range, CLUSTER))
         yield [extentAt(cellAt(offset), offset, length, place(offset))];

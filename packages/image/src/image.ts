@@ -36,6 +36,29 @@ export interface ImageMark {
   readonly date: string;
 }
 
+/** An internal snapshot: what the disk showed at one time, kept in the same file. */
+export interface ImageSnapshot {
+  readonly id: string;
+  readonly name: string;
+  /** Bytes of machine state that are kept with it. */
+  readonly stateBytes: number;
+  /** When it was taken: since 1970. */
+  readonly seconds: number;
+  readonly nanoseconds: number;
+  /** The machine's clock, nanoseconds; instructions that had run (null: not counted). Decimal text: they may be above 2^53. */
+  readonly clock: string;
+  readonly instructions: string | null;
+}
+
+/** What an image says of itself that nobody needs in order to read it. Plain JSON. */
+export interface ImageDescription {
+  /** Opened for writing and not closed since: counts of clusters may be too low. */
+  readonly dirty: boolean;
+  readonly snapshots: readonly ImageSnapshot[];
+  /** The format's own facts, as `qemu-img info` shows them under `format-specific.data`. */
+  readonly specific: Readonly<Record<string, unknown>>;
+}
+
 /** Options of `Image.reclaimLeaks`. */
 export interface ReclaimOptions extends OperationOptions {
   /** Clusters that this staging holds are not leaks. */
@@ -65,8 +88,8 @@ export interface Image extends AsyncDisposable {
   readonly fingerprint: string;
   /** The file that `host` offsets of extents point into; for `Storage.copyFrom`. Not to be written. */
   readonly data: Storage;
-  /** The format's own facts, as `qemu-img info` shows them under `format-specific.data`; plain JSON. */
-  describe(): Readonly<Record<string, unknown>>;
+  /** What else the image says of itself. @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT` when that cannot be read */
+  describe(): Promise<ImageDescription>;
 
   /**
    * The allocation of `range`: ordered, gapless, non-empty extents that cover exactly `range`, in batches (of about

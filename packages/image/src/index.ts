@@ -6,10 +6,12 @@ export type {
   CreateImageOptions,
   Image,
   ImageAbility,
+  ImageDescription,
   ImageFormat,
   ImageGeometry,
   ImageLimits,
   ImageMark,
+  ImageSnapshot,
   OpenImageOptions,
   ReclaimOptions,
 } from './image.ts';

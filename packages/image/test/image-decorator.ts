@@ -7,6 +7,7 @@ import type {
   CowSource,
   Extent,
   Image,
+  ImageDescription,
   ImageFormat,
   ImageGeometry,
   ImageMark,
@@ -48,7 +49,7 @@ export class ImageDecorator implements Image {
   get data(): Storage {
     return this.inner.data;
   }
-  describe(): Readonly<Record<string, unknown>> {
+  describe(): Promise<ImageDescription> {
     return this.inner.describe();
   }
   extents(range: GuestRange, options?: OperationOptions): AsyncIterable<readonly Extent[]> {

@@ -18,6 +18,7 @@ import {
   type CowSource,
   type Extent,
   type Image,
+  type ImageDescription,
   ImageError,
   type ImageErrorCode,
   type ImageGeometry,
@@ -80,8 +81,8 @@ export class ToyImage implements Image {
     return crc32(JSON.stringify(this.#state)).toString(16).padStart(8, '0');
   }
 
-  describe(): Readonly<Record<string, unknown>> {
-    return { toy: 1 };
+  async describe(): Promise<ImageDescription> {
+    return { dirty: false, snapshots: [], specific: { toy: 1 } };
   }
 
   async *extents(

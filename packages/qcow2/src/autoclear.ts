@@ -4,10 +4,8 @@ import { readBitmaps } from './bitmaps.ts';
 import { patchHeader } from './header-sector.ts';
 import { assertNoOverlap } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
-import { AUTOCLEAR } from './structures.ts';
+import { AUTOCLEAR, BITMAP } from './structures.ts';
 import { flushFile, writerOf } from './writer.ts';
-
-const IN_USE = 1;
 
 /** What is about to change: the header alone, or the disk that the guest sees. */
 export type Change = 'header' | 'disk';
@@ -42,9 +40,9 @@ function knownBits(low: number): number {
 async function flagBitmaps(state: Qcow2State): Promise<boolean> {
   let written = false;
   for (const { flagsAt, flags } of (await readBitmaps(state))?.bitmaps ?? []) {
-    if (flags & IN_USE) continue;
+    if (flags & BITMAP.inUse) continue;
     const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, flags | IN_USE);
+    new DataView(bytes.buffer).setUint32(0, flags | BITMAP.inUse);
     await assertNoOverlap(state, flagsAt, bytes.length, 'bitmap directory');
     await state.storage.write(hostOffset(flagsAt), bytes, { what: 'bitmap directory' });
     written = true;

@@ -5,7 +5,7 @@ import { SAFE_LIMITS } from './limits.ts';
 import type { Qcow2State } from './state.ts';
 import { AUTOCLEAR, bitmapEntry, bitmapsExtension, EXTENSION } from './structures.ts';
 
-/** Where one persistent bitmap lies. */
+/** One persistent bitmap: where it lies, and what it is called. */
 interface BitmapPlace {
   readonly tableOffset: number;
   /** Entries of the bitmap table. */
@@ -13,6 +13,9 @@ interface BitmapPlace {
   /** Byte of the entry's flags in the file. */
   readonly flagsAt: number;
   readonly flags: number;
+  readonly name: string;
+  /** Bytes of the disk that one bit stands for. */
+  readonly granularity: number;
 }
 
 /** The bitmap directory: its place, and its entries. */
@@ -47,6 +50,7 @@ export async function readBitmaps(state: Qcow2State): Promise<BitmapDirectory | 
   const bytes = new Uint8Array(directorySize);
   await state.storage.read(hostOffset(directoryOffset), bytes);
   const bitmaps: BitmapPlace[] = [];
+  const text = new TextDecoder();
   for (let at = 0, index = 0; index < count; index++) {
     if (at + bitmapEntry.size > directorySize)
       throw imageError(
@@ -58,11 +62,14 @@ export async function readBitmaps(state: Qcow2State): Promise<BitmapDirectory | 
     const entry = decoding(state.label, 'bitmap', directoryOffset + at, () =>
       bitmapEntry.decode(bytes, at),
     );
+    const nameAt = at + bitmapEntry.size + entry.extraSize;
     bitmaps.push({
       tableOffset: entry.tableOffset,
       tableSize: entry.tableSize,
       flagsAt: directoryOffset + at + bitmapEntry.fields.flags.at,
       flags: entry.flags,
+      name: text.decode(bytes.subarray(nameAt, nameAt + entry.nameSize)),
+      granularity: 2 ** entry.granularityBits,
     });
     at = alignUp(at + bitmapEntry.size + entry.extraSize + entry.nameSize, 8);
   }

@@ -6,6 +6,7 @@ import type {
   CowSource,
   Extent,
   Image,
+  ImageDescription,
   ImageGeometry,
   ImageMark,
   ImageWriteOptions,
@@ -76,7 +77,7 @@ export class Qcow2Image implements Image {
     return crc32(this.#state.headerCluster).toString(16).padStart(8, '0');
   }
 
-  describe(): Readonly<Record<string, unknown>> {
+  async describe(): Promise<ImageDescription> {
     return describeImage(this.#state);
   }
 

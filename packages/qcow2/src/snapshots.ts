@@ -1,14 +1,13 @@
+import type { ImageSnapshot } from '@downfold/image';
 import { alignUp, hostOffset } from '@downfold/units';
 import { corrupt, decoding, imageError } from './corrupt.ts';
 import { HARD_LIMITS } from './limits.ts';
 import type { Qcow2State } from './state.ts';
-import { ENTRY_BYTES, snapshotHead } from './structures.ts';
+import { ENTRY_BYTES, NO_INSTRUCTIONS, snapshotExtra, snapshotHead } from './structures.ts';
 import { wordsOf } from './words.ts';
 
 /** One internal snapshot. */
-export interface Snapshot {
-  readonly id: string;
-  readonly name: string;
+export interface Snapshot extends ImageSnapshot {
   readonly l1TableOffset: number;
   /** Entries. */
   readonly l1Size: number;
@@ -51,16 +50,41 @@ async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
       `a snapshot's L1 table at ${head.l1TableOffset} is no cluster of the file`,
       at,
     );
-  const names = new Uint8Array(head.idLength + head.nameLength);
-  await state.storage.read(hostOffset(at + snapshotHead.size + head.extraSize), names);
+  const rest = new Uint8Array(head.extraSize + head.idLength + head.nameLength);
+  await state.storage.read(hostOffset(at + snapshotHead.size), rest);
+  const names = rest.subarray(head.extraSize);
   const text = new TextDecoder();
   return {
     id: text.decode(names.subarray(0, head.idLength)),
     name: text.decode(names.subarray(head.idLength)),
+    seconds: head.seconds,
+    nanoseconds: head.nanoseconds,
+    clock: String(wide(head.clock)),
+    ...fromExtra(rest.subarray(0, head.extraSize), head.stateSize),
     l1TableOffset: head.l1TableOffset,
     l1Size: head.l1Size,
-    entryBytes: alignUp(snapshotHead.size + head.extraSize + names.length, 8),
+    entryBytes: alignUp(snapshotHead.size + rest.length, 8),
   };
+}
+
+/** What newer writers put into the extra data, of which older ones have less or none. */
+function fromExtra(
+  extra: Uint8Array,
+  stateSize: number,
+): Pick<ImageSnapshot, 'stateBytes' | 'instructions'> {
+  const view = new DataView(extra.buffer, extra.byteOffset, extra.length);
+  const word = ({ at }: { readonly at: number }): bigint | null =>
+    extra.length < at + ENTRY_BYTES ? null : view.getBigUint64(at);
+  const { largeStateSize, instructions } = snapshotExtra.fields;
+  const counted = word(instructions) ?? NO_INSTRUCTIONS;
+  return {
+    stateBytes: Number(word(largeStateSize) ?? stateSize),
+    instructions: counted === NO_INSTRUCTIONS ? null : String(counted),
+  };
+}
+
+function wide([high, low]: readonly [high: number, low: number]): bigint {
+  return BigInt(high) * 2n ** 32n + BigInt(low);
 }
 
 /** The L1 table of a snapshot as words, two an entry. */

@@ -170,6 +170,9 @@ export const bitmapEntry: Layout<BitmapEntry> = layout<BitmapEntry>(24, {
   extraSize: u32(20),
 });
 
+/** Flags of a persistent bitmap. */
+export const BITMAP = { inUse: 0x01, auto: 0x02 } as const;
+
 // ---- Snapshots ---------------------------------------------------------------------------------
 
 /** Fixed part of a snapshot table entry; extra data, id and name follow, padded to 8 bytes. */
@@ -209,6 +212,8 @@ export const snapshotExtra: Layout<SnapshotExtra> = layout<SnapshotExtra>(24, {
   diskSize: u64(8),
   instructions: flags64(16),
 });
+/** Without extra data, and where an instruction count is not kept. */
+export const NO_INSTRUCTIONS: bigint = 2n ** 64n - 1n;
 /** Snapshot table entries start on multiples of this. */
 export const SNAPSHOT_ALIGNMENT = 8;
 

@@ -5,6 +5,7 @@ import type {
   CowSource,
   Extent,
   Image,
+  ImageDescription,
   ImageGeometry,
   ImageMark,
   ImageWriteOptions,
@@ -62,8 +63,8 @@ export class RawImage implements Image {
     };
   }
 
-  describe(): Readonly<Record<string, unknown>> {
-    return {};
+  async describe(): Promise<ImageDescription> {
+    return { dirty: false, snapshots: [], specific: {} };
   }
 
   async *extents(

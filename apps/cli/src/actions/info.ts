@@ -1,7 +1,8 @@
 import { openChain, printable, readMark } from '@downfold/chain';
-import type { Image, ImageMark } from '@downfold/image';
+import type { Image, ImageDescription, ImageMark } from '@downfold/image';
 import { type Access, backend, environmentFor, openAlone } from '../environment.ts';
 import { qemuBytes } from '../output/bytes.ts';
+import { factLines, snapshotInfo, snapshotTable } from '../output/image-facts.ts';
 import { printResult } from '../output/print.ts';
 import { absolute, besides, namesOf } from '../paths.ts';
 
@@ -20,8 +21,8 @@ export async function info(file: string, options: InfoOptions): Promise<number> 
   const infos = options.backingChain === true ? await chainInfos(file, options) : null;
   if (infos === null) {
     await using image = await openAlone(file, options.format);
-    const one = await infoOf(image, file);
-    printResult(options, one, () => humanInfo(one, image));
+    const { one, human } = await infoOf(image, file);
+    printResult(options, one, () => human);
     return 0;
   }
   printResult(
@@ -32,30 +33,34 @@ export async function info(file: string, options: InfoOptions): Promise<number> 
   return 0;
 }
 
-async function chainInfos(
-  file: string,
-  options: InfoOptions,
-): Promise<readonly { one: Info; human: string }[]> {
+/** The same as JSON and for people. */
+interface Told {
+  readonly one: Info;
+  readonly human: string;
+}
+
+async function chainInfos(file: string, options: InfoOptions): Promise<readonly Told[]> {
   await using chain = await openChain(
     absolute(file),
     options.format,
     environmentFor(file, { forceInvalid: true, ...options }),
   );
   const names = namesOf(chain, file);
-  const infos: { one: Info; human: string }[] = [];
+  const infos: Told[] = [];
   for (const [index, { image }] of chain.layers.entries()) {
-    const one = await infoOf(image, names[index] ?? image.label);
-    infos.push({ one, human: humanInfo(one, image) });
+    infos.push(await infoOf(image, names[index] ?? image.label));
   }
   return infos.reverse();
 }
 
-async function infoOf(image: Image, filename: string): Promise<Info> {
+async function infoOf(image: Image, filename: string): Promise<Told> {
   const { allocated } = await backend.facts(image.label);
   const { virtualSize, clusterSize } = image.geometry;
-  const data = image.describe();
+  const description = await image.describe();
+  const { dirty, snapshots, specific: data } = description;
   const mark = await readMark(image, backend);
-  return {
+  const one: Info = {
+    ...(snapshots.length === 0 ? {} : { snapshots: snapshots.map(snapshotInfo) }),
     'virtual-size': virtualSize,
     filename,
     ...(clusterSize > 1 ? { 'cluster-size': clusterSize } : {}),
@@ -71,11 +76,17 @@ async function infoOf(image: Image, filename: string): Promise<Info> {
             ? {}
             : { 'backing-filename-format': image.backing.format }),
         }),
+    'dirty-flag': dirty,
     ...(mark === null ? {} : { 'x-mark': mark }),
   };
+  return { one, human: humanInfo(one, image, description) };
 }
 
-function humanInfo(one: Info, image: Image): string {
+function humanInfo(
+  one: Info,
+  image: Image,
+  { dirty, snapshots, specific }: ImageDescription,
+): string {
   const { backing, geometry } = image;
   const full = String(one['full-backing-filename']);
   const lines = [
@@ -85,17 +96,15 @@ function humanInfo(one: Info, image: Image): string {
     `disk size: ${qemuBytes(Number(one['actual-size']))}`,
   ];
   if (geometry.clusterSize > 1) lines.push(`cluster_size: ${geometry.clusterSize}`);
+  if (dirty) lines.push('cleanly shut down: no');
   if (backing !== null)
     lines.push(
       `backing file: ${backing.name}${full === backing.name ? '' : ` (actual path: ${full})`}`,
     );
   if (backing?.format != null) lines.push(`backing file format: ${backing.format}`);
-  const data = Object.entries(image.describe());
-  if (data.length > 0) lines.push('Format specific information:');
-  for (const [key, value] of data)
-    lines.push(
-      `    ${key.replaceAll('-', ' ')}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
-    );
+  if (snapshots.length > 0) lines.push('Snapshot list:', ...snapshotTable(snapshots));
+  const facts = factLines(specific, '    ');
+  if (facts.length > 0) lines.push('Format specific information:', ...facts);
   const mark = one['x-mark'] as ImageMark | undefined;
   if (mark !== undefined)
     lines.push(`downfold mark: ${mark.state} since ${mark.date} by job ${mark.job}`);

@@ -26,7 +26,7 @@ export const formatCases: readonly ImageCase[] = [
         if (allocationGranularity < 1 || clusterSize % allocationGranularity !== 0)
           fail(`clusters of ${clusterSize} bytes do not divide into ${allocationGranularity}`);
         if (!/^[0-9a-f]{8}$/.test(image.fingerprint)) fail(`fingerprint ${image.fingerprint}`);
-        const facts = image.describe();
+        const facts = await image.describe();
         expectEqual(JSON.parse(JSON.stringify(facts)), facts, 'describe() through JSON');
       },
     },
@@ -34,16 +34,16 @@ export const formatCases: readonly ImageCase[] = [
       id: 'open/same-facts',
       because: 'what an image says of itself is in the file',
       run: async (layer) => {
-        const facts = () => {
+        const facts = async () => {
           const { geometry, backing, mark, fingerprint } = layer.image;
-          return { geometry, backing, mark, fingerprint, described: layer.image.describe() };
+          return { geometry, backing, mark, fingerprint, described: await layer.image.describe() };
         };
-        const before = facts();
+        const before = await facts();
         await layer.reopen('write');
-        expectEqual(facts(), before, 'facts, opened for writing');
+        expectEqual(await facts(), before, 'facts, opened for writing');
         expectEqual(layer.image.writable, true, 'writable');
         await layer.reopen('read');
-        expectEqual(facts(), before, 'facts, opened for reading');
+        expectEqual(await facts(), before, 'facts, opened for reading');
         expectEqual(layer.image.writable, false, 'writable');
       },
     },

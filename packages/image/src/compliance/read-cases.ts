@@ -67,7 +67,7 @@ export const readCases: readonly ImageCase[] = layerCases([
         await layer.view();
         await layer.extents();
         await layer.image.check();
-        layer.image.describe();
+        await layer.image.describe();
         await rejectionOf(() => layer.image.assertRoomFor(BACKING));
         expectEqual(layer.file.changes, changes, `changes by reading (opened for ${mode})`);
       }
