@@ -53,6 +53,15 @@ export function memoryBackendDriver(disk: MemoryDisk, observer?: DiskObserver): 
       disk.facts(path);
       return path;
     },
+    lock: async (path, request) => {
+      const inode = disk.inodeOf(path);
+      const release = disk.locks.take(String(inode), path, request);
+      return {
+        identity: disk.identityOf(inode),
+        remote: false,
+        [Symbol.asyncDispose]: async () => release(),
+      };
+    },
   };
 }
 

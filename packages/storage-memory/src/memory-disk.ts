@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import {
   type FileFacts,
   type FileIdentity,
+  LockTable,
   StorageError,
   type StorageErrorCode,
 } from '@downfold/storage';
@@ -17,6 +18,8 @@ export class MemoryDisk {
   readonly files: Map<number, MemoryFile>;
   /** Inode of each directory. */
   readonly directories: Map<string, number>;
+  /** Locks of those who have its files open: a copy, and what a crash leaves, has none. */
+  readonly locks: LockTable = new LockTable();
   /** Device number: copies are the same device, so that a file is the same file after a crash. */
   readonly #device: string;
   #nextInode: number;

@@ -14,6 +14,7 @@ import {
 const abilities: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
   'discard',
   'resize',
+  'locks',
   'sparse',
 ]);
 

@@ -1,4 +1,5 @@
 import type { ByteLength } from '@downfold/units';
+import type { LockRequest } from './lock.ts';
 import type { FileIdentity, Storage, StorageDriver } from './storage.ts';
 
 /** `read`: nothing is ever written. `write`: reads and writes. */
@@ -20,6 +21,14 @@ export interface FileFacts {
 export interface DirectoryEntry {
   readonly name: string;
   readonly kind: 'file' | 'directory' | 'link' | 'other';
+}
+
+/** A lock that is held until it is disposed of, or its process ends, however it ends. */
+export interface StorageLock extends AsyncDisposable {
+  /** The file that is locked, whatever has its name by now. */
+  readonly identity: FileIdentity;
+  /** The file system may be another machine's, and its locks may not be seen there, or may outlive a machine that died. */
+  readonly remote: boolean;
 }
 
 /**
@@ -44,6 +53,12 @@ export interface BackendDriver {
   list(directory: string): Promise<readonly DirectoryEntry[]>;
   /** The path with every link resolved. */
   realPath(path: string): Promise<string>;
+  /**
+   * Locks a file against other processes, and against other locks of this one: QEMU's locks, which a running QEMU sees and respects.
+   * Of two that try at once both may fail, never both succeed. Files of this backend that are open already are not concerned.
+   * Rejects with `STORAGE_LOCKED`, or with `STORAGE_UNSUPPORTED` where there are no locks.
+   */
+  lock(path: string, request: LockRequest): Promise<StorageLock>;
 }
 
 /** The caller's side of a backend: as `BackendDriver`, with files wrapped by `openStorage`. */

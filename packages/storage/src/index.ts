@@ -4,8 +4,20 @@ export type {
   FileFacts,
   OpenMode,
   StorageBackend,
+  StorageLock,
 } from './backend.ts';
 export { StorageError, type StorageErrorCode } from './errors.ts';
+export {
+  conflictOf,
+  LOSER,
+  type LockConflict,
+  type LockRequest,
+  PERMISSIONS,
+  type Permission,
+  READER,
+  WRITER,
+} from './lock.ts';
+export { LockTable, lockedError } from './lock-table.ts';
 export { openBackend, openStorage } from './open.ts';
 export type {
   FileIdentity,

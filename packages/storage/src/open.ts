@@ -30,6 +30,7 @@ export function openBackend(driver: BackendDriver): StorageBackend {
     facts: (path) => driver.facts(path),
     list: (directory) => driver.list(directory),
     realPath: (path) => driver.realPath(path),
+    lock: (path, request) => driver.lock(path, request),
   };
 }
 

@@ -4,6 +4,7 @@ import {
   type BackendDriver,
   type DirectoryEntry,
   type FileFacts,
+  LockTable,
   type StorageDriver,
   StorageError,
   type StorageErrorCode,
@@ -74,6 +75,7 @@ export class FlatDisk {
   readonly links: Map<string, string> = new Map();
   /** Paths of what is neither file nor directory. */
   readonly specials: Set<string> = new Set();
+  readonly locks: LockTable = new LockTable();
   inodes = 1;
 
   /** The path with links followed. Links that lead nowhere are missing. */
@@ -147,6 +149,15 @@ export function flatBackend(disk: FlatDisk = new FlatDisk()): BackendDriver {
       ];
     },
     realPath: async (path) => disk.realPath(path),
+    lock: async (path, request) => {
+      const { inode } = disk.find(path);
+      const release = disk.locks.take(inode, path, request);
+      return {
+        identity: { device: '1', inode },
+        remote: false,
+        [Symbol.asyncDispose]: async () => release(),
+      };
+    },
   };
 }
 

@@ -4,6 +4,7 @@ import { storageKit } from '../src/compliance/index.ts';
 import { copyMutants } from './mutants/copy-mutants.ts';
 import { flushMutants } from './mutants/flush-mutants.ts';
 import { lengthMutants } from './mutants/length-mutants.ts';
+import { lockMutants } from './mutants/lock-mutants.ts';
 import { nameMutants } from './mutants/name-mutants.ts';
 import { stateMutants } from './mutants/state-mutants.ts';
 import { transferMutants } from './mutants/transfer-mutants.ts';
@@ -15,6 +16,7 @@ const mutants = [
   ...lengthMutants,
   ...flushMutants,
   ...nameMutants,
+  ...lockMutants,
   ...stateMutants,
 ];
 

@@ -13,6 +13,7 @@ import { afterPowerCut, FlatDisk, flatBackend } from './flat-backend.ts';
 const ABILITIES: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
   'discard',
   'resize',
+  'locks',
   'sparse',
   'links',
   'special-files',

@@ -3,6 +3,7 @@ import { copyCases } from './copy-cases.ts';
 import { factsCases } from './facts-cases.ts';
 import { flushCases } from './flush-cases.ts';
 import { lengthCases } from './length-cases.ts';
+import { lockCases } from './lock-cases.ts';
 import { nameCases } from './name-cases.ts';
 import { randomCases } from './random-cases.ts';
 import { readCases } from './read-cases.ts';
@@ -22,6 +23,7 @@ export const storageKit: readonly StorageCase[] = [
   ...flushCases,
   ...stateCases,
   ...nameCases,
+  ...lockCases,
   ...factsCases,
   ...sparseCases,
   ...concurrentCases,

@@ -9,6 +9,7 @@ import type { Storage } from '../storage.ts';
 /**
  * What a backend may be able to do. The last five need a hook of the subject.
  * - `discard`, `resize`: as `Storage.supports` of its files.
+ * - `locks`: `lock` works.
  * - `sparse`: a hole of terabytes takes no space and no time.
  * - `links`: `hooks.link` and `hooks.symbolicLink`.
  * - `special-files`: `hooks.makeSpecial`.
@@ -19,6 +20,7 @@ import type { Storage } from '../storage.ts';
 export type StorageAbility =
   | 'discard'
   | 'resize'
+  | 'locks'
   | 'sparse'
   | 'links'
   | 'special-files'

@@ -40,6 +40,7 @@ export function faulty(driver: BackendDriver, rules: readonly FaultRule[] = []):
     facts: (path) => faults.run('facts', path, '', () => driver.facts(path)),
     list: (directory) => faults.run('list', directory, '', () => driver.list(directory)),
     realPath: (path) => faults.run('realPath', path, '', () => driver.realPath(path)),
+    lock: (path, request) => faults.run('lock', path, '', () => driver.lock(path, request)),
   };
 }
 

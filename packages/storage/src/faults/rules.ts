@@ -11,6 +11,7 @@ export type FaultOperation =
   | 'facts'
   | 'list'
   | 'realPath'
+  | 'lock'
   | 'length'
   | 'read'
   | 'write'
@@ -72,7 +73,7 @@ export class Faults {
   ): Promise<T> {
     const rule = this.#due(operation, file, name);
     if (rule === null) return await perform();
-    if (rule.done === 'all') await perform();
+    if (rule.done === 'all') await letGo(await perform());
     throw this.#fail(rule, { operation, file, name });
   }
 
@@ -116,6 +117,12 @@ export class Faults {
       name,
     });
   }
+}
+
+/** What was opened or locked, and whose answer is lost, nobody else can close. */
+async function letGo(made: unknown): Promise<void> {
+  if (typeof made === 'object' && made !== null && Symbol.asyncDispose in made)
+    await (made as AsyncDisposable)[Symbol.asyncDispose]();
 }
 
 function matches(pattern: string | RegExp | undefined, text: string): boolean {
