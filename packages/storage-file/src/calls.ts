@@ -1,6 +1,8 @@
 import fs from 'node:fs';
+import { statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { nativeCalls } from './native.ts';
+import { type LockCalls, lockCalls } from './ofd-locks.ts';
 
 /** The system calls that move data; tests pass others that fail or stop short. */
 export interface Calls {
@@ -15,6 +17,10 @@ export interface Calls {
   fsync(fd: number): Promise<void>;
   /** Gives the host space of a range back, which reads as zeros then; null: this system, or Node, cannot. */
   readonly punchHole: ((fd: number, offset: number, length: number) => void) | null;
+  /** Null: this system has none that others would see. */
+  readonly locks: LockCalls | null;
+  /** `f_type` of the file system that a path lies on. */
+  fileSystem(path: string): Promise<number>;
 }
 
 const read = promisify(fs.read);
@@ -30,6 +36,10 @@ export const nodeCalls: Calls = {
   get punchHole() {
     return nativeCalls()?.punchHole ?? null;
   },
+  get locks() {
+    return lockCalls();
+  },
+  fileSystem: async (path) => (await statfs(path)).type,
 };
 
 /** Whether a signal interrupted the call before it did anything: it is to be made again. */

@@ -13,6 +13,7 @@ import { byteLength } from '@downfold/units';
 import { type Calls, nodeCalls } from './calls.ts';
 import { calling } from './errno.ts';
 import { FileDriver } from './file-driver.ts';
+import { lockFile } from './lock-file.ts';
 
 const SECTOR_BYTES = 512;
 const OWNER_ONLY = 0o600;
@@ -49,6 +50,8 @@ export function fileBackendDriver(calls: Calls = nodeCalls): BackendDriver {
       calling(path, 'stat', async () => factsOf(await fs.stat(path, { bigint: true }))),
     list: (directory) => calling(directory, 'readdir', () => list(directory)),
     realPath: (path) => calling(path, 'realpath', () => fs.realpath(path)),
+    lock: (path, request) =>
+      lockFile(path, request, async (handle) => (await openFacts(path, handle)).identity, calls),
   };
 }
 
@@ -60,14 +63,7 @@ async function openDriver(
 ): Promise<FileDriver> {
   const handle = await calling(path, 'open', () => fs.open(path, flags, mode));
   try {
-    const stats = await calling(path, 'fstat', () => handle.stat({ bigint: true }));
-    const { kind, identity, length } = await factsOf(stats);
-    if (kind !== 'file' && kind !== 'block-device')
-      throw new StorageError(
-        'STORAGE_NOT_REGULAR',
-        `${path}: is neither a regular file nor a block device`,
-        { file: path },
-      );
+    const { kind, identity, length } = await openFacts(path, handle);
     const deviceLength = kind === 'block-device' ? length : null;
     const writable = (flags & constants.O_RDWR) !== 0;
     return new FileDriver({ handle, label: path, writable, identity, deviceLength }, calls);
@@ -75,6 +71,18 @@ async function openDriver(
     await handle.close();
     throw cause;
   }
+}
+
+/** What is known of an open file. @throws StorageError `STORAGE_NOT_REGULAR` */
+async function openFacts(path: string, handle: fs.FileHandle): Promise<FileFacts> {
+  const stats = await calling(path, 'fstat', () => handle.stat({ bigint: true }));
+  const facts = await factsOf(stats);
+  if (facts.kind === 'file' || facts.kind === 'block-device') return facts;
+  throw new StorageError(
+    'STORAGE_NOT_REGULAR',
+    `${path}: is neither a regular file nor a block device`,
+    { file: path },
+  );
 }
 
 /** Node has no lseek on devices: the kernel's own figure, in sectors. */

@@ -7,17 +7,19 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 
 /** What is used of koffi (https://koffi.dev), an optional dependency: calls C functions without a compiler. */
 interface Koffi {
-  load(library: null): { func(prototype: string): (...args: readonly number[]) => number };
+  load(library: null): { func(prototype: string): (...args: readonly unknown[]) => number };
   errno(): number;
 }
 
 /**
  * System calls that Node lacks, through koffi. Null where it is not installed, on systems that are not Linux, and with
- * `DOWNFOLD_NATIVE=0`: everything works without them, but host space is not given back.
+ * `DOWNFOLD_NATIVE=0`: everything works without them, but host space is not given back, and locks cost a process each.
  */
 export interface NativeCalls {
   /** @throws an error with `code`, as Node's calls do */
   punchHole(fd: number, offset: number, length: number): void;
+  /** As `LockCalls.acquire`. */
+  acquireLocks(fd: number, hold: readonly number[], free: readonly number[]): number | null;
 }
 
 let loaded: NativeCalls | null | undefined;
@@ -41,19 +43,63 @@ function isInstalled(): boolean {
   }
 }
 
-/** Loading takes some 10 ms: only when there is a hole to punch. */
+/** Loading takes some 10 ms: only when there is something to call. */
 function lazily(): NativeCalls {
-  let fallocate: ((...args: readonly number[]) => number) | undefined;
+  let loadedFunctions: Functions | undefined;
+  const functions = (): Functions => (loadedFunctions ??= functionsOf(require('koffi') as Koffi));
   return {
     punchHole: (fd, offset, length) => {
-      const koffi = require('koffi') as Koffi;
-      fallocate ??= koffi
-        .load(null)
-        .func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+      const { fallocate, failure } = functions();
       const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-      if (fallocate(fd, mode, offset, length) !== 0) throw systemError(koffi.errno(), 'fallocate');
+      if (fallocate(fd, mode, offset, length) !== 0) throw failure('fallocate');
+    },
+    acquireLocks: (fd, hold, free) => {
+      const { fcntl, failure } = functions();
+      for (const byte of hold) {
+        if (fcntl(fd, F_OFD_SETLK, 'void *', flockOf(F_RDLCK, byte)) === 0) continue;
+        const cause = failure('fcntl');
+        if (cause.code === 'EAGAIN' || cause.code === 'EACCES') return byte;
+        throw cause;
+      }
+      for (const byte of free) {
+        const flock = flockOf(F_WRLCK, byte);
+        if (fcntl(fd, F_OFD_GETLK, 'void *', flock) !== 0) throw failure('fcntl');
+        if (flock.readInt16LE(0) !== F_UNLCK) return byte;
+      }
+      return null;
     },
   };
+}
+
+interface Functions {
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  fcntl(fd: number, command: number, type: 'void *', flock: Buffer): number;
+  failure(call: string): NodeJS.ErrnoException;
+}
+
+function functionsOf(koffi: Koffi): Functions {
+  const libc = koffi.load(null);
+  return {
+    fallocate: libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
+    fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
+    failure: (call) => systemError(koffi.errno(), call),
+  };
+}
+
+/** fcntl(2): locks of open file descriptions. */
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+/** `struct flock` of 64-bit Linux for one byte, from the start of the file. */
+function flockOf(type: number, byte: number): Buffer {
+  const flock = Buffer.alloc(32);
+  flock.writeInt16LE(type, 0);
+  flock.writeBigInt64LE(BigInt(byte), 8);
+  flock.writeBigInt64LE(1n, 16);
+  return flock;
 }
 
 /** As Node makes them of its own calls. */

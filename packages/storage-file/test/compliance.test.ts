@@ -2,6 +2,7 @@ import { seededRandom, verify } from '@downfold/compliance';
 import { storageKit } from '@downfold/storage/compliance';
 import { describe, test } from 'vitest';
 import { type Calls, fileBackendDriver, nodeCalls } from '../src/index.ts';
+import { perlLocks } from '../src/ofd-locks.ts';
 import { fileSubjects, systemError } from './support.ts';
 
 /** System calls that move fewer bytes than asked for, and are interrupted now and then. Never less than a 1/16th, for speed. */
@@ -31,10 +32,11 @@ describe('also when system calls stop short and are interrupted', () => {
   );
 });
 
-describe('also without native calls: no holes', () => {
+describe('also without native calls: no holes, and locks by another process', () => {
+  const without = { ...nodeCalls, punchHole: null, locks: perlLocks };
   verify(
     storageKit,
-    fileSubjects(() => fileBackendDriver({ ...nodeCalls, punchHole: null }), { holes: false }),
+    fileSubjects(() => fileBackendDriver(without), { holes: false }),
     test,
   );
 });

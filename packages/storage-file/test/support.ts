@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { realpathSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,6 +20,7 @@ export async function scratch(): Promise<AsyncDisposable & { readonly path: stri
 
 const ABILITIES: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
   'resize',
+  'locks',
   'sparse',
   'links',
   'special-files',
@@ -57,3 +58,11 @@ export function fileSubjects(
 export function systemError(code: string): NodeJS.ErrnoException {
   return Object.assign(new Error(`${code}: injected`), { code });
 }
+
+const found = spawnSync('qemu-img', ['--version']).status === 0;
+if (!found && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
+  throw new Error('DOWNFOLD_REQUIRE_QEMU=1, but there is no qemu-img: install qemu-utils');
+if (!found) console.warn('NO qemu-img: whether QEMU and we exclude each other is not tested');
+
+/** Whether QEMU's tools are here to judge. CI requires them. */
+export const haveQemu: boolean = found;

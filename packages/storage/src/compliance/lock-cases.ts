@@ -20,7 +20,7 @@ import {
 
 const NAMED = { READER, WRITER, LOSER };
 /** Pairs of random requests that are tried. */
-const PAIRS = 60;
+const PAIRS = 24;
 
 function lock(subject: StorageSubject, request: LockRequest, name = 'file'): Promise<StorageLock> {
   return subject.backend.lock(pathOf(subject, name), request);

@@ -1,0 +1,62 @@
+import { constants } from 'node:fs';
+import fs from 'node:fs/promises';
+import {
+  type FileIdentity,
+  type LockRequest,
+  lockedError,
+  StorageError,
+  type StorageLock,
+} from '@downfold/storage';
+import type { Calls } from './calls.ts';
+import { calling } from './errno.ts';
+import { conflictAt, lockBytesOf } from './lock-bytes.ts';
+import { holdersOf } from './lock-holders.ts';
+
+/** `f_type` of file systems that are another machine's, or whose locks may be nobody's business (statfs(2)). */
+const REMOTE: ReadonlySet<number> = new Set([
+  0x6969, // NFS
+  0xff534d42, // CIFS
+  0xfe534d42, // SMB 2 and 3
+  0x517b, // SMB 1
+  0x65735546, // FUSE
+  0x01021997, // 9P
+  0x00c36400, // Ceph
+  0x5346414f, // AFS
+  0x6b414653, // kAFS
+  0x0bd00bd0, // Lustre
+  0x47504653, // GPFS
+  0x01161970, // GFS2
+  0x7461636f, // OCFS2
+]);
+
+/** Locks a file through a descriptor of its own, so that nothing else that is opened or closed concerns the lock. */
+export async function lockFile(
+  path: string,
+  request: LockRequest,
+  identityOf: (handle: fs.FileHandle) => Promise<FileIdentity>,
+  calls: Calls,
+): Promise<StorageLock> {
+  const { locks } = calls;
+  if (locks === null)
+    throw new StorageError('STORAGE_UNSUPPORTED', `${path}: there are no locks on this system`, {
+      file: path,
+    });
+  const handle = await calling(path, 'open', () =>
+    fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK),
+  );
+  try {
+    const identity = await identityOf(handle);
+    const { hold, free } = lockBytesOf(request);
+    const byte = await calling(path, 'fcntl', () => locks.acquire(handle.fd, hold, free));
+    if (byte !== null) throw lockedError(path, conflictAt(byte), await holdersOf(identity, byte));
+    const type = await calling(path, 'statfs', () => calls.fileSystem(path));
+    return {
+      identity,
+      remote: REMOTE.has(type >>> 0),
+      [Symbol.asyncDispose]: () => calling(path, 'close', () => handle.close()),
+    };
+  } catch (cause) {
+    await handle.close();
+    throw cause;
+  }
+}

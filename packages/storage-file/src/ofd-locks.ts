@@ -1,0 +1,60 @@
+import { spawn } from 'node:child_process';
+import { nativeCalls } from './native.ts';
+
+/**
+ * Locks of open file descriptions (fcntl F_OFD_SETLK): they end when the last descriptor of the description is closed, or the process
+ * ends. Linux only.
+ */
+export interface LockCalls {
+  /**
+   * Takes shared locks on the bytes `hold`, then looks for locks of others on the bytes `free`. Resolves with the first byte that stands
+   * in the way, or null. What is held stays held either way until the descriptor is closed.
+   */
+  acquire(fd: number, hold: readonly number[], free: readonly number[]): Promise<number | null>;
+}
+
+/** Through koffi where it is installed, else through Perl, which is part of every Debian; null on systems that are not Linux. */
+export function lockCalls(): LockCalls | null {
+  if (process.platform !== 'linux') return null;
+  const native = nativeCalls();
+  return native === null ? perlLocks : { acquire: async (...of) => native.acquireLocks(...of) };
+}
+
+/** An inherited descriptor is the same open file description: what Perl locks stays locked for Node after it has ended. */
+const PERL = `
+open(my $file, '<&=', 3) or die "open: $!";
+my ($hold, $free) = map { [split /,/] } @ARGV;
+sub pack_lock { pack('s s x4 q q l x4', $_[0], 0, $_[1], 1, 0) }
+for my $byte (@$hold) {
+  my $lock = pack_lock(0, $byte);
+  next if fcntl($file, 37, $lock);
+  if ($!{EAGAIN} || $!{EACCES}) { print $byte; exit 0 }
+  die "fcntl: $!";
+}
+for my $byte (@$free) {
+  my $lock = pack_lock(1, $byte);
+  fcntl($file, 36, $lock) or die "fcntl: $!";
+  if ((unpack('s', $lock))[0] != 2) { print $byte; exit 0 }
+}
+print 'free';
+`;
+
+/** Without native code. A process more for each lock: some 25 ms. */
+export const perlLocks: LockCalls = {
+  acquire: (fd, hold, free) =>
+    new Promise((resolve, reject) => {
+      const child = spawn('perl', ['-MErrno', '-e', PERL, hold.join(), free.join()], {
+        stdio: ['ignore', 'pipe', 'pipe', fd],
+      });
+      const [out, err]: string[][] = [[], []];
+      child.stdout?.on('data', (chunk) => out?.push(String(chunk)));
+      child.stderr?.on('data', (chunk) => err?.push(String(chunk)));
+      child.on('error', reject);
+      child.on('close', (code) => {
+        const said = (out ?? []).join('');
+        if (code === 0 && said === 'free') resolve(null);
+        else if (code === 0 && /^\d+$/.test(said)) resolve(Number(said));
+        else reject(new Error(`perl could not lock: ${(err ?? []).join('').trim()}`));
+      });
+    }),
+};
