@@ -1,8 +1,8 @@
-import { type ChainEnvironment, type ChainPolicy, defaultPolicy } from '@downfold/chain';
+import { type ChainEnvironment, type ChainPolicy, defaultPolicy, lockImage } from '@downfold/chain';
 import type { Image, ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import type { StorageBackend } from '@downfold/storage';
+import { READER, type StorageBackend } from '@downfold/storage';
 import { fileBackend } from '@downfold/storage-file';
 import { UsageError } from './failure.ts';
 import { absolute, directoryOf } from './paths.ts';
@@ -22,12 +22,25 @@ export function formatOf(name: string): ImageFormat {
   );
 }
 
+/** `--lock`: as it is safe; also where locks may exclude nobody; not at all. */
+export type Locking = 'auto' | 'ofd' | 'none';
+
+const LOCKS: Readonly<Record<Locking, ChainPolicy['locks']>> = {
+  auto: 'local',
+  ofd: 'everywhere',
+  none: 'none',
+};
+
 /** What a command lets a chain open. */
 export interface Access {
   /** Directories, as the user named them, that backing files may lie in besides the image's own. */
   readonly allow?: readonly string[] | undefined;
   /** Also images that are marked invalid or superseded. */
   readonly forceInvalid?: boolean | undefined;
+  /** Reads what others may be writing. */
+  readonly forceShare?: boolean | undefined;
+  /** Of jobs, which write. */
+  readonly lock?: Locking | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -46,17 +59,28 @@ export function policyFor(files: readonly string[], access: Access): ChainPolicy
         ? null
         : [...files.map(directoryOf), ...allow.map((directory) => absolute(directory))],
     allowMarked: access.forceInvalid ?? false,
+    locks: locksFor(access),
   };
 }
 
-/** Opens one image read-only and nothing below it; marked ones too. */
-export async function openAlone(file: string, formatName: string): Promise<Image> {
+/** Who only reads does no harm where locks are doubtful. */
+function locksFor({ forceShare, lock }: Access): ChainPolicy['locks'] {
+  if (lock !== undefined) return LOCKS[lock];
+  return forceShare === true ? 'none' : 'everywhere';
+}
+
+/** Opens one image read-only and nothing below it, locked as `access` says; marked ones too. To be closed as a whole. */
+export async function openAlone(
+  file: string,
+  formatName: string,
+  access: Access,
+): Promise<AsyncDisposable & { readonly image: Image }> {
   const format = formatOf(formatName);
-  const storage = await backend.open(absolute(file), 'read');
-  try {
-    return await format.open(storage, { mode: 'read' });
-  } catch (cause) {
-    await storage[Symbol.asyncDispose]();
-    throw cause;
-  }
+  const path = absolute(file);
+  await using opened = new AsyncDisposableStack();
+  opened.use(await lockImage(path, READER, environmentFor(file, access)));
+  const storage = opened.use(await backend.open(path, 'read'));
+  const image = opened.use(await format.open(storage, { mode: 'read' }));
+  const all = opened.move();
+  return { image, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }

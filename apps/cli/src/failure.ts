@@ -17,6 +17,8 @@ const NEXT: Readonly<Record<string, string>> = {
   IMAGE_NEEDS_REPAIR: "repair it first: 'qemu-img check -r all FILE'",
   CHAIN_OUTSIDE_ROOTS: "'--allow DIR' does",
   CHAIN_INVALID_IMAGE: "'map' and 'compare' read it with '--force-invalid'",
+  STORAGE_LOCKED:
+    "stop what uses it; 'info', 'map', 'check' and 'compare' read it all the same with -U",
   STORAGE_NO_SPACE: 'free some space and try again',
 };
 

@@ -30,7 +30,19 @@ export const forceInvalid = (): Option =>
 
 /** `-U`, as qemu-img has it. */
 export const forceShare = (): Option =>
-  new Option('-U, --force-share', 'accepted; nothing is locked yet');
+  new Option(
+    '-U, --force-share',
+    'read what others may be writing; what is shown may not fit together',
+  );
+
+/** `--lock HOW`, of jobs. */
+export const lock = (): Option =>
+  new Option(
+    '--lock <how>',
+    "QEMU's locks on every image: auto refuses on network file systems, where they may exclude nobody; ofd takes them there too; none",
+  )
+    .choices(['auto', 'ofd', 'none'])
+    .default('auto');
 
 /** `-p`. */
 export const progress = (): Option => new Option('-p, --progress', 'show progress');

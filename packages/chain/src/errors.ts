@@ -10,6 +10,7 @@ import { DownfoldError } from '@downfold/units';
  * - `CHAIN_TOO_DEEP`: more layers than the policy allows.
  * - `CHAIN_MISSING`: a backing file is not there.
  * - `CHAIN_INVALID_IMAGE`: an image is marked invalid or superseded.
+ * - `CHAIN_REMOTE_LOCK`: an image lies where locks may exclude nobody, and nobody said what to do then.
  * - `CHAIN_NOT_IN_CHAIN`: a name given by the user is no layer of the chain.
  * - `CHAIN_STRANDED`: the operation would change what other images read; `details.stranded` lists them.
  */
@@ -22,6 +23,7 @@ export type ChainErrorCode =
   | 'CHAIN_TOO_DEEP'
   | 'CHAIN_MISSING'
   | 'CHAIN_INVALID_IMAGE'
+  | 'CHAIN_REMOTE_LOCK'
   | 'CHAIN_NOT_IN_CHAIN'
   | 'CHAIN_STRANDED';
 

@@ -10,6 +10,7 @@ export type {
   Subchain,
   SubchainExtents,
 } from './layer.ts';
+export { type ImageLocks, type LockWanted, lockImage, lockImages } from './lock.ts';
 export { markPath, readMark, writeMark } from './marks.ts';
 export {
   identityKey,

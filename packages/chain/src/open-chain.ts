@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
 import type { Image } from '@downfold/image';
-import type { FileIdentity, OpenMode } from '@downfold/storage';
+import type { FileIdentity, OpenMode, StorageLock } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { ChainLayer, LayerFacts, OpenChain } from './layer.ts';
+import { lockToRead } from './lock.ts';
 import { type ChainEnvironment, factsOf, openImageAt, resolveBacking } from './resolve.ts';
 
 const HARDEST_DEPTH = 1024;
@@ -14,7 +15,7 @@ export interface OpenChainOptions {
 }
 
 /**
- * Opens an image and all below it, read-only, leaf first, each backing file by the policy's rules. `format` is the leaf's: it is
+ * Opens an image and all below it, read-only and locked so that nobody else writes them, leaf first, each backing file by the policy's rules. `format` is the leaf's: it is
  * said, never guessed. On failure everything opened is closed again.
  * @throws ChainError, ImageError or StorageError
  */
@@ -27,6 +28,7 @@ export async function openChain(
   const { backend, policy } = environment;
   const leaf = await backend.realPath(path);
   const roots = await rootsFor(leaf, environment);
+  const locks: StorageLock[] = [];
   const images: { path: string; image: Image }[] = [];
   const seen = new Map<string, string>();
   try {
@@ -39,6 +41,8 @@ export async function openChain(
           limit: policy.depth,
         });
       await assertNoLoop(next.path, seen, environment);
+      const lock = await lockToRead(next.path, environment);
+      if (lock !== null) locks.push(lock);
       const place = images.length === 0 ? 'leaf' : 'below';
       const image: Image = await openImageAt(next.path, next.format, 'read', environment, place);
       images.push({ path: next.path, image });
@@ -56,9 +60,10 @@ export async function openChain(
     const layers: ChainLayer[] = [];
     for (const [index, { path: at, image }] of images.entries())
       layers.push({ facts: await factsOf(`l${index}`, at, image, backend), image });
-    return openChainOf(layers);
+    return openChainOf(layers, locks);
   } catch (cause) {
     for (const { image } of images) await image[Symbol.asyncDispose]();
+    for (const lock of locks) await lock[Symbol.asyncDispose]();
     throw cause;
   }
 }
@@ -72,12 +77,16 @@ export async function rootsFor(
   return Promise.all((policy.roots ?? [posix.dirname(leaf)]).map((root) => backend.realPath(root)));
 }
 
-/** An open chain of layers that are open already, bottom first. */
-export function openChainOf(layers: readonly ChainLayer[]): OpenChain {
+/** An open chain of layers that are open already, bottom first, and of their locks. */
+export function openChainOf(
+  layers: readonly ChainLayer[],
+  locks: readonly StorageLock[] = [],
+): OpenChain {
   return {
     layers,
     [Symbol.asyncDispose]: async () => {
       for (const { image } of layers) await image[Symbol.asyncDispose]();
+      for (const lock of locks) await lock[Symbol.asyncDispose]();
     },
   };
 }

@@ -14,6 +14,13 @@ export interface ChainPolicy {
   readonly depth: number;
   /** Opens images that are marked invalid or superseded. Default false. */
   readonly allowMarked: boolean;
+  /**
+   * How images are locked against other processes while they are read or written.
+   * - `local`, the default: always; on a file system that may be another machine's, where locks may exclude nobody, it is refused.
+   * - `everywhere`: there too.
+   * - `none`: not at all. Whoever asks for it knows that nobody else uses the images.
+   */
+  readonly locks: 'local' | 'everywhere' | 'none';
   readonly limits: Partial<ImageLimits>;
 }
 
@@ -22,6 +29,7 @@ export const defaultPolicy: ChainPolicy = {
   roots: null,
   depth: 64,
   allowMarked: false,
+  locks: 'local',
   limits: {},
 };
 

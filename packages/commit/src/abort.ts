@@ -4,10 +4,11 @@ import { CommitError } from './errors.ts';
 import { positionOf } from './execute.ts';
 import type { Journal } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
+import { lockPlan } from './lock-plan.ts';
 import { markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
-import { assertOrphan, isComplete, planFoundAgain } from './resume.ts';
+import { assertOrphan, inPlace, isComplete, planFoundAgain } from './resume.ts';
 import { invalidated } from './step-runner.ts';
 
 /** What giving a job up came to. Plain JSON. */
@@ -37,10 +38,11 @@ export async function abortJob(
   await using journal = open;
   assertOrphan(parts, journal);
   if (journal.records.some(({ type }) => type === 'DONE')) throw pastAbort(journal);
+  await using locks = await lockPlan(inPlace(journal), environment);
   const found = await planFoundAgain(parts, environment, journal, false);
   const { plan, environment: inside, gone } = found;
   const position = positionOf(journal.records);
-  await using layers = await openLayers(plan, inside, gone);
+  await using layers = await openLayers(plan, inside, locks, gone);
   const given = journal.records.some(({ type }) => type === 'ABORT');
   if (!given) {
     const stagings = await openStagings(plan, layers, position);

@@ -12,6 +12,7 @@ import {
   leafOf,
 } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
+import { lockPlan } from './lock-plan.ts';
 import { clearMixed } from './marks.ts';
 import type { CommitResult, Job, Position } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
@@ -30,7 +31,8 @@ export async function execute(job: Job): Promise<CommitResult> {
   const { parts, environment, plan } = job;
   const started = parts.clock.now();
   const leaf = leafOf(plan);
-  await using layers = await openLayers(plan, environment);
+  await using locks = await lockPlan(plan, environment);
+  await using layers = await openLayers(plan, environment, locks);
   await layers.assertUnchanged(parts.backend);
   await layers.preflight(job.options, environment.signal);
   const intent = {

@@ -2,6 +2,7 @@ import {
   type ChainEnvironment,
   type ChainLayer,
   factsOf,
+  type ImageLocks,
   type LayerFacts,
   type NodeId,
   openLayer,
@@ -38,15 +39,16 @@ export interface Layers extends AsyncDisposable {
 }
 
 /**
- * Opens the images of a plan, found by their paths, not by following references: a crash may have switched some already. Not those that
- * are `gone`.
+ * Opens the images of a plan, which are locked, found by their paths, not by following references: a crash may have switched some already. Not those that
+ * are `gone`. Of `locks`, those of images that are closed early are let go; the rest stays the caller's.
  */
 export async function openLayers(
   plan: CommitPlan,
   environment: ChainEnvironment,
+  locks: Pick<ImageLocks, 'release'>,
   gone: ReadonlySet<NodeId> = new Set(),
 ): Promise<Layers> {
-  const layers = new OpenLayers(plan, environment);
+  const layers = new OpenLayers(plan, environment, locks);
   try {
     await layers.openAll(gone);
     return layers;
@@ -59,14 +61,16 @@ export async function openLayers(
 class OpenLayers implements Layers {
   readonly #plan: CommitPlan;
   readonly #environment: ChainEnvironment;
+  readonly #locks: Pick<ImageLocks, 'release'>;
   readonly #open: Map<NodeId, ChainLayer> = new Map();
   readonly #links: Map<NodeId, NodeId | null>;
   /** What `view` made for the links as they are. */
   readonly #views: Map<NodeId, CowSource> = new Map();
 
-  constructor(plan: CommitPlan, environment: ChainEnvironment) {
+  constructor(plan: CommitPlan, environment: ChainEnvironment, locks: Pick<ImageLocks, 'release'>) {
     this.#plan = plan;
     this.#environment = environment;
+    this.#locks = locks;
     this.#links = new Map(Object.entries(plan.links));
   }
 
@@ -117,12 +121,13 @@ class OpenLayers implements Layers {
 
   async closeOutsiders(): Promise<void> {
     const { images, chainLength, relinks } = this.#plan;
-    for (const { node } of images.slice(chainLength)) {
+    for (const { node, path } of images.slice(chainLength)) {
       const layer = this.#open.get(node);
       if (layer?.image.writable !== true) continue;
       if (relinks.some(({ overlay }) => overlay === node)) continue;
       this.#open.delete(node);
       await layer.image[Symbol.asyncDispose]();
+      await this.#locks.release(path);
     }
   }
 

@@ -12,6 +12,7 @@ import { finishDone, positionOf, runSteps } from './execute.ts';
 import { identityOf } from './identity.ts';
 import { type Journal, type JournalOwner, journalPath } from './journal.ts';
 import { openLayers } from './layers.ts';
+import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import type { CommitPlan } from './plan.ts';
 import type { CommitStrategy } from './strategy.ts';
@@ -33,10 +34,11 @@ export async function resumeJob(
     const plan = inPlace(journal);
     return finishDone({ parts, environment, plan, strategy: strategyFor(plan), options }, journal);
   }
+  await using locks = await lockPlan(inPlace(journal), environment);
   const found = await planFoundAgain(parts, environment, journal, true);
   const { plan, environment: inside, gone } = found;
   const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
-  await using layers = await openLayers(plan, inside, gone);
+  await using layers = await openLayers(plan, inside, locks, gone);
   await journal.append({ type: 'RESUMED', owner: parts.owner });
   const position = positionOf(journal.records);
   for (const node of plan.writes) {
@@ -176,7 +178,7 @@ function notThere(image: string, { path }: Journal, canBeGivenUp: boolean): Comm
 }
 
 /** The plan of a journal with absolute paths: the images lie where they lay, seen from the journal. */
-function inPlace(journal: Journal): CommitPlan {
+export function inPlace(journal: Journal): CommitPlan {
   const { plan } = journal.intent;
   const directory = posix.dirname(journal.path);
   const images = plan.images.map((facts) => ({

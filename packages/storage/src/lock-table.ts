@@ -1,5 +1,5 @@
 import { StorageError } from './errors.ts';
-import { conflictOf, type LockConflict, type LockRequest } from './lock.ts';
+import { conflictOf, type LockConflict, type LockRequest, type Permission } from './lock.ts';
 
 /** Locks of one process, for backends whose files no other process sees. */
 export class LockTable {
@@ -23,6 +23,13 @@ export class LockTable {
   }
 }
 
+const DOING: Readonly<Record<Permission, string>> = {
+  'consistent-read': 'read it',
+  write: 'write to it',
+  'write-unchanged': 'rewrite it',
+  resize: 'change its length',
+};
+
 /** What a lock is refused with. `holders`: who has it, in words; null: not known. */
 export function lockedError(
   path: string,
@@ -30,14 +37,15 @@ export function lockedError(
   holders: string | null,
 ): StorageError {
   const who = holders ?? 'another process';
-  const what =
-    because === 'taken'
-      ? `in use: ${who} has the permission '${permission}', which must be nobody's meanwhile`
-      : `in use: ${who} does not share the permission '${permission}'`;
-  return new StorageError('STORAGE_LOCKED', `${path}: is ${what}`, {
-    file: path,
-    permission,
-    because,
-    ...(holders === null ? {} : { holders }),
-  });
+  const does = because === 'taken' ? 'may' : 'lets nobody else';
+  return new StorageError(
+    'STORAGE_LOCKED',
+    `${path}: is in use: ${who} ${does} ${DOING[permission]}`,
+    {
+      file: path,
+      permission,
+      because,
+      ...(holders === null ? {} : { holders }),
+    },
+  );
 }

@@ -1,11 +1,11 @@
 import { printable } from '@downfold/chain';
 import type { CheckFinding, CheckReport } from '@downfold/image';
-import { formatOf, openAlone } from '../environment.ts';
+import { type Access, formatOf, openAlone } from '../environment.ts';
 import { notThereYet } from '../later.ts';
 import { printError, printResult } from '../output/print.ts';
 
 /** Options of `check`. */
-export interface CheckCommandOptions {
+export interface CheckCommandOptions extends Access {
   readonly format: string;
   readonly output: string;
   readonly repair?: string;
@@ -19,7 +19,8 @@ const EXIT = { clean: 0, corrupt: 2, leaks: 3, unsupported: 63 } as const;
 export async function check(file: string, options: CheckCommandOptions): Promise<number> {
   if (options.repair !== undefined)
     notThereYet(`-r ${options.repair}`, `meanwhile 'qemu-img check -r ${options.repair} FILE'`);
-  await using image = await openAlone(file, options.format);
+  await using opened = await openAlone(file, options.format, options);
+  const { image } = opened;
   if (!formatOf(options.format).abilities.has('check')) {
     printError('downfold: This image format does not support checks');
     return EXIT.unsupported;

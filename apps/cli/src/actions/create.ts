@@ -103,8 +103,9 @@ async function sizeOf(
     );
   if (backing === null || unsafe) return own as ByteLength;
   const path = posix.resolve(directoryOf(file), backing.name);
-  await using image = await openAlone(path, backing.format ?? '');
-  return own ?? image.geometry.virtualSize;
+  // as qemu-img: only the size is looked at, whoever writes it
+  await using opened = await openAlone(path, backing.format ?? '', { forceShare: true });
+  return own ?? opened.image.geometry.virtualSize;
 }
 
 function qcow2Options(settings: Settings, common: CreateImageOptions): Qcow2CreateOptions {

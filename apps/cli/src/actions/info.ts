@@ -20,8 +20,8 @@ type Info = Record<string, unknown>;
 export async function info(file: string, options: InfoOptions): Promise<number> {
   const infos = options.backingChain === true ? await chainInfos(file, options) : null;
   if (infos === null) {
-    await using image = await openAlone(file, options.format);
-    const { one, human } = await infoOf(image, file);
+    await using opened = await openAlone(file, options.format, options);
+    const { one, human } = await infoOf(opened.image, file);
     printResult(options, one, () => human);
     return 0;
   }

@@ -1,5 +1,5 @@
 import type { Register } from '../command.ts';
-import { allow, output, quiet } from '../options.ts';
+import { allow, lock, output, quiet } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold abort disk.qcow2            staged: as if it had never begun; else base is marked
@@ -15,6 +15,7 @@ export const abort: Register = (program, act) => {
     .addOption(output('json'))
     .addOption(quiet())
     .addOption(allow())
+    .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>
       act({ doing: `give up the job of '${file}'` }, async () =>

@@ -6,6 +6,7 @@ import {
   cache,
   dryRun,
   format,
+  lock,
   onError,
   output,
   planOut,
@@ -77,6 +78,7 @@ export const commit: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .addHelpText('after', STRATEGIES_HELP)
     .action((file: string, options) =>

@@ -4,8 +4,8 @@ import {
   allow,
   cache,
   dryRun,
-  forceShare,
   format,
+  lock,
   onError,
   output,
   planOut,
@@ -42,7 +42,8 @@ export const rebase: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
-    .addOption(forceShare())
+    .addOption(lock())
+    .option('-U, --force-share', 'accepted; what is written is locked all the same')
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>
       act({ doing: `rebase '${file}'` }, async () =>

@@ -1,5 +1,5 @@
 import type { Register } from '../command.ts';
-import { allow, onError, output, progress, quiet, rate, verify } from '../options.ts';
+import { allow, lock, onError, output, progress, quiet, rate, verify } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold resume disk.qcow2           copies nothing twice that a checkpoint covers
@@ -23,6 +23,7 @@ export const resume: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>
       act({ doing: `resume the job of '${file}'` }, async () =>

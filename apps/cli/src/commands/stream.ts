@@ -3,6 +3,7 @@ import {
   allow,
   dryRun,
   format,
+  lock,
   onError,
   output,
   planOut,
@@ -36,6 +37,7 @@ export const stream: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>
       act({ doing: `stream into '${file}'` }, async () =>

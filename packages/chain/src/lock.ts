@@ -1,0 +1,92 @@
+import { type LockRequest, READER, StorageError, type StorageLock } from '@downfold/storage';
+import { ChainError } from './errors.ts';
+import type { ChainEnvironment } from './resolve.ts';
+
+/** An image to lock, by the path that it has now. */
+export interface LockWanted {
+  readonly path: string;
+  readonly request: LockRequest;
+}
+
+/** Locks of several images. */
+export interface ImageLocks extends AsyncDisposable {
+  /** Lets one go. */
+  release(path: string): Promise<void>;
+}
+
+type Environment = Pick<ChainEnvironment, 'backend' | 'policy'>;
+
+/**
+ * Locks all of these images or none, in the order of their identities, as the policy says. One that is gone is left out: nobody uses it.
+ * @throws StorageError `STORAGE_LOCKED` when an image is in use; ChainError `CHAIN_REMOTE_LOCK`
+ */
+export async function lockImages(
+  wanted: readonly LockWanted[],
+  environment: Environment,
+): Promise<ImageLocks> {
+  const held = new Map<string, StorageLock>();
+  const locks: ImageLocks = {
+    release: async (path) => {
+      const lock = held.get(path);
+      held.delete(path);
+      await lock?.[Symbol.asyncDispose]();
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const path of held.keys()) await locks.release(path);
+    },
+  };
+  try {
+    for (const { path, request } of await inOrder(wanted, environment)) {
+      const lock = await lockImage(path, request, environment);
+      if (lock !== null) held.set(path, lock);
+    }
+    return locks;
+  } catch (cause) {
+    await locks[Symbol.asyncDispose]();
+    throw cause;
+  }
+}
+
+/** Locks one image. Null: the policy wants no locks. */
+export async function lockImage(
+  path: string,
+  request: LockRequest,
+  { backend, policy }: Environment,
+): Promise<StorageLock | null> {
+  if (policy.locks === 'none') return null;
+  const lock = await backend.lock(path, request);
+  if (!lock.remote || policy.locks === 'everywhere') return lock;
+  await lock[Symbol.asyncDispose]();
+  throw new ChainError(
+    'CHAIN_REMOTE_LOCK',
+    `${path}: lies on a network or FUSE file system, where locks may exclude nobody; make sure that nobody else uses it, and say whether to lock all the same: --lock ofd, or --lock none`,
+    { image: path },
+  );
+}
+
+/** A lock for reading. Null as in `lockImage`. */
+export function lockToRead(path: string, environment: Environment): Promise<StorageLock | null> {
+  return lockImage(path, READER, environment);
+}
+
+/** By device and inode: two jobs that want the same images in different order do not each get a half. */
+async function inOrder(
+  wanted: readonly LockWanted[],
+  { backend, policy }: Environment,
+): Promise<readonly LockWanted[]> {
+  if (policy.locks === 'none') return [];
+  const found: { readonly key: readonly [bigint, bigint]; readonly one: LockWanted }[] = [];
+  for (const one of wanted) {
+    const facts = await backend.facts(one.path).catch((cause: unknown) => {
+      if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
+      throw cause;
+    });
+    if (facts === null) continue;
+    const { device, inode } = facts.identity;
+    found.push({ key: [BigInt(device), BigInt(inode)], one });
+  }
+  const sign = (difference: bigint): number => Number(difference > 0n) - Number(difference < 0n);
+  return found
+    .sort(({ key: a }, { key: b }) => sign(a[0] - b[0]) || sign(a[1] - b[1]))
+    .map(({ one }) => one);
+}
