@@ -23,7 +23,7 @@ export function formatOf(name: string): ImageFormat {
 }
 
 /** `--lock`: as it is safe; also where locks may exclude nobody; not at all. */
-export type Locking = 'auto' | 'ofd' | 'none';
+type Locking = 'auto' | 'ofd' | 'none';
 
 const LOCKS: Readonly<Record<Locking, ChainPolicy['locks']>> = {
   auto: 'local',
