@@ -16,7 +16,6 @@ export {
   identityKey,
   type OpenChainOptions,
   openChain,
-  openChainOf,
   openLayer,
 } from './open-chain.ts';
 export { type ChainPolicy, defaultPolicy, type Formats } from './policy.ts';

@@ -1,4 +1,4 @@
-import { type LockRequest, READER, StorageError, type StorageLock } from '@downfold/storage';
+import { type LockRequest, StorageError, type StorageLock } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { ChainEnvironment } from './resolve.ts';
 
@@ -62,11 +62,6 @@ export async function lockImage(
     `${path}: lies on a network or FUSE file system, where locks may exclude nobody; make sure that nobody else uses it, and say whether to lock all the same: --lock ofd, or --lock none`,
     { image: path },
   );
-}
-
-/** A lock for reading. Null as in `lockImage`. */
-export function lockToRead(path: string, environment: Environment): Promise<StorageLock | null> {
-  return lockImage(path, READER, environment);
 }
 
 /** By device and inode: two jobs that want the same images in different order do not each get a half. */

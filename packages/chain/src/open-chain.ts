@@ -1,9 +1,9 @@
 import { posix } from 'node:path';
 import type { Image } from '@downfold/image';
-import type { FileIdentity, OpenMode, StorageLock } from '@downfold/storage';
+import { type FileIdentity, type OpenMode, READER } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { ChainLayer, LayerFacts, OpenChain } from './layer.ts';
-import { lockToRead } from './lock.ts';
+import { lockImage } from './lock.ts';
 import { type ChainEnvironment, factsOf, openImageAt, resolveBacking } from './resolve.ts';
 
 const HARDEST_DEPTH = 1024;
@@ -28,44 +28,40 @@ export async function openChain(
   const { backend, policy } = environment;
   const leaf = await backend.realPath(path);
   const roots = await rootsFor(leaf, environment);
-  const locks: StorageLock[] = [];
   const images: { path: string; image: Image }[] = [];
   const seen = new Map<string, string>();
-  try {
-    let next: { path: string; format: string } | null = { path: leaf, format };
-    while (next !== null) {
-      environment.signal?.throwIfAborted();
-      if (images.length >= Math.min(policy.depth, HARDEST_DEPTH))
-        throw new ChainError('CHAIN_TOO_DEEP', `${leaf}: has more than ${policy.depth} layers`, {
-          image: leaf,
-          limit: policy.depth,
-        });
-      await assertNoLoop(next.path, seen, environment);
-      const lock = await lockToRead(next.path, environment);
-      if (lock !== null) locks.push(lock);
-      const place = images.length === 0 ? 'leaf' : 'below';
-      const image: Image = await openImageAt(next.path, next.format, 'read', environment, place);
-      images.push({ path: next.path, image });
-      const missing = (cause: unknown): null => {
-        if (untilMissing && cause instanceof ChainError && cause.code === 'CHAIN_MISSING')
-          return null;
-        throw cause;
-      };
-      next =
-        image.backing === null
-          ? null
-          : await resolveBacking(image.backing, next.path, roots, backend).catch(missing);
-    }
-    images.reverse();
-    const layers: ChainLayer[] = [];
-    for (const [index, { path: at, image }] of images.entries())
-      layers.push({ facts: await factsOf(`l${index}`, at, image, backend), image });
-    return openChainOf(layers, locks);
-  } catch (cause) {
-    for (const { image } of images) await image[Symbol.asyncDispose]();
-    for (const lock of locks) await lock[Symbol.asyncDispose]();
-    throw cause;
+  await using opened = new AsyncDisposableStack();
+  let next: { path: string; format: string } | null = { path: leaf, format };
+  while (next !== null) {
+    environment.signal?.throwIfAborted();
+    if (images.length >= Math.min(policy.depth, HARDEST_DEPTH))
+      throw new ChainError('CHAIN_TOO_DEEP', `${leaf}: has more than ${policy.depth} layers`, {
+        image: leaf,
+        limit: policy.depth,
+      });
+    await assertNoLoop(next.path, seen, environment);
+    opened.use(await lockImage(next.path, READER, environment));
+    const place = images.length === 0 ? 'leaf' : 'below';
+    const image: Image = opened.use(
+      await openImageAt(next.path, next.format, 'read', environment, place),
+    );
+    images.push({ path: next.path, image });
+    const missing = (cause: unknown): null => {
+      if (untilMissing && cause instanceof ChainError && cause.code === 'CHAIN_MISSING')
+        return null;
+      throw cause;
+    };
+    next =
+      image.backing === null
+        ? null
+        : await resolveBacking(image.backing, next.path, roots, backend).catch(missing);
   }
+  images.reverse();
+  const layers: ChainLayer[] = [];
+  for (const [index, { path: at, image }] of images.entries())
+    layers.push({ facts: await factsOf(`l${index}`, at, image, backend), image });
+  const all = opened.move();
+  return { layers, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 /** The policy's roots with links resolved; without any, the directory of the image the user named. */
@@ -75,20 +71,6 @@ export async function rootsFor(
 ): Promise<readonly string[]> {
   const { policy, backend } = environment;
   return Promise.all((policy.roots ?? [posix.dirname(leaf)]).map((root) => backend.realPath(root)));
-}
-
-/** An open chain of layers that are open already, bottom first, and of their locks. */
-export function openChainOf(
-  layers: readonly ChainLayer[],
-  locks: readonly StorageLock[] = [],
-): OpenChain {
-  return {
-    layers,
-    [Symbol.asyncDispose]: async () => {
-      for (const { image } of layers) await image[Symbol.asyncDispose]();
-      for (const lock of locks) await lock[Symbol.asyncDispose]();
-    },
-  };
 }
 
 async function assertNoLoop(

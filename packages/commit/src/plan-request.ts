@@ -5,15 +5,15 @@ import {
   factsOf,
   identityKey,
   type LayerFacts,
+  lockImage,
   type NodeId,
   type OpenChain,
   openChain,
-  openChainOf,
   openImageAt,
   openLayer,
   scanPool,
 } from '@downfold/chain';
-import type { StorageBackend } from '@downfold/storage';
+import { READER, type StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
@@ -125,8 +125,12 @@ async function chainOf(
   if (unsafe !== true) return openChain(file, format, environment);
   const { backend } = environment;
   const path = await backend.realPath(file);
-  const image = await openImageAt(path, format, 'read', environment);
-  return openChainOf([{ facts: await factsOf('l0', path, image, backend), image }]);
+  await using opened = new AsyncDisposableStack();
+  opened.use(await lockImage(path, READER, environment));
+  const image = opened.use(await openImageAt(path, format, 'read', environment));
+  const layers = [{ facts: await factsOf('l0', path, image, backend), image }];
+  const all = opened.move();
+  return { layers, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 function commitRequest(
@@ -287,28 +291,22 @@ async function lookedAt(
   environment: ChainEnvironment,
 ): Promise<Pick<Layers, 'get' | 'path'> & AsyncDisposable> {
   const layers = new Map(open.map((layer) => [layer.facts.node, layer]));
-  const own: ChainLayer[] = [];
-  const close = async (): Promise<void> => {
-    for (const { image } of own) await image[Symbol.asyncDispose]();
-  };
-  try {
-    for (const { facts } of others) {
-      const layer = await openLayer(facts, 'read', environment);
-      own.push(layer);
-      layers.set(facts.node, layer);
-    }
-  } catch (cause) {
-    await close();
-    throw cause;
+  await using opened = new AsyncDisposableStack();
+  for (const { facts } of others) {
+    opened.use(await lockImage(facts.path, READER, environment));
+    const layer = await openLayer(facts, 'read', environment);
+    opened.use(layer.image);
+    layers.set(facts.node, layer);
   }
   const get = (node: NodeId): ChainLayer => {
     const layer = layers.get(node);
     if (layer !== undefined) return layer;
     throw new CommitError('COMMIT_BAD_REQUEST', `${node} is not open`, { node });
   };
+  const own = opened.move();
   return {
     get,
     path: (base, top) => pathDown(links, get, base, top),
-    [Symbol.asyncDispose]: close,
+    [Symbol.asyncDispose]: () => own.disposeAsync(),
   };
 }
