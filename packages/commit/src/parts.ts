@@ -35,7 +35,7 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: Progress) => void;
   /** Limits copying; change it while the job runs with `setRate`. Default: no limit. */
-  readonly throttle?: Throttle;
+  readonly throttle?: Pick<Throttle, 'pass'>;
   /** Reads what was copied again and compares, before anything is relinked or deallocated. */
   readonly verify?: boolean;
   /** Deletes the images that are no longer valid, between base and top, at the end. */

@@ -26,7 +26,7 @@ export interface RunnerParts {
   readonly journal: Journal;
   readonly plan: CommitPlan;
   readonly options: RunOptions;
-  readonly throttle: Throttle;
+  readonly throttle: Pick<Throttle, 'pass'>;
   readonly from: Position;
   /** ISO date for marks. */
   readonly date: string;

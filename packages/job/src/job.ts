@@ -1,0 +1,349 @@
+import { type Clock, Throttle } from '@downfold/commit';
+import { JobError } from './errors.ts';
+import type { ErrorAction, JobEvent, JobFigures, JobType } from './events.ts';
+import { type JobState, type JobVerb, NEXT, TAKEN } from './states.ts';
+import type { Ending, JobControl, JobWork } from './work.ts';
+
+/** What is done about a failed read or write; `enospc`: stop when there is no space, else report. */
+export type OnError = 'report' | 'ignore' | 'enospc' | 'stop' | 'auto';
+
+/** How a job is made. */
+export interface JobOptions {
+  readonly id: string;
+  readonly type: JobType;
+  /** Bytes a second; 0: no limit. Default 0. */
+  readonly speed?: number;
+  /** Default `report`. */
+  readonly onError?: OnError;
+  /** False: wait in `pending` for `finalize`. Default true. */
+  readonly autoFinalize?: boolean;
+  /** False: wait in `concluded` for `dismiss`. Default true. */
+  readonly autoDismiss?: boolean;
+  readonly clock: Clock;
+  /** Called with each event, in order. Must not throw. */
+  readonly emit: (event: JobEvent) => void;
+}
+
+/** What `query-jobs` tells. */
+export interface JobInfo {
+  readonly id: string;
+  readonly type: JobType;
+  readonly status: JobState;
+  readonly 'current-progress': number;
+  readonly 'total-progress': number;
+  readonly error?: string;
+}
+
+/** What `query-block-jobs` tells. */
+export interface BlockJobInfo extends JobFigures {
+  readonly busy: boolean;
+  readonly paused: boolean;
+  readonly ready: boolean;
+  readonly status: JobState;
+  readonly 'io-status': 'ok' | 'failed' | 'nospace';
+  readonly 'auto-finalize': boolean;
+  readonly 'auto-dismiss': boolean;
+  readonly error?: string;
+}
+
+/** QEMU's words for a cancellation that nobody sees as one. */
+const CANCELLED = 'Operation canceled';
+
+/**
+ * One job: QEMU's states and verbs around some work. Verbs take effect at the next point where the work asks for leave (`pass`), as in
+ * QEMU. Source: QEMU's job.c and blockjob.c; facts on QEMU, 2.6.
+ */
+export class Job {
+  readonly id: string;
+  readonly type: JobType;
+  /** Resolves when the job is over and nobody waits for it any more (`null`). Never rejects. */
+  readonly over: Promise<void>;
+  readonly #options: JobOptions;
+  readonly #work: JobWork;
+  readonly #cancelled = new AbortController();
+  readonly #throttle: Throttle;
+  readonly #finalized = Promise.withResolvers<void>();
+  readonly #dismissed = Promise.withResolvers<void>();
+  readonly #ended = Promise.withResolvers<Ending>();
+  #state: JobState = 'created';
+  #ending: Ending | null = null;
+  #paused: PromiseWithResolvers<void> | null = null;
+  /** How many parts of the work stand still. */
+  #standing = 0;
+  #wasReady = false;
+  #speed: number;
+  #done = 0;
+  #total = 0;
+  #ioStatus: BlockJobInfo['io-status'] = 'ok';
+  #error: string | null = null;
+
+  constructor(work: JobWork, options: JobOptions) {
+    this.id = options.id;
+    this.type = options.type;
+    this.#work = work;
+    this.#options = options;
+    this.#speed = options.speed ?? 0;
+    this.#throttle = new Throttle(this.#speed, options.clock);
+    // a wait for the user that a cancellation ended is nobody's failure
+    this.#ended.promise.catch(() => undefined);
+    this.#finalized.promise.catch(() => undefined);
+    this.#tell('created');
+    this.over = this.#live();
+  }
+
+  get state(): JobState {
+    return this.#state;
+  }
+
+  /** @throws JobError `JOB_REFUSED` when it is paused already, or as all verbs `JOB_WRONG_STATE` */
+  pause(): void {
+    this.#assertTaken('pause');
+    if (this.#paused !== null) throw refused(this.id, 'Job is already paused');
+    this.#paused = Promise.withResolvers();
+  }
+
+  /** @throws JobError */
+  resume(): void {
+    this.#assertTaken('resume');
+    if (this.#paused === null) throw refused(this.id, "Can't resume a job that was not paused");
+    this.#ioStatus = 'ok';
+    this.#unpause();
+  }
+
+  /** @param speed bytes a second; 0: no limit. @throws JobError */
+  setSpeed(speed: number): void {
+    this.#assertTaken('set-speed');
+    if (!Number.isSafeInteger(speed) || speed < 0)
+      throw new JobError('JOB_BAD_SPEED', "Parameter 'speed' expects a non-negative value", {
+        job: this.id,
+      });
+    this.#speed = speed;
+    this.#throttle.setRate(speed);
+  }
+
+  /**
+   * Ends a ready job with its data in place and the links as they were (soft), or any job at once (`force`, and always before it is ready).
+   * @throws JobError
+   */
+  cancel({ force }: { readonly force: boolean }): void {
+    this.#assertTaken('cancel');
+    if (!force && this.#wasReady && MOVES.has(this.#state)) {
+      if (this.#paused !== null)
+        throw refused(this.id, `The block job for device '${this.id}' is currently paused`);
+      this.#end('cancel');
+      return;
+    }
+    this.#cancelled.abort(new Error(CANCELLED));
+    this.#ended.reject(this.#cancelled.signal.reason);
+    this.#finalized.reject(this.#cancelled.signal.reason);
+    this.#unpause();
+  }
+
+  /** Ends a ready job as it was meant. @throws JobError */
+  complete(): void {
+    this.#assertTaken('complete');
+    if (this.#cancelled.signal.aborted || this.#ending !== null)
+      throw refused(this.id, `The active block job '${this.id}' cannot be completed`);
+    this.#end('complete');
+  }
+
+  /** Switches what others see; only without `auto-finalize`. @throws JobError */
+  finalize(): void {
+    this.#assertTaken('finalize');
+    this.#finalized.resolve();
+  }
+
+  /** Lets a job be forgotten that is over; only without `auto-dismiss`. @throws JobError */
+  dismiss(): void {
+    this.#assertTaken('dismiss');
+    this.#dismissed.resolve();
+  }
+
+  info(): JobInfo {
+    return {
+      id: this.id,
+      type: this.type,
+      status: this.#state,
+      'current-progress': this.#done,
+      'total-progress': this.#total,
+      ...(this.#error === null ? {} : { error: this.#error }),
+    };
+  }
+
+  blockInfo(): BlockJobInfo {
+    const { autoFinalize = true, autoDismiss = true } = this.#options;
+    return {
+      ...this.#figures(),
+      busy: this.#standing === 0 && MOVES.has(this.#state),
+      paused: this.#paused !== null,
+      ready: this.#state === 'ready' || this.#state === 'standby',
+      status: this.#state,
+      'io-status': this.#ioStatus,
+      'auto-finalize': autoFinalize,
+      'auto-dismiss': autoDismiss,
+      ...(this.#error === null ? {} : { error: this.#error }),
+    };
+  }
+
+  async #live(): Promise<void> {
+    // who made the job has it before anything is done
+    await Promise.resolve();
+    try {
+      await this.#carryOut();
+      this.#emit({ event: 'BLOCK_JOB_COMPLETED', data: this.#figures() });
+    } catch (cause) {
+      await this.#abort(cause);
+    }
+    this.#become('concluded');
+    if (this.#options.autoDismiss === false) await this.#dismissed.promise;
+    this.#become('null');
+  }
+
+  async #carryOut(): Promise<void> {
+    const { signal } = this.#cancelled;
+    signal.throwIfAborted();
+    this.#become('running');
+    await this.#work.run(this.#control());
+    // a paused job switches nothing, though all its data may be in place
+    await this.#whilePaused();
+    this.#become('waiting');
+    this.#become('pending');
+    if (this.#options.autoFinalize === false) {
+      this.#emit({ event: 'BLOCK_JOB_PENDING', data: { type: this.type, id: this.id } });
+      await this.#finalized.promise;
+    }
+    await this.#work.finish(this.#ending ?? 'complete');
+  }
+
+  async #abort(cause: unknown): Promise<void> {
+    const { signal } = this.#cancelled;
+    const cancelled = signal.aborted && cause === signal.reason;
+    this.#standStill(0);
+    this.#error = cause instanceof Error ? cause.message : String(cause);
+    this.#become('aborting');
+    await this.#work.giveUp();
+    const data = this.#figures();
+    if (cancelled) this.#emit({ event: 'BLOCK_JOB_CANCELLED', data });
+    else this.#emit({ event: 'BLOCK_JOB_COMPLETED', data: { ...data, error: this.#error } });
+  }
+
+  #control(): JobControl {
+    const job = this;
+    const { signal } = this.#cancelled;
+    return {
+      signal,
+      get state() {
+        return job.#state;
+      },
+      get ending() {
+        return job.#ending;
+      },
+      pass: async (bytes) => {
+        await this.#whilePaused();
+        await this.#throttle.pass(bytes, signal);
+        await this.#whilePaused();
+      },
+      progress: (done, total) => {
+        this.#done = done;
+        this.#total = total;
+      },
+      failed: (operation, cause) => this.#failed(operation, cause),
+      ready: () => {
+        this.#wasReady = true;
+        this.#become('ready');
+        this.#emit({ event: 'BLOCK_JOB_READY', data: this.#figures() });
+      },
+      ended: () => this.#ended.promise,
+    };
+  }
+
+  async #failed(
+    operation: 'read' | 'write',
+    { noSpace }: { readonly noSpace: boolean },
+  ): Promise<'again' | 'give up'> {
+    const action = actionOf(this.#options.onError ?? 'report', noSpace);
+    this.#emit({ event: 'BLOCK_JOB_ERROR', data: { device: this.id, operation, action } });
+    if (action === 'report') return 'give up';
+    if (action === 'stop') {
+      this.#ioStatus = noSpace ? 'nospace' : 'failed';
+      this.#paused ??= Promise.withResolvers();
+    }
+    await this.#whilePaused();
+    return 'again';
+  }
+
+  /** Stands still while the job is paused. Its state says so from here on: up to here the work went on. */
+  async #whilePaused(): Promise<void> {
+    while (this.#paused !== null) {
+      const { promise } = this.#paused;
+      this.#standStill(this.#standing + 1);
+      await promise;
+      this.#standStill(Math.max(0, this.#standing - 1));
+    }
+    this.#cancelled.signal.throwIfAborted();
+  }
+
+  #standStill(standing: number): void {
+    this.#standing = standing;
+    const still = standing > 0;
+    if (still && this.#state === 'running') this.#become('paused');
+    else if (still && this.#state === 'ready') this.#become('standby');
+    else if (!still && this.#state === 'paused') this.#become('running');
+    else if (!still && this.#state === 'standby') this.#become('ready');
+  }
+
+  #unpause(): void {
+    this.#paused?.resolve();
+    this.#paused = null;
+  }
+
+  #end(ending: Ending): void {
+    this.#ending = ending;
+    this.#ended.resolve(ending);
+  }
+
+  #assertTaken(verb: JobVerb): void {
+    if (TAKEN[verb].includes(this.#state)) return;
+    throw new JobError(
+      'JOB_WRONG_STATE',
+      `Job '${this.id}' in state '${this.#state}' cannot accept command verb '${verb}'`,
+      { job: this.id, state: this.#state, verb },
+    );
+  }
+
+  #become(state: JobState): void {
+    if (!NEXT[this.#state].includes(state))
+      throw new Error(`a job cannot go from ${this.#state} to ${state}`);
+    this.#state = state;
+    this.#tell(state);
+  }
+
+  #tell(status: JobState): void {
+    this.#emit({ event: 'JOB_STATUS_CHANGE', data: { id: this.id, status } });
+  }
+
+  #emit(event: JobEvent): void {
+    this.#options.emit(event);
+  }
+
+  #figures(): JobFigures {
+    return {
+      type: this.type,
+      device: this.id,
+      len: this.#total,
+      offset: this.#done,
+      speed: this.#speed,
+    };
+  }
+}
+
+const MOVES: ReadonlySet<JobState> = new Set(['running', 'paused', 'ready', 'standby']);
+
+function actionOf(policy: OnError, noSpace: boolean): ErrorAction {
+  if (policy === 'enospc' || policy === 'auto') return noSpace ? 'stop' : 'report';
+  return policy;
+}
+
+function refused(job: string, message: string): JobError {
+  return new JobError('JOB_REFUSED', message, { job });
+}
