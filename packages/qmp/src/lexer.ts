@@ -39,6 +39,7 @@ type State =
 type Move = State | { readonly ends: TokenKind; readonly before: boolean };
 
 const TAB = 0x09;
+const LINE_FEED = 0x0a;
 const QUOTE = 0x22;
 const APOSTROPHE = 0x27;
 const BACKSLASH = 0x5c;
@@ -62,7 +63,7 @@ function isDigit(byte: number): boolean {
 }
 
 function isSpace(byte: number): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
+  return byte === 0x20 || byte === LINE_FEED || byte === 0x0d || byte === TAB;
 }
 
 function isLowerCase(byte: number): boolean {
@@ -137,6 +138,13 @@ export class Lexer {
     let begun = 0;
     for (let at = 0; at < chunk.length; ) {
       const before = this.#state;
+      if (before === 'skipped line') {
+        const end = chunk.indexOf(LINE_FEED, at);
+        if (end < 0) return;
+        this.#state = 'start';
+        at = end + 1;
+        continue;
+      }
       const byte = chunk[at] ?? 0;
       if (before === 'start') {
         begun = at;
@@ -168,8 +176,6 @@ export class Lexer {
         return fromStart(byte);
       case 'recovery':
         return (isNeverText(byte) && byte !== TAB) || MARKS.has(byte) ? 'start' : 'recovery';
-      case 'skipped line':
-        return byte === 0x0a ? 'start' : 'skipped line';
       case 'string':
         if (byte === this.#quote) return STRING;
         return isNeverText(byte) ? ERROR : byte === BACKSLASH ? 'escape' : 'string';

@@ -62,7 +62,7 @@ export class QmpServer<E extends Events = Events> implements AsyncDisposable {
     this.commands = { ...own, ...options.commands };
   }
 
-  /** How many sessions there are. */
+  /** How many sessions there are. One that has lost its client counts until its command has ended. */
   get sessions(): number {
     return this.#sessions.size;
   }
