@@ -71,21 +71,23 @@ class NamedTypes {
     const own = members.size === 0 ? [] : [this.#table(members)];
     if (union === null) return own.join('');
     const variants = [...union.variants].map(
-      ([value, type]) => `With \`${union.tag}\` \`${value}\`: ${this.#variant(type)}`,
+      ([value, type]) => `With \`${union.tag}\` \`${value}\`:${this.#variant(type)}`,
     );
     return [...own, ...variants].join('\n\n');
   }
 
+  /** What follows the colon. */
   #variant(type: Type<unknown>): string {
     const definition = definitionOf(type);
-    if (definition.kind === 'struct' && definition.name !== null) return this.link(type);
-    return this.members(type) === '' ? 'nothing more' : `\n\n${this.members(type)}`;
+    if (definition.kind === 'struct' && definition.name !== null) return ` ${this.link(type)}`;
+    const members = this.members(type);
+    return members === '' ? ' nothing more' : `\n\n${members}`;
   }
 
   #table(members: ReadonlyMap<string, MemberDefinition>): string {
     const rows = [...members].map(([name, { type, optional, features, about }]) => {
       const what = optional ? `${this.link(type)}, optional` : this.link(type);
-      return `| \`${name}\` | ${what} | ${withFeatures(about, features)} |`;
+      return `| \`${name}\` | ${what} | ${withFeatures(about, features).replaceAll('|', '\\|')} |`;
     });
     return ['| member | type | |', '| --- | --- | --- |', ...rows].join('\n');
   }

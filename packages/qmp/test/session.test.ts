@@ -305,8 +305,9 @@ describe('a server', () => {
     expect(await late.wire.message()).toMatchObject({ error: {} });
   });
 
-  test('aborts commands that wait when it closes, and does not wait for one that does not listen', async () => {
+  test('aborts the command that runs when it closes, and those that wait', async () => {
     const seen: unknown[] = [];
+    let late = 0;
     const server = serverOf({
       commands: {
         listen: command({
@@ -316,20 +317,55 @@ describe('a server', () => {
             seen.push(signal.reason);
           },
         }),
-        deaf: command({ about: '', run: () => new Promise(() => undefined) }),
+        late: command({
+          about: '',
+          run: () => {
+            late += 1;
+          },
+        }),
       },
     });
-    const { wire } = sessionOf(server);
-    const deaf = sessionOf(server).wire;
-    await wire.negotiate();
-    await deaf.negotiate();
-    wire.send('{"execute": "listen"}\n');
+    const [a, b] = [sessionOf(server), sessionOf(server)];
+    await a.wire.negotiate();
+    await b.wire.negotiate();
+    a.wire.send('{"execute": "listen", "id": 1}\n');
     await sleep(5);
-    deaf.send('{"execute": "deaf"}\n');
+    b.wire.send('{"execute": "late", "id": 2}\n');
+    await sleep(5);
+    await server[Symbol.asyncDispose]();
+    expect(seen).toMatchObject([{ code: 'QMP_CLOSED' }]);
+    expect(await a.wire.message()).toEqual({ return: {}, id: 1 });
+    expect(await b.wire.message()).toMatchObject({
+      id: 2,
+      error: { desc: 'the QMP server was closed' },
+    });
+    expect(late).toBe(0);
+    await Promise.all([a.over, b.over]);
+    expect(server.sessions).toBe(0);
+  });
+
+  test('does not wait for a command that does not end, or a client that does not read', async () => {
+    const server = serverOf({
+      commands: {
+        deaf: command({ about: '', run: () => new Promise<void>(() => undefined) }),
+        long: command({ about: '', returns: str, run: () => 'x'.repeat(1 << 20) }),
+      },
+    });
+    const [ours, theirs] = duplexPair();
+    const over = server.serve(ours);
+    theirs.write('{"execute": "qmp_capabilities"}{"execute": "long"}');
+    const { wire } = sessionOf(server);
+    await wire.negotiate();
+    await sleep(5);
+    wire.send('{"execute": "deaf"}\n');
+    await sleep(5);
     const from = performance.now();
     await server[Symbol.asyncDispose]();
-    expect(performance.now() - from).toBeLessThan(3000);
-    expect(seen).toMatchObject([{ code: 'QMP_CLOSED' }]);
+    const took = performance.now() - from;
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(3000);
+    expect(await over).toBeNull();
+    expect(await wire.line()).toBeNull();
   });
 
   test('refuses a command that takes the name of one of its own', () => {
