@@ -175,6 +175,7 @@ const count = perTier({ quick: 2000, ci: 20_000, long: 200_000 });
 test(`${count} malformed inputs: no crash, no hang, nothing kept, the same however they are cut`, async () => {
   const limits = { text: 300, string: 100, depth: 8 };
   const one = new JsonReader(limits);
+  const before = process.memoryUsage().heapUsed;
   let slowest = 0;
   let largest = 0;
   for (let seed = 1; seed <= count; seed++) {
@@ -195,6 +196,7 @@ test(`${count} malformed inputs: no crash, no hang, nothing kept, the same howev
     if (seed % 1000 === 0) await turn();
   }
   expect(slowest).toBeLessThan(1000);
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(128 << 20);
   // an escape may be six times as long as the byte it stands for
   expect(largest).toBeLessThanOrEqual(300 * 6);
   expect([...one.feed(Buffer.from('\xff\n{"a": 1}', 'latin1'))].at(-1)).toEqual({

@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { connectQmp, listenQmp } from '../src/index.ts';
+import { command, connectQmp, listenQmp } from '../src/index.ts';
 import { scratch, serverOf, Wire } from './support.ts';
 
 /** Leaves a socket on which nobody listens, as a killed process does. */
@@ -45,15 +46,20 @@ describe('a socket', () => {
     expect(server.sessions).toBe(0);
   });
 
-  test('answers a client that has ended its half', async () => {
+  test('answers a client that has ended its half, however long that takes', async () => {
     using place = scratch();
-    await using server = serverOf();
+    await using server = serverOf({
+      commands: { slow: command({ about: '', run: () => sleep(30) }) },
+    });
     await using listener = await listenQmp(server, { path: place.path('s') });
     await using wire = Wire.connect(listener.path);
-    wire.stream.end('{"execute": "qmp_capabilities"}{"execute": "query-version", "id": 1}');
+    wire.stream.end(
+      '{"execute": "qmp_capabilities"}{"execute": "slow", "id": 1}{"execute": "slow", "id": 2}',
+    );
     expect(await wire.message()).toHaveProperty('QMP');
     expect(await wire.message()).toEqual({ return: {} });
-    expect(await wire.message()).toMatchObject({ id: 1 });
+    expect(await wire.message()).toEqual({ return: {}, id: 1 });
+    expect(await wire.message()).toEqual({ return: {}, id: 2 });
     expect(await wire.line()).toBeNull();
   });
 

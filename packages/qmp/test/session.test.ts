@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DownfoldError } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { command, event, int, optional, QmpError, str, struct } from '../src/index.ts';
-import { numbers, perTier, serverOf, sessionOf } from './support.ts';
+import { numbers, perTier, serverOf, sessionOf, Wire } from './support.ts';
 
 const GREETING = {
   QMP: {
@@ -235,6 +235,22 @@ describe('a server', () => {
     expect(taken).toBeLessThan(1000);
     expect(begun).toBe(1);
     gate.resolve();
+  });
+
+  test('answers no further while its answers are not read', async () => {
+    await using server = serverOf();
+    const [ours, theirs] = duplexPair();
+    const over = server.serve(ours);
+    theirs.write('{"execute": "qmp_capabilities"}');
+    theirs.write('{"execute": "query-qmp-schema"}'.repeat(1000));
+    await sleep(50);
+    const one = 20_000;
+    expect(ours.writableLength).toBeGreaterThan(one / 10);
+    expect(ours.writableLength).toBeLessThan(10 * one);
+    const wire = new Wire(theirs);
+    for (let lines = 0; lines < 1002; lines++) expect(await wire.line()).not.toBeNull();
+    theirs.end();
+    expect(await over).toBeNull();
   });
 
   test('lets no more sessions in than it may, and says so', async () => {
