@@ -41,7 +41,7 @@ function check(definition: Definition, value: Json, place: Place): unknown {
     case 'bool':
       return typeof value === 'boolean' ? value : wrongType(place.full, 'boolean');
     case 'number':
-      return isNumber(value) ? Number(plain(value)) : wrongType(place.full, 'number');
+      return checkNumber(value, place);
     case 'int':
       return checkInt(definition.int, value, place);
     case 'enum':
@@ -57,6 +57,13 @@ function check(definition: Definition, value: Json, place: Place): unknown {
 
 function isNumber(value: Json): value is number | bigint | Float {
   return typeof value === 'number' || typeof value === 'bigint' || value instanceof Float;
+}
+
+function checkNumber(value: Json, place: Place): number {
+  if (!isNumber(value)) return wrongType(place.full, 'number');
+  const finite = Number(plain(value));
+  if (Number.isFinite(finite)) return finite;
+  throw unsuitable(place.name, 'a finite number');
 }
 
 /** An integer of 64 bits, signed, or for an unsigned type also unsigned. */

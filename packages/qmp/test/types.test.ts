@@ -118,9 +118,10 @@ describe('checked values', () => {
       '-9007199254740992',
       'expects a value between -9007199254740991 and 9007199254740991',
     ],
+    [number, '1e308', '1e309', 'expects a finite number'],
     [bounded(1, 6), '6', '7', 'expects a value between 1 and 6'],
     [bounded(1, 6), '1', '0', 'expects a value between 1 and 6'],
-  ] as const)('of integers are in their range: %#', (type, good, bad, words) => {
+  ] as const)('of numbers are in their range: %#', (type, good, bad, words) => {
     const of = struct({ n: type });
     expect(check(of, `{"n": ${good}}`)).toEqual({ n: Number(good) });
     expect(() => check(of, `{"n": ${bad}}`)).toThrow(`Parameter 'n' ${words}`);
