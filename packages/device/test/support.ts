@@ -128,3 +128,10 @@ export class Gate {
 export async function expectCode(work: Promise<unknown>, code: string): Promise<void> {
   await expect(work).rejects.toMatchObject({ code });
 }
+
+/** All that an iterable has. */
+export async function collected<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const one of source) all.push(one);
+  return all;
+}
