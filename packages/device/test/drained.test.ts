@@ -53,6 +53,23 @@ describe('drained', () => {
     expect(done.length).toBe(7);
   });
 
+  it('holds a request that comes while the work runs and nobody else waits', async () => {
+    const [device] = await gated();
+    const [begun, end] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const section = device.drained(() => {
+      begun.resolve();
+      return end.promise;
+    });
+    await begun.promise;
+    const write = watched(device.write(guestOffset(CELL), bytes(1, 1)));
+    await settled();
+    expect(write.state).toBe('waits');
+    end.resolve();
+    expect((await section).held).toBe(1);
+    await settled();
+    expect(write.state).toBe('done');
+  });
+
   it('lets held requests go on in order, before any that is called when the section ends', async () => {
     const [device] = await gated();
     const end = Promise.withResolvers<void>();
