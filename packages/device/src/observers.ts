@@ -12,7 +12,7 @@ export interface Change extends GuestRange {
 
 /**
  * Is told of every changed range after the active layer changed and before the request is acknowledged. While it is told no other change of
- * these bytes begins, so those of the same bytes come one after the other, in order.
+ * these bytes begins, so those of the same bytes come one after the other, in order. It uses images: a request of its own could wait for itself.
  * - `note`: writes it down at once. Must not throw.
  * - `block`: the request waits for the promise. When that rejects, `fail-request`: the request rejects with `DEVICE_OBSERVER_FAILED`, and
  *   the next ones go on to be told; `detach`: the request does not notice, `detached` gets the cause, and nothing is told any more.
