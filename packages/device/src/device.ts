@@ -55,6 +55,8 @@ export class Device implements AsyncDisposable {
   readonly #queue: RequestQueue;
   readonly #observers = new Observers();
   readonly #flushers = new Flushers();
+  /** Layers that a job flushes by itself. */
+  readonly #exempt: Set<Image> = new Set();
   /** The drained section that a call is made from. */
   readonly #inside: AsyncLocalStorage<LiveSection> = new AsyncLocalStorage();
   /** Ends what has not begun when a closing is hurried. */
@@ -127,7 +129,7 @@ export class Device implements AsyncDisposable {
 
   /**
    * What was changed by requests that resolved before the call is durable, and what jobs wrote to any layer: all layers that are open for
-   * writing are flushed, the lower ones first. @throws DeviceError `DEVICE_FLUSH_FAILED`
+   * writing, and not exempt, are flushed, the lower ones first. @throws DeviceError `DEVICE_FLUSH_FAILED`
    */
   async flush(options?: OperationOptions): Promise<void> {
     this.#assertSound();
@@ -167,6 +169,15 @@ export class Device implements AsyncDisposable {
   /** Tells `observer` of every change that has not been acknowledged yet, and of all later ones; what it returns ends that. */
   observe(observer: WriteObserver): () => void {
     return this.#observers.add(observer);
+  }
+
+  /**
+   * Leaves a lower layer out of flushes until the returned function is called: for a job that writes there only what layers above still hold,
+   * and flushes it before that ends. The guest then neither waits for what the job wrote, nor fails with it. The active layer is flushed always.
+   */
+  exemptFromFlush(image: Image): () => void {
+    this.#exempt.add(image);
+    return () => void this.#exempt.delete(image);
   }
 
   /**
@@ -325,7 +336,10 @@ export class Device implements AsyncDisposable {
 
   /** Bottom first: what an upper layer lets go because a lower one holds it is never durable without that. */
   async #flushLayers(layers: readonly ChainLayer[]): Promise<void> {
-    for (const { image } of layers) if (image.writable) await this.#flushImage(image);
+    for (const { image } of layers) {
+      const isLeftOut = this.#exempt.has(image) && image !== this.#chain.active;
+      if (image.writable && !isLeftOut) await this.#flushImage(image);
+    }
   }
 
   async #flushImage(image: Image): Promise<void> {

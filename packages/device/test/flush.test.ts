@@ -96,6 +96,28 @@ describe('flush', () => {
     await expectCode(shown(device, 0, 1), 'DEVICE_CLOSED');
   });
 
+  it('leaves out a layer that a job flushes, but never the active one', async () => {
+    const fails = (what: string): void => {
+      if (what === 'flush') throw new Error('target gone');
+    };
+    const [base, middle, top] = [
+      await toyLayer({ size, pause: fails }),
+      await toyLayer({ size }),
+      await toyLayer({ size }),
+    ];
+    const device = deviceOn([base, middle, top]);
+    const end = device.exemptFromFlush(base.image);
+    device.exemptFromFlush(middle.image);
+    device.exemptFromFlush(top.image);
+    await device.flush();
+    expect([base, middle, top].map(({ image }) => image.flushes)).toEqual([0, 0, 1]);
+    await device.drained((section) => section.replace([base, middle]));
+    await device.flush();
+    expect([base, middle, top].map(({ image }) => image.flushes)).toEqual([0, 1, 2]);
+    end();
+    await expectCode(device.flush(), 'DEVICE_FLUSH_FAILED');
+  });
+
   it('many at once are joined: those that ask while one runs share the next', async () => {
     const gate = new Gate((what) => what === 'flush');
     const layer = await toyLayer({ size, pause: gate.pause });
