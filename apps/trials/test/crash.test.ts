@@ -20,7 +20,12 @@ const timeout = perTier({ quick: 120_000, ci: 1_500_000, long: 6 * 3_600_000 });
 test(
   `${states} crash states from seed ${seed}`,
   async () => {
-    const all = await campaign({ states, seed, hunts });
+    const all = await campaign({
+      states,
+      seed,
+      hunts,
+      onProgress: (line) => process.stdout.write(`${line}\n`),
+    });
     process.stdout.write(`${tableOf(all)}\n`);
     expect(all.flatMap(({ violations }) => violations.map(reportOf))).toEqual([]);
     expect(all.reduce((sum, one) => sum + one.states, 0)).toBeGreaterThanOrEqual(states);

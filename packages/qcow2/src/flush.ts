@@ -79,6 +79,8 @@ async function releaseClusters(
   const holding = await applyReleases(state, writer.refcounts, releases);
   await writePieces(state, sealBlocks(writer));
   await state.storage.flush(BARRIER.release);
+  // those that began before the mapping changed may still be on their way to the clusters
+  await Promise.allSettled([...writer.reads]);
   for (const block of holding) await freeHeld(state, writer, block);
 }
 

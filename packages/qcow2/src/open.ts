@@ -82,6 +82,7 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     metadata,
     nextFree: 0,
     releases: [],
+    reads: new Set(),
     l1Changed: new Set(),
     // what an earlier process wrote may be in the system's memory only
     dataDirty: true,

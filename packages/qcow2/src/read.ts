@@ -5,8 +5,25 @@ import { readCompressed } from './compressed.ts';
 import { imageExtents } from './extents.ts';
 import type { Qcow2State } from './state.ts';
 
-/** Fills `target` with the layer's bytes; what is unallocated comes from `below`, or is zero. */
-export async function readImage(
+/**
+ * Fills `target` with the layer's bytes; what is unallocated comes from `below`, or is zero. The clusters that hold them are not given to
+ * others before it is over, whatever is written or let go meanwhile.
+ */
+export function readImage(
+  state: Qcow2State,
+  offset: number,
+  target: Uint8Array,
+  below: CowSource | null,
+  options?: OperationOptions,
+): Promise<void> {
+  const reading = readExtents(state, offset, target, below, options);
+  const reads = state.writer?.reads;
+  if (reads === undefined) return reading;
+  reads.add(reading);
+  return reading.finally(() => reads.delete(reading));
+}
+
+async function readExtents(
   state: Qcow2State,
   offset: number,
   target: Uint8Array,

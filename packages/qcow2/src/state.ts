@@ -57,6 +57,8 @@ export interface Writer {
   nextFree: number;
   /** Waiting for the next flush. */
   releases: Release[];
+  /** Reads of guest data under way: they may still look at clusters that were released meanwhile. */
+  readonly reads: Set<Promise<void>>;
   /** L1 entries changed since the last flush. */
   readonly l1Changed: Set<number>;
   /** Guest data was written since the last flush, or nobody knows. */

@@ -23,6 +23,8 @@ export interface CampaignOptions {
   readonly effort?: Effort;
   /** How many seeds a barrier is taken away in, at most, until its absence is noticed. 0: none is taken away. */
   readonly hunts?: number;
+  /** Called with a line about once in a minute: what a long campaign found so far is not lost when it is stopped. */
+  readonly onProgress?: (line: string) => void;
 }
 
 /** What came of all seeds of one strategy. */
@@ -58,11 +60,24 @@ export async function campaign(options: CampaignOptions): Promise<readonly Figur
       skip: options.hunts === 0 ? null : settled(furthest, options.hunts ?? HUNTS),
     };
   };
+  let told = performance.now();
   await using fleet = openFleet();
-  await fleet.run(next, (outcome) =>
-    add(all.find((one) => one.strategy === outcome.strategy) as Figures, outcome),
-  );
+  await fleet.run(next, (outcome) => {
+    add(all.find((one) => one.strategy === outcome.strategy) as Figures, outcome);
+    if (performance.now() - told < PROGRESS_MILLISECONDS) return;
+    told = performance.now();
+    options.onProgress?.(progressOf(all, options.states));
+  });
   return all;
+}
+
+const PROGRESS_MILLISECONDS = 60_000;
+
+function progressOf(all: readonly Figures[], wanted: number): string {
+  const sum = (of: (one: Figures) => number): number =>
+    all.reduce((total, one) => total + of(one), 0);
+  const [states, violations] = [sum((one) => one.states), sum((one) => one.violations.length)];
+  return `${states} of ${wanted} states, ${violations} violations`;
 }
 
 const HUNTS = 100;

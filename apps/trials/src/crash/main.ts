@@ -29,7 +29,11 @@ process.exitCode = all.every(({ violations }) => violations.length === 0) ? 0 : 
 async function many(): Promise<readonly Figures[]> {
   const [states = 100_000, seed = 1] = process.argv.slice(2).map(Number);
   const started = performance.now();
-  const figures = await campaign({ states, seed });
+  const figures = await campaign({
+    states,
+    seed,
+    onProgress: (line) => process.stderr.write(`${line}\n`),
+  });
   const seconds = (performance.now() - started) / 1000;
   const explored = figures.reduce((sum, { states: some }) => sum + some, 0);
   process.stdout.write(

@@ -1,0 +1,14 @@
+export type { BlockStatus } from './block-status.ts';
+export { Device } from './device.ts';
+export { DirtyMap } from './dirty-map.ts';
+export { DeviceError, type DeviceErrorCode } from './errors.ts';
+export type { Change, WriteObserver } from './observers.ts';
+export type {
+  ChangeOptions,
+  DeviceOptions,
+  ReplaceOptions,
+  StatusOptions,
+  ZeroOptions,
+} from './options.ts';
+export type { Drained } from './request-queue.ts';
+export type { DrainedSection } from './section.ts';
