@@ -87,6 +87,7 @@ class OpenClient implements NbdClient {
     source: Uint8Array,
     options: ClientChangeOptions = {},
   ): Promise<void> {
+    this.#assertWritable();
     this.#assertPayload(source.length);
     const flags = this.#fua(options) | (this.#extended ? COMMAND_FLAG.payloadLength : 0);
     await this.#request({ command: COMMAND.write, offset, length: source.length }, flags, source);
@@ -97,6 +98,7 @@ class OpenClient implements NbdClient {
     length: number,
     options: ClientZeroOptions = {},
   ): Promise<void> {
+    this.#assertWritable();
     this.#assertCan('writeZeroes');
     let flags = this.#fua(options);
     if (options.mayTrim === false) flags |= COMMAND_FLAG.noHole;
@@ -108,6 +110,7 @@ class OpenClient implements NbdClient {
   }
 
   async trim(offset: number, length: number, options: ClientChangeOptions = {}): Promise<void> {
+    this.#assertWritable();
     this.#assertCan('trim');
     await this.#request({ command: COMMAND.trim, offset, length }, this.#fua(options));
   }
@@ -195,6 +198,10 @@ class OpenClient implements NbdClient {
   #assertCan(ability: keyof typeof EXPORT_FLAG): void {
     if ((this.info.flags & EXPORT_FLAG[ability]) !== 0) return;
     throw new NbdError('NBD_UNSUPPORTED', `the server does not offer '${ability}'`, { ability });
+  }
+
+  #assertWritable(): void {
+    if (this.info.readOnly) throw new NbdError('NBD_UNSUPPORTED', 'the export is read-only');
   }
 
   #fua({ fua = false }: ClientChangeOptions): number {

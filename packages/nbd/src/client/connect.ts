@@ -60,14 +60,15 @@ async function reach<T>(
   then: (wire: Wire, haggle: Haggle) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const late = new NbdError('NBD_CONNECT', `no handshake within ${handshakeTimeout} ms`);
   const socket = 'path' in server ? connect(server.path) : connect(server.port, server.host);
   const given = Promise.withResolvers<never>();
   const giveUp = (reason: unknown) => {
     given.reject(reason);
     socket.destroy();
   };
-  const timer = setTimeout(giveUp, handshakeTimeout, late);
+  const timer = setTimeout(() => {
+    giveUp(new NbdError('NBD_CONNECT', `no handshake within ${handshakeTimeout} ms`));
+  }, handshakeTimeout);
   const aborted = () => giveUp(signal?.reason);
   signal?.addEventListener('abort', aborted);
   const work = async (): Promise<T> => {
