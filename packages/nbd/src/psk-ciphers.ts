@@ -1,4 +1,4 @@
-/** Ciphers of TLS 1.2 and 1.3 that take a shared key; those with an ephemeral key exchange first. */
+/** Ciphers of TLS 1.3 and 1.2 that take a shared key, all with an ephemeral key exchange: a key that leaks later opens no old session. */
 export const PSK_CIPHERS: string = [
   'TLS_AES_256_GCM_SHA384',
   'TLS_CHACHA20_POLY1305_SHA256',
@@ -6,6 +6,4 @@ export const PSK_CIPHERS: string = [
   'ECDHE-PSK-CHACHA20-POLY1305',
   'DHE-PSK-AES256-GCM-SHA384',
   'DHE-PSK-AES128-GCM-SHA256',
-  'PSK-AES256-GCM-SHA384',
-  'PSK-AES128-GCM-SHA256',
 ].join(':');

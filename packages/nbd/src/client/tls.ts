@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import tls from 'node:tls';
 import { NbdError } from '../errors.ts';
 import { PSK_CIPHERS } from '../psk-ciphers.ts';
@@ -42,7 +42,8 @@ function optionsOf(how: ClientTls, host: string | null): tls.ConnectionOptions {
     minVersion: 'TLSv1.2',
     ca,
     ...own,
-    servername: name,
+    // addresses are checked, but not announced (RFC 6066)
+    servername: isIP(name) > 0 ? '' : name,
     checkServerIdentity: (_, peer) => tls.checkServerIdentity(name, peer),
   };
 }
