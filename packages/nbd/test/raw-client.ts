@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import {
   ByteQueue,
   encodeClientFlags,
@@ -47,7 +48,7 @@ export type Said =
 
 /** A client that sends what it is told to, right or wrong, and notes what comes back. */
 export class RawClient implements AsyncDisposable {
-  readonly socket: Socket;
+  socket: Socket;
   readonly queue: ByteQueue = new ByteQueue();
   readonly said: Said[] = [];
   /** Bytes that a simple reply of the next reads carries. */
@@ -59,17 +60,31 @@ export class RawClient implements AsyncDisposable {
 
   constructor(path: string) {
     this.socket = connect(path);
-    this.socket.on('data', (chunk: Buffer) => {
+    this.#hear(this.socket);
+  }
+
+  #hear(socket: Socket): void {
+    socket.on('data', (chunk: Buffer) => {
       this.queue.push(chunk);
       this.#decoder?.run(this.queue);
       this.#wake();
     });
     // a hard disconnect shows as either
-    this.socket.on('error', () => {});
-    this.socket.on('close', () => {
+    socket.on('error', () => {});
+    socket.on('close', () => {
       this.closed = true;
       this.#wake();
     });
+  }
+
+  /** Goes on over TLS. */
+  async secure(options: ConnectionOptions): Promise<void> {
+    const plain = this.socket;
+    plain.removeAllListeners('data');
+    const secure = connectTls({ ...options, socket: plain });
+    this.#hear(secure);
+    this.socket = secure;
+    await new Promise<void>((resolve) => secure.once('secureConnect', resolve));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

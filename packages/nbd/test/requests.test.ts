@@ -98,12 +98,32 @@ describe('reads', () => {
     expect(data).toMatchObject({ bytes });
   });
 
-  test('an export that reports holes it cannot have is not believed', async () => {
-    await using on = await stage('structured');
-    on.disk.read = async (offset) => [{ offset: offset + 10, length: 1000 }];
-    const said = await on.client.request({ command: COMMAND.read, offset: 0, length: 512 });
-    expect(errorOf(said)).toBe(ERRNO.EIO);
-    expect(on.errors.length).toBe(1);
+  test.each([
+    ['beyond the end', [{ offset: 10, length: 1000 }]],
+    ['before the start', [{ offset: -10, length: 20 }]],
+    ['of nothing', [{ offset: 10, length: 0 }]],
+    [
+      'that overlap',
+      [
+        { offset: 0, length: 20 },
+        { offset: 10, length: 20 },
+      ],
+    ],
+    [
+      'out of order',
+      [
+        { offset: 100, length: 20 },
+        { offset: 10, length: 20 },
+      ],
+    ],
+  ])('an export that reports holes %s is not believed', async (_, holes) => {
+    for (const style of ['simple', 'structured'] as const) {
+      await using on = await stage(style);
+      on.disk.read = async (offset) => holes.map((h) => ({ ...h, offset: h.offset + offset }));
+      const said = await on.client.request({ command: COMMAND.read, offset: 512, length: 512 });
+      expect(errorOf(said)).toBe(ERRNO.EIO);
+      expect(on.errors).toMatchObject([{ message: expect.stringContaining('reports holes') }]);
+    }
   });
 });
 
@@ -353,11 +373,12 @@ describe('block status', () => {
     const long = new MemoryExport(0);
     Object.assign(long, { size: 2 ** 40 });
     const GiB = 2 ** 30;
-    const runs = [
+    const merging = [
       { length: 3 * GiB, status: 3 },
       { length: 3 * GiB, status: 3 },
       { length: GiB, status: 0 },
     ];
+    let runs = merging;
     long.blockStatus = async () => runs;
     {
       await using on = await stage('structured', long);
@@ -366,7 +387,18 @@ describe('block status', () => {
         length: 2 ** 32 - 1,
       });
       expect(first).toMatchObject({ extents: [{ length: 2 ** 32 - 65_536, status: 3 }] });
+      // what follows a run that was cut would be told at the wrong place
+      runs = [
+        { length: 2 ** 32 - 1000, status: 3 },
+        { length: GiB, status: 0 },
+      ];
+      const [second] = await on.client.request({
+        command: COMMAND.blockStatus,
+        length: 2 ** 32 - 1,
+      });
+      expect(second).toHaveProperty('extents', [{ length: 2 ** 32 - 65_536, status: 3 }]);
     }
+    runs = merging;
     await using on = await stage('extended', long);
     const [first] = await on.client.request(
       { command: COMMAND.blockStatus, length: 7 * GiB },

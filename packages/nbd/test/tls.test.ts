@@ -1,8 +1,18 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type ClientTls, connectNbd, type Endpoint, listExports, serveNbd } from '../src/index.ts';
+import {
+  type ClientTls,
+  connectNbd,
+  type Endpoint,
+  encodeOption,
+  listExports,
+  OPTION,
+  OPTION_REPLY,
+  serveNbd,
+} from '../src/index.ts';
 import { type Authority, makeAuthority } from './certificates.ts';
 import { MemoryExport } from './memory-export.ts';
+import { RawClient } from './raw-client.ts';
 import { foreignServer, havePeers, Random, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
@@ -216,6 +226,43 @@ describe.skipIf(!havePeers)('TLS', () => {
     const back = Buffer.alloc(512);
     await client.read(0, back);
     expect(back.every((byte) => byte === 3)).toBe(true);
+  });
+
+  test('plain bytes behind STARTTLS never count as said in secret: their sender is dropped', async () => {
+    const path = files.path('inject');
+    const errors: unknown[] = [];
+    await using _server = await serveNbd({
+      listen: { path },
+      tls: { ...ours.server },
+      exports: [['disk', disk()]],
+      onError: (error) => errors.push(error),
+    });
+    await using client = new RawClient(path);
+    await client.greet();
+    expect(await client.final(OPTION.list)).toBe(OPTION_REPLY.tlsRequired);
+    expect(await client.final(4711)).toBe(OPTION_REPLY.tlsRequired);
+    client.send(Buffer.concat([encodeOption(OPTION.startTls), encodeOption(OPTION.abort)]));
+    await client.gone();
+    expect(errors).toMatchObject([
+      { code: 'NBD_PROTOCOL', message: expect.stringContaining('plain bytes') },
+    ]);
+    // nobody gets an export by name without TLS either
+    await using old = new RawClient(path);
+    await old.greet();
+    old.send(encodeOption(OPTION.exportName, Buffer.from('disk')));
+    await old.gone();
+  });
+
+  test('after TLS is up it is not started again', async () => {
+    const path = files.path('twice');
+    const tls = { ...ours.server };
+    await using _server = await serveNbd({ listen: { path }, tls, exports: [['disk', disk()]] });
+    await using client = new RawClient(path);
+    await client.greet();
+    expect(await client.final(OPTION.startTls)).toBe(OPTION_REPLY.ack);
+    await client.secure({ ca: ours.ca, servername: 'localhost' });
+    expect(await client.final(OPTION.startTls)).toBe(OPTION_REPLY.invalid);
+    await client.enter('disk', 'simple');
   });
 
   test('keys that are none are refused before anybody connects', async () => {

@@ -74,11 +74,9 @@ export class Haggling {
     this.#noZeroes = client.noZeroes;
   }
 
-  /** TLS is up: what was agreed on before it is forgotten. */
+  /** TLS is up. Nothing was agreed on before it: every option that could do so was refused. */
   secured(): void {
     this.#secure = true;
-    this.#style = 'simple';
-    this.#contexts = null;
   }
 
   answer({ option, data }: OptionRequest): Answer {
