@@ -53,3 +53,32 @@ test('lists exports', async () => {
     { name: '', description: '' },
   ]);
 });
+
+describe.each(styles)('what our client asks for reaches the export, %s', (style) => {
+  test('FUA, NO_HOLE, FAST_ZERO, CACHE, TRIM and FLUSH', async () => {
+    using files = scratch();
+    const path = files.path('nbd');
+    const disk = new MemoryExport(65_536);
+    await using _server = await serveNbd({ listen: { path }, exports: [['disk', disk]] });
+    await using client = await connectNbd({ server: { path }, name: 'disk', style });
+    await client.write(0, Buffer.alloc(4096, 9), { fua: true });
+    expect(disk.durable.subarray(0, 4096).equals(Buffer.alloc(4096, 9))).toBe(true);
+    await client.write(4096, Buffer.alloc(1, 9));
+    expect(disk.durable[4096]).toBe(0);
+    await client.flush();
+    expect(disk.durable[4096]).toBe(9);
+    await client.writeZeroes(0, 4096, { fua: true, mayTrim: false });
+    await client.writeZeroes(0, 4096, { fast: true });
+    await client.trim(8192, 100, { fua: true });
+    await client.cache(1, 2);
+    expect(disk.calls.filter(({ call }) => call !== 'write' && call !== 'flush')).toEqual([
+      { call: 'writeZeroes', offset: 0, length: 4096, fua: true, mayTrim: false, fast: false },
+      { call: 'writeZeroes', offset: 0, length: 4096, fua: false, mayTrim: true, fast: true },
+      { call: 'trim', offset: 8192, length: 100, fua: true },
+      { call: 'cache', offset: 1, length: 2 },
+    ]);
+    // requests of nothing are answered as well
+    await client.read(0, Buffer.alloc(0));
+    await client.write(0, Buffer.alloc(0));
+  });
+});

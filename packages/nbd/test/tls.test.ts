@@ -125,7 +125,7 @@ describe.skipIf(!havePeers)('TLS', () => {
     await using _server = await serveNbd({ listen: { path }, exports: [['disk', disk()]] });
     await expect(
       connectNbd({ server: { path }, name: 'disk', tls: certified() }),
-    ).rejects.toMatchObject({ code: 'NBD_TLS' });
+    ).rejects.toMatchObject({ code: 'NBD_TLS', message: 'the server has no TLS' });
   });
 
   test('shared keys: nbdinfo, nbdcopy and our client; strangers stay out', async () => {
