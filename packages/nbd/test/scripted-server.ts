@@ -35,7 +35,7 @@ const ALL =
   EXPORT_FLAG.cache;
 
 /** Size of what a scripted server says it serves. */
-export const SCRIPTED_SIZE = 65_536;
+const SCRIPTED_SIZE = 65_536;
 
 /** A server that negotiates as it should and then says what the script says, right or wrong. */
 export async function scriptedServer(path: string, script: Script): Promise<AsyncDisposable> {

@@ -43,7 +43,7 @@ interface ChosenContexts {
 }
 
 /** Bits of `EXPORT_FLAG` that a client of that style is told. */
-export function exportFlags(of: Export, style: Style, contextsChosen: boolean): number {
+function exportFlags(of: Export, style: Style, contextsChosen: boolean): number {
   let flags = EXPORT_FLAG.hasFlags | EXPORT_FLAG.flush | EXPORT_FLAG.fua;
   if (of.readOnly) flags |= EXPORT_FLAG.readOnly;
   else {
