@@ -354,6 +354,16 @@ test('a byte queue is a queue of bytes', () => {
   );
 });
 
+test('bytes that come one by one take no more memory than bytes', () => {
+  const queue = new ByteQueue();
+  const before = process.memoryUsage().heapUsed;
+  const all = Buffer.from(Array.from({ length: 300_000 }, (_, i) => i % 251));
+  for (let i = 0; i < all.length; i++) queue.push(Buffer.from(all.subarray(i, i + 1)));
+  // 300,000 buffers would take some 30 MB
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(15 << 20);
+  expect(queue.take(all.length)?.equals(all)).toBe(true);
+});
+
 test('coverage counts each byte once, whatever the order', () => {
   const piece = fc.tuple(fc.integer({ min: 0, max: 30 }), fc.integer({ min: -1, max: 12 }));
   fc.assert(

@@ -94,6 +94,23 @@ describe('one client does not harm others', () => {
     await good.flush();
   });
 
+  test('what comes behind garbage is not done, not even when other answers leave later', async () => {
+    await using on = await stage();
+    const held = gate(on.disk);
+    await using bad = new RawClient(on.path);
+    await bad.go('disk', 'simple');
+    const write = { command: COMMAND.write, flags: 0, cookie: 3, offset: 0, length: 4096 };
+    const garbage = Buffer.alloc(28, 0x47);
+    bad.send(
+      Buffer.concat([read(1), garbage, encodeRequestHeader(write, false), Buffer.alloc(4096)]),
+    );
+    await bad.gone();
+    held.open();
+    await expect.poll(() => on.server.clients).toBe(0);
+    expect(on.disk.calls.map(({ call }) => call)).toEqual(['read']);
+    expect(on.errors.length).toBe(1);
+  });
+
   test('more clients than allowed are closed as they come; a place that is free is given again', async () => {
     await using on = await stage({ clients: 2 });
     const first = await connectNbd({ server: { path: on.path }, name: 'disk' });
@@ -221,6 +238,20 @@ describe('the end of a connection', () => {
     expect(existsSync(on.path)).toBe(false);
   });
 
+  test('removing an export whose client is gone, and has left work behind', async () => {
+    await using on = await stage();
+    const held = gate(on.disk);
+    const client = new RawClient(on.path);
+    await client.go('disk', 'simple');
+    client.send(read(1));
+    await expect.poll(() => on.disk.named('read').length).toBe(1);
+    await client[Symbol.asyncDispose]();
+    const removed = on.server.remove('disk');
+    setTimeout(() => held.open(), 20);
+    await removed;
+    await expect.poll(() => on.server.clients).toBe(0);
+  });
+
   test('closing waits for the export even when the client is gone', async () => {
     await using on = await stage();
     const held = gate(on.disk);
@@ -260,8 +291,14 @@ describe('the end of a connection', () => {
     await using gone = new RawClient(on.path);
     await gone.go('disk', 'structured');
     await using kept = await connectNbd({ server: { path: on.path }, name: 'kept' });
-    await on.server.remove('disk');
+    const held = gate(on.disk);
+    gone.send(read(1));
+    await expect.poll(() => on.disk.named('read').length).toBe(1);
+    const removed = on.server.remove('disk');
+    setTimeout(() => held.open(), 20);
+    await removed;
     await gone.gone();
+    expect(on.server.clients).toBe(1);
     await kept.flush();
     await expect(connectNbd({ server: { path: on.path }, name: 'disk' })).rejects.toMatchObject({
       code: 'NBD_REFUSED',

@@ -1,3 +1,8 @@
+/** Chunks of less than this, on average, are joined: a peer that sends byte by byte costs no more memory than its bytes. */
+const SMALL = 4096;
+/** Chunks that may be small. */
+const SMALL_CHUNKS = 64;
+
 /**
  * Bytes as they came from a socket, taken in pieces of the sizes the protocol has. Keeps chunks as they are; copies only a
  * piece that spans several.
@@ -18,6 +23,7 @@ export class ByteQueue {
     if (chunk.length === 0) return;
     this.#chunks.push(chunk);
     this.#length += chunk.length;
+    if (this.#chunks.length > SMALL_CHUNKS + this.#length / SMALL) this.#join();
   }
 
   /** Takes `count` bytes; `null`, and nothing taken, when there are fewer. */
@@ -68,6 +74,13 @@ export class ByteQueue {
       return first.readUInt32BE(this.#start);
     const word = Buffer.concat(this.#chunks.slice(0, 4)).subarray(this.#start);
     return word.readUInt32BE(0);
+  }
+
+  #join(): void {
+    const all = Buffer.allocUnsafe(this.#length);
+    this.copyInto(all);
+    this.#chunks.push(all);
+    this.#length = all.length;
   }
 
   /** `count` bytes within the first chunk are gone. */

@@ -26,7 +26,10 @@ export class Connection {
   readonly #decoder = new OptionDecoder();
   readonly #timer: NodeJS.Timeout;
   readonly #closed = Promise.withResolvers<void>();
+  /** Resolves once the socket is closed and the export has nothing to do for this client. */
+  readonly finished: Promise<void>;
   #phase: 'flags' | 'options' | 'tls' | 'transmission' | 'closed' = 'flags';
+  #dropped = false;
   #haggling: Haggling | null = null;
   #transmission: Transmission | null = null;
   #session: Session | null = null;
@@ -42,18 +45,13 @@ export class Connection {
     this.#timer = setTimeout(() => {
       this.#drop(new NbdError('NBD_CONNECT', 'a client took too long for its handshake'));
     }, host.handshakeTimeout);
+    this.finished = this.#closed.promise.then(() => this.#transmission?.settled());
     this.#link.send([encodeGreeting(KNOWN_FLAGS)]);
   }
 
   /** Name of the export it uses; `null` before it has chosen one. */
   get exportName(): string | null {
     return this.#session?.name ?? null;
-  }
-
-  /** Resolves once the socket is closed and the export has nothing to do for this client. */
-  async finished(): Promise<void> {
-    await this.#closed.promise;
-    await this.#transmission?.settled();
   }
 
   /** Lets what is under way finish, and closes. A client within its handshake is told with its next option. */
@@ -84,7 +82,12 @@ export class Connection {
     }
   }
 
+  /** Nothing of what the client has sent behind its mistake is looked at. */
   #drop(error: unknown): void {
+    if (this.#dropped) return;
+    this.#dropped = true;
+    this.#phase = 'closed';
+    this.#transmission?.ended();
     this.#link.destroy();
     this.#host.report(error);
   }
@@ -130,9 +133,10 @@ export class Connection {
   #startTransmission(session: Session): void {
     clearTimeout(this.#timer);
     this.#session = session;
-    this.#transmission = new Transmission(this.#link, session, this.#host.flight, (error) =>
-      this.#host.report(error),
-    );
+    this.#transmission = new Transmission(this.#link, session, this.#host.flight, {
+      onRoom: () => this.#pump(),
+      report: (error) => this.#host.report(error),
+    });
     this.#phase = 'transmission';
   }
 

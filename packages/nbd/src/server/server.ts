@@ -84,7 +84,7 @@ class ListeningServer implements NbdServer {
     this.#server = createServer((socket) => {
       const connection = new Connection(socket, host);
       this.#connections.add(connection);
-      void connection.finished().then(() => this.#connections.delete(connection));
+      void connection.finished.then(() => this.#connections.delete(connection));
     });
     this.#server.maxConnections = options.limits?.clients ?? 100;
   }
@@ -143,7 +143,7 @@ class ListeningServer implements NbdServer {
     const timer = setTimeout(() => {
       for (const connection of connections) connection.destroy();
     }, grace);
-    await Promise.all(connections.map((connection) => connection.finished()));
+    await Promise.all(connections.map((connection) => connection.finished));
     clearTimeout(timer);
   }
 

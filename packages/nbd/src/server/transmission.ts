@@ -24,12 +24,20 @@ export interface FlightLimits {
   readonly bytes: number;
 }
 
+/** Whom a transmission phase belongs to. */
+export interface TransmissionOwner {
+  /** A reply has left: `pump` may go on. */
+  onRoom(): void;
+  /** Hears of failures of the export. */
+  report(error: unknown): void;
+}
+
 /** The transmission phase of one connection: takes requests, calls the export, answers. */
 export class Transmission {
   readonly #link: Link;
   readonly #session: Session;
   readonly #limits: FlightLimits;
-  readonly #report: (error: unknown) => void;
+  readonly #owner: TransmissionOwner;
   readonly #decoder: RequestDecoder;
   /** Came in, and waits for room. */
   #held: Request | null = null;
@@ -40,17 +48,11 @@ export class Transmission {
   #state: 'open' | 'shutting-down' | 'ending' = 'open';
   #settled: (() => void) | undefined;
 
-  /** @param report hears of failures of the export */
-  constructor(
-    link: Link,
-    session: Session,
-    limits: FlightLimits,
-    report: (error: unknown) => void,
-  ) {
+  constructor(link: Link, session: Session, limits: FlightLimits, owner: TransmissionOwner) {
     this.#link = link;
     this.#session = session;
     this.#limits = limits;
-    this.#report = report;
+    this.#owner = owner;
     this.#decoder = new RequestDecoder(session.style === 'extended');
   }
 
@@ -113,7 +115,7 @@ export class Transmission {
     const left = () => {
       this.#requests -= 1;
       this.#bytes -= cost;
-      this.#onRoom();
+      this.#owner.onRoom();
     };
     if (this.#state === 'shutting-down') {
       const { style } = this.#session;
@@ -129,16 +131,6 @@ export class Transmission {
     });
   }
 
-  /** A reply has left. */
-  #onRoom(): void {
-    try {
-      this.pump();
-    } catch (error) {
-      this.#link.destroy();
-      this.#report(error);
-    }
-  }
-
   #endWhenIdle(): void {
     if (this.#state !== 'open' && this.#requests === 0) this.#link.end();
   }
@@ -150,7 +142,7 @@ export class Transmission {
       return await this.#serve(request);
     } catch (error) {
       const { errno, message } = toldTo(error);
-      if (!(error instanceof NbdError && error.code === 'NBD_ERRNO')) this.#report(error);
+      if (!(error instanceof NbdError && error.code === 'NBD_ERRNO')) this.#owner.report(error);
       return answerError(style, request.tag, errno, message);
     }
   }
