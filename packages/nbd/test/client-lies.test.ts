@@ -433,6 +433,31 @@ describe('a server that lies during the handshake', () => {
   });
 });
 
+test('our client says goodbye, once, after all answers', async () => {
+  using files = scratch();
+  const path = files.path('nbd');
+  const got: number[] = [];
+  const gate = Promise.withResolvers<void>();
+  const script: Script = {
+    style: 'structured',
+    request: ({ command, tag }, socket) => {
+      got.push(command);
+      void gate.promise.then(() => socket.write(encodeNone({ style: 'structured', tag })));
+      return [];
+    },
+  };
+  await using _server = await scriptedServer(path, script);
+  const client = await connectNbd({ server: { path } });
+  const flushing = [client.flush(), client.flush()];
+  const closing = client.close();
+  await sleep(30);
+  expect(got).toEqual([COMMAND.flush, COMMAND.flush]);
+  gate.resolve();
+  await Promise.all(flushing);
+  await closing;
+  await expect.poll(() => got).toEqual([COMMAND.flush, COMMAND.flush, COMMAND.disconnect]);
+});
+
 describe('requests that our client does not send', () => {
   test.each([
     ['past the end', (c: NbdClient) => c.read(65_536 - 10, Buffer.alloc(11)), 'NBD_RANGE'],

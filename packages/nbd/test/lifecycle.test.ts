@@ -94,18 +94,18 @@ describe('one client does not harm others', () => {
     await good.flush();
   });
 
-  test('what comes behind garbage is not done, not even when other answers leave later', async () => {
+  test('what comes behind garbage is not done, not even when an answer that was stuck gives way', async () => {
     await using on = await stage();
-    const held = gate(on.disk);
+    on.disk.fill(0, Buffer.alloc(MiB, 1));
     await using bad = new RawClient(on.path);
     await bad.go('disk', 'simple');
+    bad.socket.pause();
+    bad.send(read(1, MiB));
+    await expect.poll(() => on.disk.named('read').length).toBe(1);
+    await sleep(30);
     const write = { command: COMMAND.write, flags: 0, cookie: 3, offset: 0, length: 4096 };
     const garbage = Buffer.alloc(28, 0x47);
-    bad.send(
-      Buffer.concat([read(1), garbage, encodeRequestHeader(write, false), Buffer.alloc(4096)]),
-    );
-    await bad.gone();
-    held.open();
+    bad.send(Buffer.concat([garbage, encodeRequestHeader(write, false), Buffer.alloc(4096)]));
     await expect.poll(() => on.server.clients).toBe(0);
     expect(on.disk.calls.map(({ call }) => call)).toEqual(['read']);
     expect(on.errors.length).toBe(1);
@@ -135,6 +135,21 @@ describe('one client does not harm others', () => {
     held.open();
     await client.until(() => client.said.filter(({ said }) => said === 'done').length === 50);
     expect(on.disk.named('read').length).toBe(50);
+  });
+
+  test('requests that wait do so in the socket, not in the memory of the server', async () => {
+    await using on = await stage({ requests: 2 });
+    const held = gate(on.disk);
+    await using client = new RawClient(on.path);
+    await client.go('disk', 'simple');
+    const write = { command: COMMAND.write, flags: 0, offset: 0, length: MiB };
+    for (let cookie = 1; cookie <= 20; cookie++)
+      client.send(encodeRequestHeader({ ...write, cookie }, false), Buffer.alloc(MiB));
+    await expect.poll(() => on.disk.named('write').length).toBe(2);
+    await sleep(100);
+    expect(client.socket.writableLength).toBeGreaterThan(15 * MiB);
+    held.open();
+    await client.until(() => client.said.filter(({ said }) => said === 'done').length === 20);
   });
 
   test('requests under way are limited in bytes, and one is always let in', async () => {

@@ -57,7 +57,7 @@ export class Connection {
   /** Lets what is under way finish, and closes. A client within its handshake is told with its next option. */
   shutDown(): void {
     if (this.#phase === 'flags') this.#link.destroy();
-    else this.#guard(() => this.#transmission?.shutDown());
+    if (this.#phase === 'transmission') this.#guard(() => this.#transmission?.shutDown());
   }
 
   /** Closes at once. */
@@ -87,7 +87,6 @@ export class Connection {
     if (this.#dropped) return;
     this.#dropped = true;
     this.#phase = 'closed';
-    this.#transmission?.ended();
     this.#link.destroy();
     this.#host.report(error);
   }
