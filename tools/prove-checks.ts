@@ -47,6 +47,13 @@ const violations: readonly Violation[] = [
     dependencies: { 'packages/image': '@downfold/strategies' },
   },
   {
+    claim: 'a protocol that imports a contract',
+    tool: 'turbo',
+    says: /Package `@downfold\/storage`[^`]*`@downfold\/nbd`/,
+    files: { 'packages/nbd/src/planted.ts': "export * from '@downfold/storage';\n" },
+    dependencies: { 'packages/nbd': '@downfold/storage' },
+  },
+  {
     claim: 'a package that imports an app',
     tool: 'turbo',
     says: /Package `@downfold\/trials`[^`]*`@downfold\/strategies`/,

@@ -1,0 +1,76 @@
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { BlockList, connect, isIP, type Server } from 'node:net';
+import { isMainThread } from 'node:worker_threads';
+import { NbdError } from '../errors.ts';
+
+/** Where a server listens: a Unix socket, or TCP. Port 0 is any free one. */
+export type Endpoint = { readonly path: string } | { readonly host: string; readonly port: number };
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+
+/** @throws NbdError `NBD_INSECURE` when plain bytes would leave this machine */
+export function assertSecure(at: Endpoint, tls: boolean): void {
+  if ('path' in at || tls) return;
+  const family = isIP(at.host);
+  const local =
+    at.host === 'localhost' ||
+    (family > 0 && loopback.check(at.host, family === 6 ? 'ipv6' : 'ipv4'));
+  if (!local)
+    throw new NbdError(
+      'NBD_INSECURE',
+      `without TLS only loopback addresses are served, and ${at.host} is none`,
+      { host: at.host },
+    );
+}
+
+/**
+ * Starts listening. A Unix socket is for its owner alone (mode 0600); one that a dead server left is replaced.
+ * @throws NbdError `NBD_LISTEN`
+ */
+export async function listen(server: Server, at: Endpoint): Promise<void> {
+  if ('path' in at) await removeStale(at.path);
+  const name = 'path' in at ? at.path : `${at.host}:${at.port}`;
+  await new Promise<void>((resolve, reject) => {
+    const failed = (cause: Error) =>
+      reject(
+        new NbdError('NBD_LISTEN', `cannot listen at ${name}: ${cause.message}`, { name }, cause),
+      );
+    server.once('error', failed);
+    const started = () => {
+      server.off('error', failed);
+      resolve();
+    };
+    if ('path' in at) listenPrivately(server, at.path, started);
+    else server.listen(at.port, at.host, started);
+  });
+}
+
+/** Binding happens within the call: with the umask, the socket is never open to others. */
+function listenPrivately(server: Server, path: string, started: () => void): void {
+  // worker threads cannot set it; there, the mode follows after
+  const before = isMainThread ? process.umask(0o177) : null;
+  try {
+    server.listen(path, () => {
+      chmodSync(path, 0o600);
+      started();
+    });
+  } finally {
+    if (before !== null) process.umask(before);
+  }
+}
+
+/** Removes a socket of ours that nobody listens at. Anything else stays, and makes listening fail. */
+async function removeStale(path: string): Promise<void> {
+  const facts = lstatSync(path, { throwIfNoEntry: false });
+  if (!facts?.isSocket() || facts.uid !== process.getuid?.()) return;
+  const code = await new Promise<string>((resolve) => {
+    const probe = connect(path, () => {
+      probe.destroy();
+      resolve('');
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+  });
+  if (code === 'ECONNREFUSED') unlinkSync(path);
+}

@@ -1,0 +1,118 @@
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+const tools = ['nbdinfo', 'nbdcopy', 'nbdkit', 'qemu-img', 'qemu-io', 'qemu-nbd', 'openssl'];
+const missing = tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined);
+if (missing.length > 0) {
+  const problem = `not installed: ${missing.join(', ')} (Debian: apt-get install qemu-utils libnbd-bin nbdkit openssl)`;
+  if (process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
+    throw new Error(`DOWNFOLD_REQUIRE_QEMU=1, but ${problem}`);
+  console.warn(`*** SKIPPED: every test with a foreign NBD client or server: ${problem} ***`);
+}
+
+/** Whether other people's NBD clients and servers are here. CI requires them. */
+export const havePeers: boolean = missing.length === 0;
+
+/** The count that belongs to the tier of this run (`DOWNFOLD_TIER`). */
+export function perTier(counts: {
+  readonly quick: number;
+  readonly ci: number;
+  readonly long: number;
+}): number {
+  const tier = process.env['DOWNFOLD_TIER'] ?? 'quick';
+  if (tier === 'quick' || tier === 'ci' || tier === 'long') return counts[tier];
+  throw new Error(`DOWNFOLD_TIER is '${tier}', not quick, ci or long`);
+}
+
+/** A directory that goes when the block ends. */
+export function scratch(): Disposable & { path(name: string): string } {
+  const directory = mkdtempSync(join(tmpdir(), 'downfold-nbd-'));
+  return {
+    path: (name) => join(directory, name),
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
+  };
+}
+
+/** Numbers from a seed (mulberry32): the same seed, the same numbers. */
+export class Random {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  /** A whole number from 0 to `below - 1`. */
+  next(below: number): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let x = this.#state;
+    x = Math.imul(x ^ (x >>> 15), x | 1);
+    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
+    return Math.floor((((x ^ (x >>> 14)) >>> 0) / 2 ** 32) * below);
+  }
+
+  pick<T>(from: readonly T[]): T {
+    return from[this.next(from.length)] as T;
+  }
+
+  bytes(length: number): Buffer {
+    const bytes = Buffer.alloc(length);
+    for (let i = 0; i < length; i++) bytes[i] = this.next(256);
+    return bytes;
+  }
+}
+
+const execute = promisify(execFile);
+
+/** Runs a tool while this process goes on serving; resolves with what it prints, rejects with its output when it fails. */
+export async function run(tool: string, ...args: readonly string[]): Promise<string> {
+  const { stdout } = await execute(tool, args, { timeout: 20_000, maxBuffer: 1 << 26 });
+  return stdout;
+}
+
+/** Runs a tool that must end before anything else happens. */
+export function runSync(tool: string, ...args: readonly string[]): string {
+  return execFileSync(tool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** A foreign server in the foreground, listening at the Unix socket `path`; it goes when the block ends. */
+export async function foreignServer(
+  path: string,
+  tool: string,
+  ...args: readonly string[]
+): Promise<AsyncDisposable> {
+  const child = spawn(tool, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr.on('data', (text) => {
+    said += text;
+  });
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  for (let tries = 0; !(existsSync(path) && (await answers(path))); tries++) {
+    if (child.exitCode !== null || tries > 500) {
+      child.kill('SIGKILL');
+      throw new Error(`${tool} does not listen: ${said}`);
+    }
+    await sleep(10);
+  }
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('error', () => resolve(false));
+    socket.once('data', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
+}
