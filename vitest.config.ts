@@ -31,6 +31,8 @@ export default defineConfig({
     exclude: ['**/node_modules/**', '**/dist/**', ...left[tier as keyof typeof left]],
     env: { DOWNFOLD_TIER: tier },
     isolate: false,
+    // the proofs of the other tiers use all processors by themselves
+    ...(tier === 'quick' ? { maxWorkers: '100%' } : {}),
     testTimeout,
     hookTimeout: testTimeout,
     reporters: ['default', './tools/plain-count-reporter.ts'],
