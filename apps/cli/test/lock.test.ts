@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { perTier } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
 import { copying, MIDDLE } from './stopped-job.ts';
 import {
@@ -14,7 +15,7 @@ import {
   whileStill,
 } from './support.ts';
 
-const RACES = { quick: 4, ci: 200, long: 1000 }[process.env['DOWNFOLD_TIER'] ?? 'quick'] as number;
+const RACES = perTier({ quick: 4, ci: 200, long: 1000 });
 
 /** QEMU with active.qcow2 open, as for a running machine, while `work` is done. */
 async function withMachine<T>(place: Bench, work: () => Promise<T> | T): Promise<T> {

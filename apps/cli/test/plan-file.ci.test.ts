@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { perTier } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backingIn, complaints, IDENTICAL, makePool, type Pool } from './qemu-pool.ts';
 import { type Bench, haveQemu, start } from './support.ts';
@@ -272,7 +273,7 @@ function edit(value: Record<string, unknown>, [key = '', ...rest]: string[], to:
 }
 
 /** How many edits are tried. */
-const EDITS = { quick: 40, ci: 200, long: 2000 }[process.env['DOWNFOLD_TIER'] ?? 'quick'] ?? 40;
+const EDITS = perTier({ quick: 40, ci: 200, long: 2000 });
 
 /** Whole numbers in [0, below), drawn from a seed. */
 function drawFrom(seed: number): (below: number) => number {

@@ -1,4 +1,5 @@
 import { appendFileSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { perTier } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backingIn, complaints, IDENTICAL, makePool, markOf, type Pool } from './qemu-pool.ts';
 import { copying, haveStrace, injected, JOURNAL, LARGE, MIDDLE, stopped } from './stopped-job.ts';
@@ -234,7 +235,7 @@ describe.skipIf(!haveQemu)('a journal whose end is torn', () => {
 });
 
 /** How many journals are damaged. */
-const FLIPS = { quick: 12, ci: 40, long: 1000 }[process.env['DOWNFOLD_TIER'] ?? 'quick'] ?? 12;
+const FLIPS = perTier({ quick: 12, ci: 40, long: 1000 });
 
 describe.skipIf(!haveQemu)('a journal in which a bit is wrong', () => {
   it.each(STRATEGIES)(

@@ -1,7 +1,7 @@
+import { perTier } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import { committerOf } from '../src/chains/committer.ts';
 import { replayLine, tryChain } from '../src/chains/trial.ts';
-import { perTier } from '../src/tier.ts';
 import { inLanes } from '../src/tools/parallel.ts';
 import { qemuIsHere } from '../src/tools/qemu.ts';
 

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
+import { currentTier } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { corpus, imagePath, writeCorpus } from '../src/crafted/corpus.ts';
 import { faultsOf, type Outcome } from '../src/crafted/outcome.ts';
 import { probeCommand, runCorpus } from '../src/crafted/run.ts';
-import { currentTier } from '../src/tier.ts';
 import { must, run } from '../src/tools/process.ts';
 import { checkByQemu, qemuIsHere, viewByQemu } from '../src/tools/qemu.ts';
 import { type Scratch, scratch } from '../src/tools/scratch.ts';

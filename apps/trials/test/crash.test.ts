@@ -1,3 +1,4 @@
+import { currentTier, perTier } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import {
   campaign,
@@ -7,7 +8,6 @@ import {
   survivors,
   tableOf,
 } from '../src/crash/campaign.ts';
-import { currentTier, perTier } from '../src/tier.ts';
 
 // Every legal crash of the real engine on small random pools, recoveries and aborts crashed too: see src/crash/promises.ts for what
 // must hold at every moment, and src/crash/explore.ts for the method.

@@ -1,6 +1,6 @@
+import { perTier } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import { tryDevice } from '../src/device/trial.ts';
-import { perTier } from '../src/tier.ts';
 
 // A guest with many requests in flight on a chain of real formats, a job that writes below it, and every legal crash state.
 const count = perTier({ quick: 3, ci: 40, long: 1000 });

@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url';
+import { perTier } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import { STRATEGIES } from '../src/crash/scenario.ts';
 import type { FaultFigures } from '../src/faults/loop.ts';
-import { perTier } from '../src/tier.ts';
 import { inLanes } from '../src/tools/parallel.ts';
 import { run } from '../src/tools/process.ts';
 

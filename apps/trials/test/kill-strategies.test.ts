@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { currentTier, perTier } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import { killMatrix, matrixTable } from '../src/kill/matrix.ts';
-import { currentTier, perTier } from '../src/tier.ts';
 import { everyFileSystem } from '../src/tools/file-system.ts';
 import { qemuIsHere } from '../src/tools/qemu.ts';
 

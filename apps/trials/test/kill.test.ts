@@ -1,6 +1,6 @@
+import { perTier } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import { killRound } from '../src/kill/round.ts';
-import { perTier } from '../src/tier.ts';
 import { draw } from '../src/tools/draw.ts';
 import { qemuIsHere } from '../src/tools/qemu.ts';
 import { scratch } from '../src/tools/scratch.ts';

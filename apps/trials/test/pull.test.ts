@@ -1,6 +1,6 @@
+import { perTier } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import { tryPull } from '../src/pull/trial.ts';
-import { perTier } from '../src/tier.ts';
 import { inLanes } from '../src/tools/parallel.ts';
 import { qemuIsHere } from '../src/tools/qemu.ts';
 

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { currentTier, perTier } from '@downfold/compliance';
 import { MemoryDisk } from '@downfold/storage-memory';
 import { expect, test } from 'vitest';
 import { DIRECTORY, IMAGES, pathOf } from '../src/qemu-crash/chain.ts';
@@ -8,7 +9,6 @@ import { OUR_JOBS, type OurJob, recordOurs } from '../src/qemu-crash/record.ts';
 import { survey } from '../src/qemu-crash/survey.ts';
 import { tableOf } from '../src/qemu-crash/table.ts';
 import { logOf } from '../src/qemu-crash/trace.ts';
-import { currentTier, perTier } from '../src/tier.ts';
 import { qemuIsHere } from '../src/tools/qemu.ts';
 import { scratch } from '../src/tools/scratch.ts';
 

@@ -1,6 +1,7 @@
 export { backingName } from './backing-name.ts';
 export { dependentsOf, imageOf, overlaysOf, strandedBy } from './dependents.ts';
 export { ChainError, type ChainErrorCode } from './errors.ts';
+export { identityOf } from './identity.ts';
 export type {
   ChainLayer,
   LayerFacts,

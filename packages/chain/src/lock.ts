@@ -1,5 +1,6 @@
-import { type LockRequest, StorageError, type StorageLock } from '@downfold/storage';
+import type { LockRequest, StorageLock } from '@downfold/storage';
 import { ChainError } from './errors.ts';
+import { identityOf } from './identity.ts';
 import type { ChainEnvironment } from './resolve.ts';
 
 /** An image to lock, by the path that it has now. */
@@ -72,13 +73,9 @@ async function inOrder(
   if (policy.locks === 'none') return [];
   const found: { readonly key: readonly [bigint, bigint]; readonly one: LockWanted }[] = [];
   for (const one of wanted) {
-    const facts = await backend.facts(one.path).catch((cause: unknown) => {
-      if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
-      throw cause;
-    });
-    if (facts === null) continue;
-    const { device, inode } = facts.identity;
-    found.push({ key: [BigInt(device), BigInt(inode)], one });
+    const identity = await identityOf(one.path, backend);
+    if (identity === null) continue;
+    found.push({ key: [BigInt(identity.device), BigInt(identity.inode)], one });
   }
   const sign = (difference: bigint): number => Number(difference > 0n) - Number(difference < 0n);
   return found

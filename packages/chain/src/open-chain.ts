@@ -15,8 +15,8 @@ export interface OpenChainOptions {
 }
 
 /**
- * Opens an image and all below it, read-only and locked so that nobody else writes them, leaf first, each backing file by the policy's rules. `format` is the leaf's: it is
- * said, never guessed. On failure everything opened is closed again.
+ * Opens an image and all below it, read-only, and locked so that nobody else writes them; leaf first, each backing file by the policy's
+ * rules. `format` is the leaf's: it is said, never guessed. On failure everything opened is closed again.
  * @throws ChainError, ImageError or StorageError
  */
 export async function openChain(

@@ -1,9 +1,13 @@
-import { type ChainEnvironment, type ChainPolicy, defaultPolicy } from '@downfold/chain';
+import {
+  type ChainEnvironment,
+  type ChainPolicy,
+  defaultPolicy,
+  identityOf,
+} from '@downfold/chain';
 import type { StorageBackend } from '@downfold/storage';
 import { type AbortResult, abortJob } from './abort.ts';
 import { CommitError } from './errors.ts';
 import { execute } from './execute.ts';
-import { identityOf } from './identity.ts';
 import {
   type Journal,
   type JournalOwner,

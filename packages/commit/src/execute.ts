@@ -1,8 +1,7 @@
 import { posix } from 'node:path';
-import type { LayerFacts, NodeId } from '@downfold/chain';
+import { identityOf, type LayerFacts, type NodeId } from '@downfold/chain';
 import { StorageError } from '@downfold/storage';
 import { CommitError } from './errors.ts';
-import { identityOf } from './identity.ts';
 import {
   createJournal,
   type Journal,

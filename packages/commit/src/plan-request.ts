@@ -4,6 +4,7 @@ import {
   type ChainLayer,
   factsOf,
   identityKey,
+  identityOf,
   type LayerFacts,
   lockImage,
   type NodeId,
@@ -18,7 +19,6 @@ import { type ByteLength, byteLength } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
-import { identityOf } from './identity.ts';
 import { type Layers, pathDown } from './layers.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';

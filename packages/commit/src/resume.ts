@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import {
   type ChainEnvironment,
   factsOf,
+  identityOf,
   type LayerFacts,
   type NodeId,
   openLayer,
@@ -9,7 +10,6 @@ import {
 import type { StorageBackend } from '@downfold/storage';
 import { CommitError } from './errors.ts';
 import { finishDone, positionOf, runSteps } from './execute.ts';
-import { identityOf } from './identity.ts';
 import { type Journal, type JournalOwner, journalPath } from './journal.ts';
 import { openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';

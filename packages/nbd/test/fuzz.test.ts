@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { perTier } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import {
   BASE_ALLOCATION,
@@ -30,7 +31,7 @@ import { mangle, recut } from './mangle.ts';
 import { MemoryExport } from './memory-export.ts';
 import { goodAnswer, scriptedServer } from './scripted-server.ts';
 import { strict } from './strict-export.ts';
-import { perTier, Random, scratch } from './support.ts';
+import { Random, scratch } from './support.ts';
 
 const rounds = perTier({ quick: 2000, ci: 20_000, long: 200_000 });
 const only = process.env['DOWNFOLD_SEED'];

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { seededRandom } from '@downfold/compliance';
 
 const tools = ['nbdinfo', 'nbdcopy', 'nbdkit', 'qemu-img', 'qemu-io', 'qemu-nbd', 'openssl'];
 const missing = tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined);
@@ -18,17 +19,6 @@ if (missing.length > 0) {
 /** Whether other people's NBD clients and servers are here. CI requires them. */
 export const havePeers: boolean = missing.length === 0;
 
-/** The count that belongs to the tier of this run (`DOWNFOLD_TIER`). */
-export function perTier(counts: {
-  readonly quick: number;
-  readonly ci: number;
-  readonly long: number;
-}): number {
-  const tier = process.env['DOWNFOLD_TIER'] ?? 'quick';
-  if (tier === 'quick' || tier === 'ci' || tier === 'long') return counts[tier];
-  throw new Error(`DOWNFOLD_TIER is '${tier}', not quick, ci or long`);
-}
-
 /** A directory that goes when the block ends. */
 export function scratch(): Disposable & { path(name: string): string } {
   const directory = mkdtempSync(join(tmpdir(), 'downfold-nbd-'));
@@ -38,21 +28,17 @@ export function scratch(): Disposable & { path(name: string): string } {
   };
 }
 
-/** Numbers from a seed (mulberry32): the same seed, the same numbers. */
+/** Numbers from a seed: the same seed, the same numbers. */
 export class Random {
-  #state: number;
+  readonly #random: () => number;
 
   constructor(seed: number) {
-    this.#state = seed >>> 0;
+    this.#random = seededRandom(seed);
   }
 
   /** A whole number from 0 to `below - 1`. */
   next(below: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let x = this.#state;
-    x = Math.imul(x ^ (x >>> 15), x | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return Math.floor((((x ^ (x >>> 14)) >>> 0) / 2 ** 32) * below);
+    return Math.floor(this.#random() * below);
   }
 
   pick<T>(from: readonly T[]): T {

@@ -1,12 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { perTier } from '@downfold/compliance';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { qcow2 } from '../src/index.ts';
 import { HIGH_COPIED } from '../src/structures.ts';
 import { Craft } from './craft.ts';
-import { haveQemu, openOn, perTier, run, scratch } from './support.ts';
+import { haveQemu, openOn, run, scratch } from './support.ts';
 
 const KIB = 1024;
 const GIB = 2 ** 30;

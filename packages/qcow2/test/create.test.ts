@@ -1,8 +1,9 @@
+import { perTier } from '@downfold/compliance';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
-import { dump, haveQemu, openOn, perTier, qemuCheck, run, scratch } from './support.ts';
+import { dump, haveQemu, openOn, qemuCheck, run, scratch } from './support.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

@@ -1,4 +1,4 @@
-import { caseContext } from '@downfold/compliance';
+import { caseContext, perTier } from '@downfold/compliance';
 import type { CheckFinding } from '@downfold/image';
 import type { MemoryDisk } from '@downfold/storage-memory';
 import { describe, expect, test } from 'vitest';
@@ -6,17 +6,7 @@ import { ENTRY_BYTES } from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import { IMAGE } from './crash-lab.ts';
 import { prepared, put } from './scenarios.ts';
-import {
-  attempt,
-  bytesOn,
-  dump,
-  haveQemu,
-  openOn,
-  perTier,
-  readAll,
-  scratch,
-  seeds,
-} from './support.ts';
+import { attempt, bytesOn, dump, haveQemu, openOn, readAll, scratch, seeds } from './support.ts';
 
 /**
  * Bits flipped in metadata: where `qemu-img check` finds an error, Downfold's check finds one too or refuses the image; the same

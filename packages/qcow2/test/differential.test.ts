@@ -1,4 +1,4 @@
-import { caseContext } from '@downfold/compliance';
+import { caseContext, perTier } from '@downfold/compliance';
 import type { Image } from '@downfold/image';
 import { type MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
@@ -9,7 +9,6 @@ import {
   dump,
   haveQemu,
   openOn,
-  perTier,
   qemuCheck,
   range,
   readAll,

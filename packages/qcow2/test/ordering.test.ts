@@ -1,9 +1,10 @@
+import { perTier } from '@downfold/compliance';
 import { afterAll, describe, expect, test } from 'vitest';
 import { BARRIER } from '../src/index.ts';
 import type { ViolationKind } from './crash-lab.ts';
 import { randomHistory } from './random-history.ts';
 import { scenarios } from './scenarios.ts';
-import { perTier, seeds } from './support.ts';
+import { seeds } from './support.ts';
 
 /**
  * The ordering rules W1 to W13 (README.md). Every legal crash of every scenario leaves a sound image; and every barrier is needed: with

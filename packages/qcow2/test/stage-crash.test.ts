@@ -1,4 +1,4 @@
-import { caseContext } from '@downfold/compliance';
+import { caseContext, perTier } from '@downfold/compliance';
 import type { Image } from '@downfold/image';
 import {
   type CrashOptions,
@@ -13,7 +13,6 @@ import { type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import { Craft } from './craft.ts';
 import { IMAGE } from './crash-lab.ts';
 import { StageLab } from './stage-lab.ts';
-import { perTier } from './support.ts';
 
 const KIB = 1024;
 const SMALL = 512;

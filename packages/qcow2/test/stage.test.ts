@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { caseContext } from '@downfold/compliance';
+import { caseContext, perTier } from '@downfold/compliance';
 import type { CowSource, Image, Staging, StagingToken } from '@downfold/image';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
@@ -11,7 +11,6 @@ import {
   dump,
   haveQemu,
   openOn,
-  perTier,
   qemuCheck,
   range,
   readAll,

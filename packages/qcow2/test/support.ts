@@ -21,17 +21,6 @@ if (!found) console.warn('NO qemu-img: the foreign judge is absent, its tests ar
 /** Whether QEMU's tools are here to judge. CI requires them. */
 export const haveQemu: boolean = found;
 
-/** The count that belongs to the tier of this run (`DOWNFOLD_TIER`). */
-export function perTier(counts: {
-  readonly quick: number;
-  readonly ci: number;
-  readonly long: number;
-}): number {
-  const tier = process.env['DOWNFOLD_TIER'] ?? 'quick';
-  if (tier === 'quick' || tier === 'ci' || tier === 'long') return counts[tier];
-  throw new Error(`DOWNFOLD_TIER is '${tier}', not quick, ci or long`);
-}
-
 /** Seeds 1 to `count`, or the one in DOWNFOLD_SEED. */
 export function seeds(count: number): readonly number[] {
   const only = process.env['DOWNFOLD_SEED'];

@@ -1,10 +1,11 @@
 import { setImmediate as turn } from 'node:timers/promises';
+import { perTier } from '@downfold/compliance';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { plain } from '../src/json.ts';
 import { JsonReader, type ReaderLimits } from '../src/reader.ts';
 import { toJson } from '../src/writer.ts';
-import { numbers, perTier } from './support.ts';
+import { numbers } from './support.ts';
 
 function read(bytes: Uint8Array | string, cuts: readonly number[] = [], limits: ReaderLimits = {}) {
   const all = Buffer.from(bytes);

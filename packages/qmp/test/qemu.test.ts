@@ -1,17 +1,9 @@
 import { spawnSync } from 'node:child_process';
+import { perTier } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connectQmp } from '../src/client.ts';
 import { commands, events } from './qemu-interface.ts';
-import {
-  daemon,
-  haveQemu,
-  numbers,
-  perTier,
-  scratch,
-  serverOf,
-  sessionOf,
-  Wire,
-} from './support.ts';
+import { daemon, haveQemu, numbers, scratch, serverOf, sessionOf, Wire } from './support.ts';
 
 /**
  * The same bytes go to qemu-storage-daemon and to this server, and the answers are compared. After each input comes a byte

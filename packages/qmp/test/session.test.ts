@@ -1,10 +1,11 @@
 import { once } from 'node:events';
 import { duplexPair } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { perTier } from '@downfold/compliance';
 import { DownfoldError } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { command, event, int, optional, QmpError, str, struct } from '../src/index.ts';
-import { numbers, perTier, serverOf, sessionOf, Wire } from './support.ts';
+import { numbers, serverOf, sessionOf, Wire } from './support.ts';
 
 const GREETING = {
   QMP: {

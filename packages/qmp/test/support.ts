@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type Duplex, duplexPair } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { seededRandom } from '@downfold/compliance';
 import { type Commands, type Events, QmpServer, type ServerOptions } from '../src/index.ts';
 
 const tools = ['qemu-storage-daemon', 'qemu-img'];
@@ -17,26 +18,10 @@ if (absent.length > 0)
 /** Whether QEMU is here to judge. CI requires it. */
 export const haveQemu: boolean = absent.length === 0;
 
-/** The count that belongs to the tier of this run (`DOWNFOLD_TIER`). */
-export function perTier(counts: {
-  readonly quick: number;
-  readonly ci: number;
-  readonly long: number;
-}): number {
-  const tier = process.env['DOWNFOLD_TIER'] ?? 'quick';
-  if (tier === 'quick' || tier === 'ci' || tier === 'long') return counts[tier];
-  throw new Error(`DOWNFOLD_TIER is '${tier}', not quick, ci or long`);
-}
-
-/** Numbers from 0 up to `below`, the same for the same seed (xorshift). */
+/** Numbers from 0 up to `below`, the same for the same seed. */
 export function numbers(seed: number): (below: number) => number {
-  let state = Math.imul(seed, 0x9e37_79b1) || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
+  const random = seededRandom(seed);
+  return (below) => Math.floor(random() * below);
 }
 
 /** A directory that goes when the block ends. */

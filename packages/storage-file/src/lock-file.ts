@@ -1,14 +1,9 @@
 import { constants } from 'node:fs';
 import fs from 'node:fs/promises';
-import {
-  type FileIdentity,
-  type LockRequest,
-  lockedError,
-  StorageError,
-  type StorageLock,
-} from '@downfold/storage';
+import { type LockRequest, lockedError, StorageError, type StorageLock } from '@downfold/storage';
 import type { Calls } from './calls.ts';
 import { calling } from './errno.ts';
+import { openFacts } from './file-facts.ts';
 import { conflictAt, lockBytesOf } from './lock-bytes.ts';
 import { holdersOf } from './lock-holders.ts';
 
@@ -33,7 +28,6 @@ const REMOTE: ReadonlySet<number> = new Set([
 export async function lockFile(
   path: string,
   request: LockRequest,
-  identityOf: (handle: fs.FileHandle) => Promise<FileIdentity>,
   calls: Calls,
 ): Promise<StorageLock> {
   const { locks } = calls;
@@ -45,7 +39,7 @@ export async function lockFile(
     fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK),
   );
   try {
-    const identity = await identityOf(handle);
+    const { identity } = await openFacts(path, handle);
     const { hold, free } = lockBytesOf(request);
     const byte = await calling(path, 'fcntl', () => locks.acquire(handle.fd, hold, free));
     if (byte !== null) throw lockedError(path, conflictAt(byte), await holdersOf(identity, byte));

@@ -17,8 +17,8 @@ export class LockTable {
     const mine = { ...request };
     this.#held.set(inode, held.add(mine));
     return () => {
-      held.delete(mine);
-      if (held.size === 0) this.#held.delete(inode);
+      // let go twice, it must not take the next holder's lock with it
+      if (held.delete(mine) && held.size === 0) this.#held.delete(inode);
     };
   }
 }

@@ -100,6 +100,19 @@ const holding: readonly StorageCase[] = [
     },
   },
   {
+    id: 'lock/is-over-once',
+    because: 'who lets go twice must not let go what the next one holds',
+    needs: ['locks'],
+    run: async (subject) => {
+      await makeFile(subject);
+      const first = await lock(subject, WRITER);
+      await first[Symbol.asyncDispose]();
+      await using _next = await lock(subject, WRITER);
+      await first[Symbol.asyncDispose]();
+      await assertRefused('STORAGE_LOCKED', 'a third', () => lock(subject, WRITER));
+    },
+  },
+  {
     id: 'lock/refused-leaves-nothing',
     because: 'who was refused must not stand in the way of others',
     needs: ['locks'],

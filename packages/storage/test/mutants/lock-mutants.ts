@@ -61,6 +61,22 @@ export const lockMutants: readonly Mutant[] = [
     }),
   },
   {
+    name: 'let go by name, whoever holds it',
+    killedBy: 'lock/is-over-once',
+    driver: (driver) => {
+      const held = new Map<string, StorageLock>();
+      return {
+        ...driver,
+        lock: async (path, request) => {
+          const lock = await driver.lock(path, request);
+          held.set(path, lock);
+          const letGo = async (): Promise<void> => held.get(path)?.[Symbol.asyncDispose]();
+          return { ...lock, [Symbol.asyncDispose]: letGo };
+        },
+      };
+    },
+  },
+  {
     name: 'a refused one stays half held',
     killedBy: 'lock/refused-leaves-nothing',
     ...locking(async (driver, path, request) => {

@@ -1,4 +1,4 @@
-/** How much is tried: `quick` in seconds, `ci` in minutes, `long` the full counts of the issue. */
+/** How much is tried: `quick` in seconds, `ci` in minutes, `long` the full counts. */
 export type Tier = 'quick' | 'ci' | 'long';
 
 /** The tier of this run, from `DOWNFOLD_TIER`; `quick` when unset. */
