@@ -15,6 +15,8 @@ export interface Calls {
   ftruncate(fd: number, length: number): Promise<void>;
   fdatasync(fd: number): Promise<void>;
   fsync(fd: number): Promise<void>;
+  /** Has the system begin to write a file to the disk. Nothing is durable by it. */
+  writeOut(fd: number): Promise<void>;
   /** Gives the host space of a range back, which reads as zeros then; null: this system, or Node, cannot. */
   readonly punchHole: ((fd: number, offset: number, length: number) => void) | null;
   /** Null: this system has none that others would see. */
@@ -24,6 +26,7 @@ export interface Calls {
 }
 
 const read = promisify(fs.read);
+const fdatasync = promisify(fs.fdatasync);
 
 /** Node's own. Reads off the main thread go through the thread pool. */
 export const nodeCalls: Calls = {
@@ -31,8 +34,12 @@ export const nodeCalls: Calls = {
   writeSync: (fd, source, offset) => fs.writeSync(fd, source, 0, source.length, offset),
   read: async (fd, target, offset) => (await read(fd, target, 0, target.length, offset)).bytesRead,
   ftruncate: promisify(fs.ftruncate),
-  fdatasync: promisify(fs.fdatasync),
+  fdatasync,
   fsync: promisify(fs.fsync),
+  // a flush does it too, and says what stands in the way; but it waits, has the file system commit and the disk empty its cache
+  writeOut: async (fd) => {
+    if ((await nativeCalls()?.startWriting(fd)) !== true) await fdatasync(fd);
+  },
   get punchHole() {
     return nativeCalls()?.punchHole ?? null;
   },

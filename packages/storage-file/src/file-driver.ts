@@ -16,7 +16,7 @@ const PIECE_BYTES = 1 << 20;
 /** After so many bytes of copies or zeros the event loop turns. */
 const TURN_BYTES = 4 << 20;
 /** After so many bytes written the system is asked to write them to the disk already: the flush that waits for them finds less to do. */
-const WRITE_BEHIND_BYTES = 32 << 20;
+const WRITE_BEHIND_BYTES = 16 << 20;
 /** Most bytes of one system call: Node takes lengths of 31 bits, Linux moves 2 GiB minus a page. */
 const CALL_BYTES = 1 << 30;
 
@@ -204,7 +204,7 @@ export class FileDriver implements StorageDriver {
   async #writeBehind(): Promise<void> {
     this.#unflushed = 0;
     try {
-      await this.#calls.fdatasync(this.#fd);
+      await this.#calls.writeOut(this.#fd);
     } catch (cause) {
       this.#behindFailure ??= { cause };
     }

@@ -5,19 +5,30 @@ import { constants } from 'node:os';
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
+/** sync_file_range(2): starts to write what is dirty and not being written yet; waits for nothing, and promises nothing. */
+const SYNC_FILE_RANGE_WRITE = 2;
+
 /** What is used of koffi (https://koffi.dev), an optional dependency: calls C functions without a compiler. */
 interface Koffi {
-  load(library: null): { func(prototype: string): (...args: readonly unknown[]) => number };
+  load(library: null): { func(prototype: string): KoffiFunction };
   errno(): number;
+}
+
+interface KoffiFunction {
+  (...args: readonly unknown[]): number;
+  /** Off the main thread; `errno` is not known then. The last argument is a callback. */
+  async(...args: readonly unknown[]): void;
 }
 
 /**
  * System calls that Node lacks, through koffi. Null where it is not installed, on systems that are not Linux, and with
- * `DOWNFOLD_NATIVE=0`: everything works without them, but host space is not given back, and locks cost a process each.
+ * `DOWNFOLD_NATIVE=0`: everything works without them, but host space is not given back, locks cost a process each, and copies are slower.
  */
 export interface NativeCalls {
   /** @throws an error with `code`, as Node's calls do */
   punchHole(fd: number, offset: number, length: number): void;
+  /** Has the system start to write all of a file to the disk. False: it did not. */
+  startWriting(fd: number): Promise<boolean>;
   /** As `LockCalls.acquire`. */
   acquireLocks(fd: number, hold: readonly number[], free: readonly number[]): number | null;
 }
@@ -53,6 +64,20 @@ function lazily(): NativeCalls {
       const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
       if (fallocate(fd, mode, offset, length) !== 0) throw failure('fallocate');
     },
+    startWriting: (fd) => {
+      const { syncFileRange } = functions();
+      // length 0: to the end
+      return new Promise((resolve, reject) =>
+        syncFileRange.async(
+          fd,
+          0,
+          0,
+          SYNC_FILE_RANGE_WRITE,
+          (error: Error | null, result: number) =>
+            error === null ? resolve(result === 0) : reject(error),
+        ),
+      );
+    },
     acquireLocks: (fd, hold, free) => {
       const { fcntl, failure } = functions();
       for (const byte of hold) {
@@ -74,6 +99,7 @@ function lazily(): NativeCalls {
 interface Functions {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   fcntl(fd: number, command: number, type: 'void *', flock: Buffer): number;
+  readonly syncFileRange: Pick<KoffiFunction, 'async'>;
   failure(call: string): NodeJS.ErrnoException;
 }
 
@@ -82,6 +108,9 @@ function functionsOf(koffi: Koffi): Functions {
   return {
     fallocate: libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
     fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
+    syncFileRange: libc.func(
+      'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
+    ),
     failure: (call) => systemError(koffi.errno(), call),
   };
 }

@@ -74,7 +74,7 @@ describe('counts', () => {
 });
 
 describe('what is written behind', () => {
-  /** A file whose fdatasyncs wait until they are let go, or fail, one by one. */
+  /** A file whose write-behinds and flushes wait until they are let go, or fail, one by one. */
   async function withSyncs(
     work: (
       file: Storage,
@@ -82,17 +82,17 @@ describe('what is written behind', () => {
     ) => Promise<void>,
   ): Promise<void> {
     const syncs: PromiseWithResolvers<void>[] = [];
-    const fdatasync = (): Promise<void> => {
+    const wait = (): Promise<void> => {
       const sync = Promise.withResolvers<void>();
       syncs.push(sync);
       return sync.promise;
     };
     const writeSync = (_fd: number, source: Uint8Array): number => source.length;
-    await withCalls({ fdatasync, writeSync }, (file) => work(file, syncs));
+    await withCalls({ writeOut: wait, fdatasync: wait, writeSync }, (file) => work(file, syncs));
   }
-  const half = new Uint8Array(16 * MEBIBYTE);
+  const half = new Uint8Array(8 * MEBIBYTE);
 
-  test('starts after 32 MiB, once at a time, and goes on with the next write', async () => {
+  test('starts after 16 MiB, once at a time, and goes on with the next write', async () => {
     await withSyncs(async (file, syncs) => {
       await file.write(at(0), half);
       expect(syncs.length).toBe(0);
@@ -324,5 +324,17 @@ describe('flushes', () => {
       code: 'STORAGE_IO',
       details: { file: directory.path, call: 'fsync', errno: 'EIO' },
     });
+  });
+});
+
+describe('what has the system begin to write', () => {
+  test('comes without a flush where koffi is there, and says what stands in the way', async () => {
+    await using directory = await scratch();
+    const handle = await fs.promises.open(join(directory.path, 'file'), 'w+');
+    await handle.write(new Uint8Array(MEBIBYTE));
+    await nodeCalls.writeOut(handle.fd);
+    const { fd } = handle;
+    await handle.close();
+    await expect(nodeCalls.writeOut(fd)).rejects.toMatchObject({ code: 'EBADF' });
   });
 });
