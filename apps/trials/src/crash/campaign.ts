@@ -23,7 +23,7 @@ export interface CampaignOptions {
   readonly effort?: Effort;
   /** How many seeds a barrier is taken away in, at most, until its absence is noticed. 0: none is taken away. */
   readonly hunts?: number;
-  /** Called with a line about once in a minute: what a long campaign found so far is not lost when it is stopped. */
+  /** Called with each violation at once, and about once in a minute with a line: what a long campaign found is not lost when it is stopped. */
   readonly onProgress?: (line: string) => void;
 }
 
@@ -64,6 +64,7 @@ export async function campaign(options: CampaignOptions): Promise<readonly Figur
   await using fleet = openFleet();
   await fleet.run(next, (outcome) => {
     add(all.find((one) => one.strategy === outcome.strategy) as Figures, outcome);
+    for (const violation of outcome.violations) options.onProgress?.(reportOf(violation));
     if (performance.now() - told < PROGRESS_MILLISECONDS) return;
     told = performance.now();
     options.onProgress?.(progressOf(all, options.states));
