@@ -13,6 +13,7 @@ import {
   assertRefused,
   createFile,
   hookOf,
+  MAKES_FILES,
   pathOf,
   type StorageCase,
   type StorageSubject,
@@ -51,7 +52,7 @@ const excluding: readonly StorageCase[] = [
   {
     id: 'lock/readers-share-and-writers-do-not',
     because: 'two commits into one base, or a commit beneath a running machine, ruin it',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       for (const [one, first] of Object.entries(NAMED))
@@ -62,7 +63,7 @@ const excluding: readonly StorageCase[] = [
   {
     id: 'lock/each-permission-by-itself',
     because: 'other programs take and forbid them in other combinations',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject, { random }) => {
       await makeFile(subject);
       const some = (): Permission[] => PERMISSIONS.filter(() => random() < 0.4);
@@ -76,7 +77,7 @@ const excluding: readonly StorageCase[] = [
   {
     id: 'lock/of-one-file-is-not-of-another',
     because: 'jobs on other chains go on',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       await makeFile(subject, 'other');
@@ -91,7 +92,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/is-over-when-disposed-of',
     because: 'the next job must not wait for the process to end',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       for (let turn = 0; turn < 3; turn++)
@@ -102,7 +103,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/is-over-once',
     because: 'who lets go twice must not let go what the next one holds',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       const first = await lock(subject, WRITER);
@@ -115,7 +116,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/refused-leaves-nothing',
     because: 'who was refused must not stand in the way of others',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       {
@@ -131,7 +132,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/outlives-other-opens',
     because: 'locks of processes (fcntl F_SETLK) end when any descriptor of the file is closed',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       await using _writer = await lock(subject, WRITER);
@@ -143,7 +144,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/goes-with-the-file',
     because: 'an image that was renamed is still in use, and another one of its name is not',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       await using held = await lock(subject, WRITER);
@@ -160,7 +161,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/is-of-the-file-by-any-name',
     because: 'an image reached through a link is the same image',
-    needs: ['locks', 'links'],
+    needs: [...MAKES_FILES, 'locks', 'links'],
     run: async (subject) => {
       await makeFile(subject);
       const path = pathOf(subject, 'file');
@@ -174,7 +175,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/needs-a-file',
     because: 'nothing is created, and nothing waited for, by looking who uses it',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await assertRefused('STORAGE_NOT_FOUND', 'a missing file', () => lock(subject, READER));
       await assertRefused('STORAGE_NOT_REGULAR', 'a directory', () =>
