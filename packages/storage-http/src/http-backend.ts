@@ -1,5 +1,6 @@
 import {
   type BackendDriver,
+  LockTable,
   type OpenMode,
   openBackend,
   type StorageBackend,
@@ -31,6 +32,7 @@ export function httpBackendDriver({
   timeout = TIMEOUT_MS,
 }: HttpBackendOptions = {}): BackendDriver {
   const client = new HttpClient(timeout);
+  const locks = new LockTable();
   const open = (path: string, mode: OpenMode): Promise<HttpDriver> => openUrl(client, path, mode);
   return {
     name: 'http',
@@ -40,7 +42,12 @@ export function httpBackendDriver({
     rename: unsupported,
     list: unsupported,
     flushDirectory: unsupported,
-    lock: unsupported,
+    lock: async (path, request) => {
+      await using file = await open(path, 'read');
+      const { identity, label } = file;
+      const release = locks.take(`${identity.device}:${identity.inode}`, label, request);
+      return { identity, remote: true, [Symbol.asyncDispose]: async () => release() };
+    },
     facts: async (path) => {
       await using file = await open(path, 'read');
       const length = await file.length();

@@ -9,7 +9,7 @@ function filesOf(
   validator: RangeServer['validator'],
 ): SubjectFactory<StorageSubject & AsyncDisposable, StorageAbility> {
   return {
-    abilities: new Set(['modified']),
+    abilities: new Set(['locks', 'modified']),
     create: async () => {
       const server = await rangeServer();
       server.validator = validator;

@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
-import { type ClientTls, connectNbd, EXPORT_FLAG, type NbdClient } from '@downfold/nbd';
+import type { ClientTls } from '@downfold/nbd';
 import {
   type BackendDriver,
   type FileIdentity,
+  LockTable,
   type OpenMode,
   openBackend,
   type StorageBackend,
   StorageError,
-  type StorageErrorCode,
 } from '@downfold/storage';
-import { calling } from './errors.ts';
+import { Connections } from './connections.ts';
 import { NbdDriver } from './nbd-driver.ts';
 import { locate, type NbdLocation } from './nbd-uri.ts';
 
@@ -21,16 +21,28 @@ export interface NbdBackendOptions {
 
 /**
  * Exports of NBD servers as files. Paths are URIs: `nbd://HOST[:PORT]/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, and `nbds` for TLS.
- * Each open file is a connection; when it is lost, the file is: nothing is sent again.
+ * Each export has one connection; when it is lost, all that is open there is: nothing is sent again.
  */
 export function nbdBackend(options: NbdBackendOptions = {}): StorageBackend {
   return openBackend(nbdBackendDriver(options));
 }
 
 /** The driver side of `nbdBackend`, for decorators. */
-export function nbdBackendDriver(options: NbdBackendOptions = {}): BackendDriver {
-  const open = (path: string, mode: OpenMode): Promise<NbdDriver> =>
-    openExport(path, mode, options);
+export function nbdBackendDriver({ tls }: NbdBackendOptions = {}): BackendDriver {
+  const connections = new Connections(tls);
+  const locks = new LockTable();
+  const open = async (path: string, mode: OpenMode): Promise<NbdDriver> => {
+    const location = await locate(path);
+    const { of, release } = await connections.take(location);
+    const writable = mode === 'write';
+    try {
+      if (writable) of.assertWritable();
+    } catch (cause) {
+      await release();
+      throw cause;
+    }
+    return new NbdDriver(of, { identity: identityOf(location), writable, release });
+  };
   return {
     name: 'nbd',
     open,
@@ -39,7 +51,6 @@ export function nbdBackendDriver(options: NbdBackendOptions = {}): BackendDriver
     rename: (path) => unsupported(path, 'renames no exports'),
     list: (path) => unsupported(path, 'has no directories'),
     flushDirectory: (path) => unsupported(path, 'has no directories'),
-    lock: (path) => unsupported(path, 'has no locks; make sure that nobody else uses the export'),
     facts: async (path) => {
       await using file = await open(path, 'read');
       const length = await file.length();
@@ -50,47 +61,13 @@ export function nbdBackendDriver(options: NbdBackendOptions = {}): BackendDriver
       await using file = await open(path, 'read');
       return file.label;
     },
+    lock: async (path, request) => {
+      await using file = await open(path, 'read');
+      const { identity, label } = file;
+      const release = locks.take(`${identity.device}:${identity.inode}`, label, request);
+      return { identity, remote: true, [Symbol.asyncDispose]: async () => release() };
+    },
   };
-}
-
-async function openExport(
-  path: string,
-  mode: OpenMode,
-  { tls }: NbdBackendOptions,
-): Promise<NbdDriver> {
-  const location = await locate(path);
-  const { uri, server, exportName } = location;
-  if (location.tls && tls === undefined)
-    throw refusal('STORAGE_ACCESS', uri, 'wants TLS, and there are neither certificates nor a key');
-  const client = await calling(uri, 'open', null, () =>
-    connectNbd({ server, name: exportName, tls: location.tls ? tls : undefined }),
-  );
-  try {
-    assertUsable(client, mode, uri);
-  } catch (cause) {
-    await client.close();
-    throw cause;
-  }
-  return new NbdDriver(client, { uri, identity: identityOf(location), writable: mode === 'write' });
-}
-
-/** @throws StorageError when the export cannot be used so that every byte is reached and every flush means something */
-function assertUsable({ info }: NbdClient, mode: OpenMode, uri: string): void {
-  const { size, blockSize, flags, readOnly } = info;
-  if (size % blockSize.minimum !== 0)
-    throw refusal(
-      'STORAGE_UNSUPPORTED',
-      uri,
-      `its last bytes cannot be reached: it has ${size} bytes, in blocks of ${blockSize.minimum}`,
-    );
-  if (mode === 'read') return;
-  if (readOnly) throw refusal('STORAGE_ACCESS', uri, 'the server exports it for reading only');
-  if ((flags & (EXPORT_FLAG.flush | EXPORT_FLAG.fua)) === 0)
-    throw refusal(
-      'STORAGE_UNSUPPORTED',
-      uri,
-      'its server can make no write durable (no flush, no FUA)',
-    );
 }
 
 /** Server and name, hashed to numbers of 128 bits: no file of this machine has such a device. */
@@ -106,10 +83,6 @@ function numberOf(text: string): string {
   return BigInt(`0x1${digest.slice(0, 32)}`).toString();
 }
 
-function refusal(code: StorageErrorCode, uri: string, problem: string): StorageError {
-  return new StorageError(code, `${uri}: ${problem}`, { file: uri });
-}
-
 async function unsupported(uri: string, problem: string): Promise<never> {
-  throw refusal('STORAGE_UNSUPPORTED', uri, `an NBD server ${problem}`);
+  throw new StorageError('STORAGE_UNSUPPORTED', `${uri}: an NBD server ${problem}`, { file: uri });
 }

@@ -52,12 +52,12 @@ const blocks = (minimum: number, maximum: number): string[] => [
 ];
 
 describe.skipIf(!havePeers)('exports of nbdkit pass the storage kit', () => {
-  verify(storageKit, exportsOf(['write', 'discard', 'flush-fault']), test);
+  verify(storageKit, exportsOf(['write', 'locks', 'discard', 'flush-fault']), test);
 });
 
 describe.skipIf(!havePeers)('also without structured replies, zeros and trim', () => {
   const filters = ['--no-sr', '--filter=nozero', '--filter=fua'];
-  verify(storageKit, exportsOf(['write', 'flush-fault'], ...filters), test);
+  verify(storageKit, exportsOf(['write', 'locks', 'flush-fault'], ...filters), test);
 });
 
 describe.skipIf(!havePeers).each([

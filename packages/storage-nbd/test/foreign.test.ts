@@ -53,6 +53,9 @@ describe.skipIf(!havePeers)('requests that a server refuses', () => {
     await file.write(hostOffset(0), new Uint8Array(512));
     await expect(file.flush('W1')).rejects.toMatchObject({ code: 'STORAGE_FLUSH_FAILED' });
     writeFileSync(files.path('good'), '');
+    // what was lost may be what the other one wrote
+    await using other = await backend.open(server.uri, 'write');
+    await expect(other.flush('W1')).rejects.toMatchObject({ code: 'STORAGE_FLUSH_FAILED' });
     await expect(file.flush('W1 again')).rejects.toMatchObject({ code: 'STORAGE_FLUSH_FAILED' });
     await expect(file.write(hostOffset(0), new Uint8Array(512))).rejects.toMatchObject({
       code: 'STORAGE_FLUSH_FAILED',
@@ -90,6 +93,24 @@ describe.skipIf(!havePeers)('a lost connection', () => {
     await using opened = await backend.open(again.uri, 'write');
     await opened.write(hostOffset(0), pattern(512));
     expect(readFileSync(log, 'utf8')).toMatch(/ Write /);
+  });
+
+  test('is noticed by who opens the export anew, also when nobody has asked for anything', async () => {
+    using files = scratch();
+    const socket = files.path('nbd');
+    let file: Storage;
+    {
+      await using server = await nbdkit(socket, 'memory', '1M');
+      file = await backend.open(server.uri, 'read');
+      server.process.kill('SIGKILL');
+    }
+    rmSync(socket);
+    await using again = await nbdkit(socket, 'memory', '1M');
+    await using opened = await backend.open(again.uri, 'write');
+    await opened.write(hostOffset(0), pattern(512));
+    await expect(readAt(file, 0, 512)).rejects.toMatchObject({ code: 'STORAGE_LOST' });
+    await file[Symbol.asyncDispose]();
+    expect(await readAt(opened, 0, 512)).toEqual(pattern(512));
   });
 
   test('no server: not there, or not listening', async () => {
@@ -225,6 +246,34 @@ describe.skipIf(!havePeers)('other peers', () => {
     await run('qemu-img', 'convert', '-f', 'raw', '-O', 'raw', server.uri, files.path('out'));
     expect(readFileSync(files.path('out')).equals(expected)).toBe(true);
     expect(readFileSync(disk).equals(pattern(MiB))).toBe(true);
+  });
+
+  test('a server that takes one client: all who open its export share the connection, and blocks', async () => {
+    using files = scratch();
+    const [socket, disk] = [files.path('nbd'), files.path('disk')];
+    writeFileSync(disk, new Uint8Array(MiB));
+    await using _server = await foreignServer(
+      { path: socket },
+      'qemu-nbd',
+      '-t',
+      '-k',
+      socket,
+      '-f',
+      'raw',
+      disk,
+    );
+    const uri = `nbd+unix:///?socket=${socket}`;
+    const all = await Promise.all(Array.from({ length: 8 }, () => backend.open(uri, 'write')));
+    expect((await backend.facts(uri)).length).toBe(MiB);
+    await Promise.all(
+      all.map((file, index) =>
+        file.write(hostOffset(index * 100), new Uint8Array(100).fill(index)),
+      ),
+    );
+    for (const file of all) await file[Symbol.asyncDispose]();
+    await using again = await backend.open(uri, 'read');
+    const expected = Uint8Array.from({ length: 800 }, (_, at) => Math.floor(at / 100));
+    expect(await readAt(again, 0, 800)).toEqual(expected);
   });
 
   test('qemu-nbd over a qcow2: changes reach the image', async () => {

@@ -12,9 +12,13 @@ import {
   type StorageCase,
 } from './subject.ts';
 
-const FILE_BYTES = 200_000;
+/** Lengths here are multiples of this, so that places with blocks of up to 4 KiB can have such files. */
+const BLOCK_BYTES = 4096;
+const FILE_BYTES = 50 * BLOCK_BYTES;
 const OPERATIONS = 300;
 const SLOTS = 20;
+/** No multiple of any block. */
+const SLOT_BYTES = 10_007;
 /** Offsets and lengths are drawn near multiples of these, where blocks end. */
 const SEAMS = [1, 512, 4096, 65_536] as const;
 
@@ -88,16 +92,19 @@ export const fixedCases: readonly StorageCase[] = [
     because: 'all of it is moved, however many system calls or requests that takes',
     needs: ['write'],
     run: async (subject, context) => {
-      const length = (5 << 20) + 4097;
-      const bytes = nonZeroBytes(context, length);
-      await using file = await createWith(subject, new Uint8Array(333 + length));
-      await using target = await createWith(subject, bytes.toReversed(), 'target');
+      const expected = new Uint8Array((5 << 20) + 2 * BLOCK_BYTES);
+      await using file = await createWith(subject, expected);
+      await using target = await createWith(
+        subject,
+        nonZeroBytes(context, expected.length),
+        'target',
+      );
+      const bytes = nonZeroBytes(context, (5 << 20) + 4097);
       await file.write(hostOffset(333), bytes);
-      const expected = new Uint8Array(333 + length);
       expected.set(bytes, 333);
       assertSameBytes(await contentOf(file), expected, 'the file');
-      await copy(target, file, 333, 0, length);
-      assertSameBytes(await contentOf(target), bytes, 'the copy');
+      await copy(target, file, 0, 0, expected.length);
+      assertSameBytes(await contentOf(target), expected, 'the copy');
     },
   },
   {
@@ -105,17 +112,17 @@ export const fixedCases: readonly StorageCase[] = [
     because: 'two changes that meet in one block of the device must not lose one another',
     needs: ['write'],
     run: async (subject, context) => {
-      const slot = FILE_BYTES / SLOTS - 7;
-      await using file = await createWith(subject, nonZeroBytes(context, SLOTS * slot));
+      const expected = nonZeroBytes(context, FILE_BYTES);
+      await using file = await createWith(subject, expected);
       for (let round = 0; round < 10; round++) {
-        const expected = nonZeroBytes(context, SLOTS * slot);
         const zeros = Array.from({ length: SLOTS }, () => context.random() < 0.3);
         await Promise.all(
           zeros.map(async (zero, index) => {
-            const bytes = expected.subarray(index * slot, (index + 1) * slot);
-            if (!zero) return await file.write(hostOffset(index * slot), bytes);
-            bytes.fill(0);
-            await file.writeZeroes(rangeAt(index * slot, slot));
+            const at = index * SLOT_BYTES;
+            const bytes = zero ? new Uint8Array(SLOT_BYTES) : nonZeroBytes(context, SLOT_BYTES);
+            expected.set(bytes, at);
+            if (zero) await file.writeZeroes(rangeAt(at, SLOT_BYTES));
+            else await file.write(hostOffset(at), bytes);
           }),
         );
         assertSameBytes(await contentOf(file), expected, `round ${round}`);
@@ -127,9 +134,9 @@ export const fixedCases: readonly StorageCase[] = [
     because: 'one image may be open twice: as base for writing, as backing file for reading',
     needs: ['write'],
     run: async (subject, context) => {
-      await using writer = await createWith(subject, context.bytes(9000));
+      await using writer = await createWith(subject, context.bytes(2 * BLOCK_BYTES));
       await using reader = await subject.backend.open(pathOf(subject, 'file'), 'read');
-      const before = await readAt(reader, 0, 9000);
+      const before = await contentOf(reader);
       const later = context.bytes(500);
       before.set(later, 2800);
       await writer.write(hostOffset(2800), later);

@@ -11,9 +11,9 @@ import {
 } from '../lock.ts';
 import {
   assertRefused,
-  createFile,
   hookOf,
   MAKES_FILES,
+  openWith,
   pathOf,
   type StorageCase,
   type StorageSubject,
@@ -44,7 +44,7 @@ async function assertPair(
 }
 
 async function makeFile(subject: StorageSubject, name = 'file'): Promise<void> {
-  await (await createFile(subject, name))[Symbol.asyncDispose]();
+  await (await openWith(subject, new Uint8Array(0), name))[Symbol.asyncDispose]();
 }
 
 /** What excludes what. */
@@ -52,7 +52,7 @@ const excluding: readonly StorageCase[] = [
   {
     id: 'lock/readers-share-and-writers-do-not',
     because: 'two commits into one base, or a commit beneath a running machine, ruin it',
-    needs: [...MAKES_FILES, 'locks'],
+    needs: ['locks'],
     run: async (subject) => {
       await makeFile(subject);
       for (const [one, first] of Object.entries(NAMED))
@@ -63,7 +63,7 @@ const excluding: readonly StorageCase[] = [
   {
     id: 'lock/each-permission-by-itself',
     because: 'other programs take and forbid them in other combinations',
-    needs: [...MAKES_FILES, 'locks'],
+    needs: ['locks'],
     run: async (subject, { random }) => {
       await makeFile(subject);
       const some = (): Permission[] => PERMISSIONS.filter(() => random() < 0.4);
@@ -77,7 +77,7 @@ const excluding: readonly StorageCase[] = [
   {
     id: 'lock/of-one-file-is-not-of-another',
     because: 'jobs on other chains go on',
-    needs: [...MAKES_FILES, 'locks'],
+    needs: ['locks'],
     run: async (subject) => {
       await makeFile(subject);
       await makeFile(subject, 'other');
@@ -92,7 +92,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/is-over-when-disposed-of',
     because: 'the next job must not wait for the process to end',
-    needs: [...MAKES_FILES, 'locks'],
+    needs: ['locks'],
     run: async (subject) => {
       await makeFile(subject);
       for (let turn = 0; turn < 3; turn++)
@@ -103,7 +103,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/is-over-once',
     because: 'who lets go twice must not let go what the next one holds',
-    needs: [...MAKES_FILES, 'locks'],
+    needs: ['locks'],
     run: async (subject) => {
       await makeFile(subject);
       const first = await lock(subject, WRITER);
@@ -116,7 +116,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/refused-leaves-nothing',
     because: 'who was refused must not stand in the way of others',
-    needs: [...MAKES_FILES, 'locks'],
+    needs: ['locks'],
     run: async (subject) => {
       await makeFile(subject);
       {
@@ -132,7 +132,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/outlives-other-opens',
     because: 'locks of processes (fcntl F_SETLK) end when any descriptor of the file is closed',
-    needs: [...MAKES_FILES, 'locks'],
+    needs: ['write', 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       await using _writer = await lock(subject, WRITER);
