@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 
 /** What a test makes of a request before the server would answer it; true: it has been answered. */
-export type Meddling = (request: IncomingMessage, response: ServerResponse, nth: number) => boolean;
+type Meddling = (request: IncomingMessage, response: ServerResponse, nth: number) => boolean;
 
 /** Files by path over HTTP, with ranges and entity tags, as RFC 9110 has them; and a way to misbehave. */
 export interface RangeServer extends AsyncDisposable {

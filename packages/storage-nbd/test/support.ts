@@ -95,7 +95,7 @@ function greets(where: { readonly path: string } | { readonly port: number }): P
 }
 
 /** A port that nobody listens at now. */
-export function freePort(): Promise<number> {
+function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);

@@ -53,7 +53,7 @@ export function sealedDriver(driver: BackendDriver): BackendDriver {
 }
 
 /** The same, where nothing can be written. */
-export function readOnlyDriver(driver: BackendDriver): BackendDriver {
+function readOnlyDriver(driver: BackendDriver): BackendDriver {
   const sealed = sealedDriver(driver);
   return {
     ...sealed,
