@@ -29,7 +29,7 @@ async function served(bytes = pattern(2 * MiB)): Promise<RangeServer & { readonl
   return Object.assign(server, { url: `${server.origin}/disk` });
 }
 
-const backend = httpBackend({ timeout: 300 });
+const backend = httpBackend();
 
 describe('requests', () => {
   test('small reads share chunks, also those on their way; large ones go past them', async () => {
@@ -245,7 +245,7 @@ describe('servers that misbehave', () => {
 
   test('that says nothing, or stops in the middle', async () => {
     await using server = await served();
-    await using file = await backend.open(server.url, 'read');
+    await using file = await httpBackend({ timeout: 300 }).open(server.url, 'read');
     server.meddle = () => true;
     await expect(readAt(file, 0, 9)).rejects.toMatchObject(
       at(0, 'STORAGE_IO', 'silent for 300 ms'),

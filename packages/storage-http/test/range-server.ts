@@ -47,9 +47,15 @@ export async function rangeServer(): Promise<RangeServer> {
   return server;
 }
 
-/** The entity tag of these bytes. */
+const etags = new WeakMap<Uint8Array, string>();
+
+/** The entity tag of these bytes, which do not change. */
 export function etagOf(bytes: Uint8Array): string {
-  return `"${createHash('sha256').update(bytes).digest('hex').slice(0, 16)}"`;
+  const known = etags.get(bytes);
+  if (known !== undefined) return known;
+  const etag = `"${createHash('sha256').update(bytes).digest('hex').slice(0, 16)}"`;
+  etags.set(bytes, etag);
+  return etag;
 }
 
 function answer(server: RangeServer, request: IncomingMessage, response: ServerResponse): void {
