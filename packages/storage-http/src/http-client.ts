@@ -81,7 +81,8 @@ export class HttpClient {
   }
 }
 
-function redirected(from: URL, location: string, place: Place): URL {
+/** Where a redirect leads. @throws StorageError when it must not be followed */
+export function redirected(from: URL, location: string, place: Place): URL {
   const to = URL.parse(location, from.href);
   const known = to !== null && (to.protocol === 'http:' || to.protocol === 'https:');
   if (!known) throw httpError('STORAGE_NOT_FOUND', place, 'redirects to what is no HTTP URL');

@@ -3,6 +3,7 @@ import { assertSameBytes } from '@downfold/compliance';
 import type { Storage } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
+import { redirected } from '../src/http-client.ts';
 import { httpBackend } from '../src/index.ts';
 import { etagOf, type RangeServer, rangeServer } from './range-server.ts';
 
@@ -126,7 +127,10 @@ describe('a file that is replaced while it is open', () => {
     // what was read ahead is of the old version: it does not go with what is there now
     server.files.set('/disk', old);
     server.meddle = () => false;
-    await expect(readAt(file, 0, 100)).rejects.toMatchObject(changed);
+    const asked = server.ranges.length;
+    for (const offset of [0, CHUNK])
+      await expect(readAt(file, offset, 100)).rejects.toMatchObject(changed);
+    expect(server.ranges.length).toBe(asked);
     await using again = await backend.open(server.url, 'read');
     assertSameBytes(await readAt(again, 0, 100), pattern(100), 'opened again');
   });
@@ -150,6 +154,21 @@ describe('a file that is replaced while it is open', () => {
       expect(error).toMatchObject({ code: 'STORAGE_CHANGED', details: { offset: 0 } });
       expect(error.message).toContain(said);
     }
+  });
+
+  test('every request says which version it is for', async () => {
+    await using server = await served();
+    await using file = await backend.open(server.url, 'read');
+    const said: unknown[] = [];
+    server.meddle = ({ headers }) => {
+      said.push(headers['if-match'] ?? headers['if-unmodified-since']);
+      return false;
+    };
+    await readAt(file, 0, 1);
+    server.validator = 'last-modified';
+    await using dated = await backend.open(server.url, 'read');
+    await readAt(dated, 0, 1);
+    expect(said).toEqual([etagOf(pattern(2 * MiB)), undefined, expect.stringContaining(' GMT')]);
   });
 
   test('also midway through a read that takes several requests', async () => {
@@ -326,6 +345,14 @@ describe('redirects', () => {
       return location !== null;
     };
   };
+
+  test('never lead from https to http', () => {
+    const place = { file: 'https://h/disk', offset: null };
+    const from = new URL('https://h/disk');
+    expect(redirected(from, '//other/disk', place).href).toBe('https://other/disk');
+    expect(redirected(new URL('http://h/disk'), 'https://h/x', place).href).toBe('https://h/x');
+    expect(() => redirected(from, 'http://h/disk', place)).toThrow('from https to http://h');
+  });
 
   test('are followed, a few, and what is open stays where they led', async () => {
     await using server = await served();
