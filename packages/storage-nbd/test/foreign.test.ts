@@ -224,6 +224,9 @@ describe.skipIf(!havePeers)('what an export is', () => {
     await using file = await nbdBackend({ tls: { psk } }).open(uri, 'write');
     await file.write(hostOffset(5), pattern(5));
     expect(await readAt(file, 5, 5)).toEqual(pattern(5));
+    // and nothing of TLS where the URI wants none
+    await using plain = await nbdkit(files.path('plain'), 'memory', '1M');
+    expect((await nbdBackend({ tls: { psk } }).facts(plain.uri)).length).toBe(MiB);
     for (const wrong of [uri, server.uri])
       await expect(backend.open(wrong, 'read')).rejects.toMatchObject({ code: 'STORAGE_ACCESS' });
   });
