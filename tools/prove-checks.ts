@@ -54,6 +54,20 @@ const violations: readonly Violation[] = [
     dependencies: { 'packages/nbd': '@downfold/storage' },
   },
   {
+    claim: 'a backend that imports another one',
+    tool: 'turbo',
+    says: /Package `@downfold\/storage-file`[^`]*`@downfold\/storage-nbd`/,
+    files: { 'packages/storage-nbd/src/planted.ts': "export * from '@downfold/storage-file';\n" },
+    dependencies: { 'packages/storage-nbd': '@downfold/storage-file' },
+  },
+  {
+    claim: 'a format that imports a protocol',
+    tool: 'turbo',
+    says: /Package `@downfold\/nbd`[^`]*`@downfold\/raw`/,
+    files: { 'packages/raw/src/planted.ts': "export * from '@downfold/nbd';\n" },
+    dependencies: { 'packages/raw': '@downfold/nbd' },
+  },
+  {
     claim: 'a package that imports an app',
     tool: 'turbo',
     says: /Package `@downfold\/trials`[^`]*`@downfold\/strategies`/,

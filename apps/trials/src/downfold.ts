@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ChainEnvironment,
+  type ChainPolicy,
   defaultPolicy,
   openChain,
   readMark,
@@ -78,9 +79,13 @@ export async function markOf(path: string, format: 'qcow2' | 'raw'): Promise<str
 const COMMITTING: readonly CommitStrategy[] = [copyDown, depthFirst, preserve, staged];
 
 /** An engine with every strategy; on this machine's files by default. */
-export function engine(backend: StorageBackend = fileBackend()): Engine {
+export function engine(
+  backend: StorageBackend = fileBackend(),
+  policy: Partial<ChainPolicy> = {},
+): Engine {
   return createEngine({
     backend,
+    policy,
     formats: [qcow2, raw],
     strategies: [...COMMITTING, auto(COMMITTING), stream, rebase],
     owner: { host: 'trials', bootId: 'trials', pid: process.pid },

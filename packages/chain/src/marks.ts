@@ -5,6 +5,8 @@ import { hostOffset } from '@downfold/units';
 
 /** What lies behind the name of an image that has no place for a mark in itself. */
 const SUFFIX = '.downfold-mark';
+/** Images that servers hold, as remote backends label them. */
+const URL_LABEL = /^[a-z][a-z0-9+.-]*:\/\//i;
 /** A mark is far shorter; what is longer is none of ours. */
 const LONGEST_BYTES = 4096;
 
@@ -21,6 +23,8 @@ export function markPath(image: string): string {
 /** The mark of an open image: the one inside it, or else the one beside it. */
 export async function readMark(image: Image, backend: StorageBackend): Promise<ImageMark | null> {
   if (image.mark !== null) return image.mark;
+  // what lies "beside" the file of a server is whatever the server says, perhaps that very file
+  if (URL_LABEL.test(image.label)) return null;
   const beside = await readBeside(image.label, backend);
   if (beside === null || beside.image.inode !== image.data.identity.inode) return null;
   const { state, job, date } = beside;

@@ -56,6 +56,17 @@ describe('a mark', () => {
     expect([...disk.names.keys()]).toEqual(['/p/a']);
   });
 
+  it('is not looked for beside an image that a server holds: it may give the image itself for that name', async () => {
+    const disk = await diskOf({ '/p/a': plain });
+    await writeText(disk, '/p/b', 'no mark');
+    const backend = memoryBackend(disk);
+    await using image = await openA(disk, false);
+    const remote = { ...image, mark: null, data: image.data, label: 'nbd://server/a' };
+    const any = { ...backend, open: () => backend.open('/p/b', 'read') };
+    expect(await readMark(remote, any)).toBeNull();
+    expect(await readMark(image, any)).toMatchObject({ state: 'invalid' });
+  });
+
   it.each([
     ['inside', true],
     ['beside', false],

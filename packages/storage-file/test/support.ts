@@ -19,6 +19,11 @@ export async function scratch(): Promise<AsyncDisposable & { readonly path: stri
 }
 
 const ABILITIES: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
+  'names',
+  'write',
+  'grow',
+  'modified',
+  'allocated',
   'resize',
   'locks',
   'sparse',

@@ -12,6 +12,11 @@ import {
 } from '../src/index.ts';
 
 const abilities: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
+  'names',
+  'write',
+  'grow',
+  'modified',
+  'allocated',
   'discard',
   'resize',
   'locks',

@@ -13,7 +13,7 @@ export interface FileFacts {
   readonly length: ByteLength;
   /** Bytes of host storage in use; equal to `length` where the backend cannot tell. */
   readonly allocated: ByteLength;
-  /** Last modification, nanoseconds since 1970 as decimal text; a backend without a clock counts changes instead. */
+  /** Last modification, nanoseconds since 1970 as decimal text; a backend without a clock counts changes instead, or says `0`: not known. */
   readonly modified: string;
 }
 
@@ -32,7 +32,8 @@ export interface StorageLock extends AsyncDisposable {
 }
 
 /**
- * A place that holds named files, as implementers write it. Paths are absolute and use `/`.
+ * A place that holds named files, as implementers write it. Paths are absolute and use `/`, or are URLs.
+ * A place whose files others make refuses to create, remove, rename and list with `STORAGE_UNSUPPORTED`.
  * Creations, renames and removals are durable only after `flushDirectory` of the directory they are in.
  * An open file stays the same file when its name moves or goes.
  */

@@ -12,6 +12,9 @@ import { DownfoldError } from '@downfold/units';
  * - `STORAGE_FLUSH_FAILED`: a flush failed, now or earlier. Final: what was written since the last good
  *   flush may be lost although it still reads back (kernels mark the pages clean).
  * - `STORAGE_UNSUPPORTED`: the backend lacks the ability; `supports` said so.
+ * - `STORAGE_LOST`: the connection to the server that holds the bytes is lost. Whether a write under way has arrived is not
+ *   known. Final for what is open.
+ * - `STORAGE_CHANGED`: the bytes are no longer those that were opened: somebody replaced them. Final for what is open.
  * - `STORAGE_LOCKED`: another process has the file open in a way that excludes what is wanted.
  * - `STORAGE_CLOSED`: used after it was closed.
  * - `STORAGE_RANGE`: an offset or length outside what the backend can address.
@@ -26,6 +29,8 @@ export type StorageErrorCode =
   | 'STORAGE_IO'
   | 'STORAGE_FLUSH_FAILED'
   | 'STORAGE_UNSUPPORTED'
+  | 'STORAGE_LOST'
+  | 'STORAGE_CHANGED'
   | 'STORAGE_LOCKED'
   | 'STORAGE_CLOSED'
   | 'STORAGE_RANGE';

@@ -46,9 +46,12 @@ export interface StorageDriver extends AsyncDisposable {
   length(): Promise<ByteLength>;
   /** Reads until `target` is full or the file ends; resolves with the bytes read. */
   read(offset: HostOffset, target: Uint8Array): Promise<number>;
-  /** Writes all of `source` (loops on short counts); a write past the end grows the file. */
+  /**
+   * Writes all of `source` (loops on short counts). A write past the end grows the file; where the length is fixed it rejects with
+   * `STORAGE_NO_SPACE`, and nothing is written.
+   */
   write(offset: HostOffset, source: Uint8Array, what: string): Promise<void>;
-  /** Makes the range read as zeros, growing the file when it ends inside; holes where that is cheap. */
+  /** Makes the range read as zeros, growing the file when it ends inside, as a write does; holes where that is cheap. */
   writeZeroes(range: HostRange, what: string): Promise<void>;
   /**
    * Copies inside the backend when `source` is of the same kind, and resolves with the bytes copied:

@@ -1,6 +1,7 @@
 import { verify } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { storageKit } from '../src/compliance/index.ts';
+import { readOnly, sealed } from './sealed.ts';
 import { flatSubjects, withFiles, withStorages } from './support.ts';
 
 describe('the kit passes', () => {
@@ -27,6 +28,12 @@ describe('the kit passes', () => {
       }),
       test,
     ));
+
+  describe('a place whose files others make, with a length that stays', () =>
+    verify(storageKit, flatSubjects(sealed), test));
+
+  describe('a place where nothing can be written', () =>
+    verify(storageKit, flatSubjects(readOnly), test));
 
   describe.each([2, 3, 4, 5, 6])('with seed %i', (seed) =>
     verify(

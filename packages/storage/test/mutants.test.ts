@@ -2,6 +2,7 @@ import { killers } from '@downfold/compliance';
 import { expect, test } from 'vitest';
 import { storageKit } from '../src/compliance/index.ts';
 import { copyMutants } from './mutants/copy-mutants.ts';
+import { fixedMutants } from './mutants/fixed-mutants.ts';
 import { flushMutants } from './mutants/flush-mutants.ts';
 import { lengthMutants } from './mutants/length-mutants.ts';
 import { lockMutants } from './mutants/lock-mutants.ts';
@@ -18,6 +19,7 @@ const mutants = [
   ...nameMutants,
   ...lockMutants,
   ...stateMutants,
+  ...fixedMutants,
 ];
 
 test.each(mutants)('the kit kills: $name, by $killedBy', async ({ killedBy, ...change }) => {

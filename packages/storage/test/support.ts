@@ -1,4 +1,5 @@
 import type { SubjectFactory } from '@downfold/compliance';
+import { hostOffset } from '@downfold/units';
 import type { StorageAbility, StorageSubject } from '../src/compliance/index.ts';
 import { faulty } from '../src/faults/index.ts';
 import {
@@ -11,6 +12,11 @@ import {
 import { afterPowerCut, FlatDisk, flatBackend } from './flat-backend.ts';
 
 const ABILITIES: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
+  'names',
+  'write',
+  'grow',
+  'modified',
+  'allocated',
   'discard',
   'resize',
   'locks',
@@ -25,13 +31,15 @@ const ABILITIES: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
 /** How a subject differs from the flat backend: by its driver, by the backend around it, by what it declares. */
 export interface Change {
   readonly without?: readonly StorageAbility[];
+  /** Files are put there from outside. */
+  readonly placed?: boolean;
   readonly driver?: (driver: BackendDriver) => BackendDriver;
   readonly backend?: (backend: StorageBackend) => StorageBackend;
 }
 
 /** Makes subjects of the storage kit: a fresh flat disk each, changed as told. */
 export function flatSubjects(change: Change = {}): SubjectFactory<StorageSubject, StorageAbility> {
-  const { driver = (one) => one, backend = (one) => one, without = [] } = change;
+  const { driver = (one) => one, backend = (one) => one, without = [], placed = false } = change;
   return {
     abilities: new Set([...ABILITIES].filter((ability) => !without.includes(ability))),
     create: async () => {
@@ -41,6 +49,7 @@ export function flatSubjects(change: Change = {}): SubjectFactory<StorageSubject
         backend: backend(openBackend(driver(faults))),
         directory: '/',
         hooks: {
+          ...(placed ? { place: (path, bytes) => place(disk, path, bytes) } : {}),
           link: async (existing, path) => void disk.names.set(path, disk.find(existing)),
           symbolicLink: async (target, path) => void disk.links.set(path, target),
           makeSpecial: async (path) => void disk.specials.add(path),
@@ -51,6 +60,11 @@ export function flatSubjects(change: Change = {}): SubjectFactory<StorageSubject
       };
     },
   };
+}
+
+async function place(disk: FlatDisk, path: string, bytes: Uint8Array): Promise<void> {
+  await using file = await flatBackend(disk).create(path, { secret: false });
+  await file.write(hostOffset(0), bytes, 'placed');
 }
 
 /** A driver whose files differ: `change` gets the file and says which members are others. */

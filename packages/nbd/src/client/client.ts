@@ -30,6 +30,8 @@ export interface ClientZeroOptions extends ClientChangeOptions {
  */
 export interface NbdClient extends AsyncDisposable {
   readonly info: ExportInfo;
+  /** Resolves once the connection is over, whoever ended it. Never rejects. */
+  readonly gone: Promise<void>;
   /** Fills `target`, with up to `info.blockSize.maximumPayload` bytes. Its contents mean nothing when it rejects. */
   read(offset: number, target: Uint8Array): Promise<void>;
   /** `source` must not change until it resolves. */
@@ -75,6 +77,10 @@ class OpenClient implements NbdClient {
     );
     this.#decoder = new ReplyDecoder(info.style, this.#replies);
     wire.handOver({ onBytes: () => this.#onBytes(), onClose: (error) => this.#onClose(error) });
+  }
+
+  get gone(): Promise<void> {
+    return this.#gone.promise;
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {

@@ -7,6 +7,7 @@ import {
   copy,
   createFile,
   createWith,
+  MAKES_FILES,
   nonZeroBytes,
   rangeAt,
   readAt,
@@ -41,6 +42,7 @@ export const concurrentCases: readonly StorageCase[] = [
     id: 'concurrent/changes-beside-each-other',
     because:
       'the engine keeps several pieces in flight; a file that one of them grows must not lose another',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const content = nonZeroBytes(context, SLOT_BYTES + 100);
       await using source = await createWith(subject, content, 'source');
@@ -66,6 +68,7 @@ export const concurrentCases: readonly StorageCase[] = [
   {
     id: 'concurrent/reads-beside-writes',
     because: 'guests read while a commit writes',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 1 << 20);
       await using file = await createWith(subject, bytes);
@@ -85,6 +88,7 @@ export const concurrentCases: readonly StorageCase[] = [
   {
     id: 'concurrent/copies-both-ways',
     because: 'buffers of copies must not be shared by two at once',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const length = (2 << 20) + 77;
       const [left, right] = [nonZeroBytes(context, length), nonZeroBytes(context, length)];
@@ -98,6 +102,7 @@ export const concurrentCases: readonly StorageCase[] = [
   {
     id: 'concurrent/flushes',
     because: 'a checkpoint may meet the guest’s own flush',
+    needs: ['write'],
     run: async (subject, context) => {
       await using file = await createWith(subject, context.bytes(5000));
       const flushes = Array.from({ length: 8 }, (_, index) => file.flush(`kit: ${index}`));

@@ -8,6 +8,7 @@ import {
   copy,
   createFile,
   createWith,
+  MAKES_FILES,
   nonZeroBytes,
   pathOf,
   readAt,
@@ -21,6 +22,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/between-files',
     because: 'a commit is made of such copies',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(20_000);
       const expected = context.bytes(20_000);
@@ -42,6 +44,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/large',
     because: 'an extent of any length is one copy, however many pieces it takes',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, LARGE_BYTES);
       await using source = await createWith(subject, bytes, 'source');
@@ -55,6 +58,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/from-read-only',
     because: 'layers above base are opened for reading',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const bytes = context.bytes(3000);
       await (await createWith(subject, bytes, 'source'))[Symbol.asyncDispose]();
@@ -67,6 +71,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/from-another-backend',
     because: 'base and top may be stored in different ways',
+    needs: MAKES_FILES,
     run: async (subject) => {
       await using source = patternStorage(LARGE_BYTES);
       await using target = await createFile(subject);
@@ -79,6 +84,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/past-source-end-is-zero',
     because: 'a short layer reads as zeros past its end, and hides what the target held',
+    needs: ['write'],
     run: async (subject, context) => {
       const [bytes, expected] = [nonZeroBytes(context, 1000), nonZeroBytes(context, 20_000)];
       await using source = await createWith(subject, bytes, 'source');
@@ -94,6 +100,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/past-source-end-grows-the-target',
     because: 'the target holds the whole range afterwards, zeros too',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       await using source = await createWith(subject, nonZeroBytes(context, 10), 'source');
       await using target = await createFile(subject, 'target');
@@ -104,6 +111,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/hole-is-zero',
     because: 'a hole of the source is data: it hides what the target held',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       await using source = await createFile(subject, 'source');
       await source.write(hostOffset(70_000), context.bytes(10));
@@ -115,6 +123,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/within-a-file',
     because: 'tables move to the end of their own file; ranges may touch',
+    needs: ['write'],
     run: async (subject, context) => {
       const expected = context.bytes(9000);
       await using file = await createWith(subject, expected);
@@ -128,6 +137,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/onto-itself-is-refused',
     because: 'copied front to back, the bytes would be read after they were overwritten',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(9000);
       await using file = await createWith(subject, bytes);
@@ -147,6 +157,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/no-bytes',
     because: 'an empty range changes nothing, the length neither',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       await using source = await createWith(subject, context.bytes(100), 'source');
       await using target = await createFile(subject, 'target');
@@ -157,6 +168,7 @@ export const copyCases: readonly StorageCase[] = [
   {
     id: 'copy/from-closed-is-refused',
     because: 'a descriptor that was given back may already belong to another file',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const source = await createWith(subject, context.bytes(100), 'source');
       await using target = await createFile(subject, 'target');

@@ -8,6 +8,8 @@ import {
   createFile,
   createWith,
   hookOf,
+  MAKES_FILES,
+  openWith,
   pathOf,
   type StorageCase,
 } from './subject.ts';
@@ -21,7 +23,7 @@ const identity: readonly StorageCase[] = [
     because: 'loops and shared layers are found by identity, whatever a file is called',
     run: async (subject) => {
       const path = pathOf(subject, 'file');
-      await using file = await createFile(subject);
+      await using file = await openWith(subject, new Uint8Array(0));
       await using again = await subject.backend.open(path, 'read');
       assert.deepEqual(again.identity, file.identity, 'opened again');
       assert.deepEqual((await subject.backend.facts(path)).identity, file.identity, 'its facts');
@@ -32,6 +34,7 @@ const identity: readonly StorageCase[] = [
   {
     id: 'identity/same-after-rename',
     because: 'a name says nothing about the file: a moved image is the same image',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       await using file = await createWith(subject, context.bytes(10), 'old');
       const before = { ...file.identity };
@@ -47,18 +50,26 @@ const identity: readonly StorageCase[] = [
     run: async (subject) => {
       const seen = new Set<string>();
       for (const name of ['a', 'b', 'c', 'd']) {
-        await using file = await createFile(subject, name);
+        await using file = await openWith(subject, new Uint8Array(0), name);
         seen.add(`${file.identity.device}:${file.identity.inode}`);
       }
+      assert.equal(seen.size, 4, 'identities of four files');
+    },
+  },
+  {
+    id: 'identity/of-a-directory-is-its-own',
+    because: 'a directory must not be taken for a layer',
+    needs: MAKES_FILES,
+    run: async (subject) => {
+      await using file = await createFile(subject);
       const { identity } = await subject.backend.facts(subject.directory);
-      seen.add(`${identity.device}:${identity.inode}`);
-      assert.equal(seen.size, 5, 'identities of four files and their directory');
+      assert.notDeepEqual(identity, file.identity);
     },
   },
   {
     id: 'identity/same-through-links',
     because: 'the same image may be in a chain by two names',
-    needs: ['links'],
+    needs: [...MAKES_FILES, 'links'],
     run: async (subject, context) => {
       await using file = await createWith(subject, context.bytes(10));
       await hookOf(subject, 'link')(pathOf(subject, 'file'), pathOf(subject, 'second'));
@@ -78,6 +89,7 @@ const facts: readonly StorageCase[] = [
   {
     id: 'facts/of-a-file',
     because: 'the pool is scanned by facts, without opening anything',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       await using file = await createWith(subject, context.bytes(5000));
       const found = await subject.backend.facts(pathOf(subject, 'file'));
@@ -91,6 +103,7 @@ const facts: readonly StorageCase[] = [
   {
     id: 'facts/of-a-directory',
     because: 'a directory under the name of an image is told apart',
+    needs: MAKES_FILES,
     run: async (subject) => {
       assert.equal((await subject.backend.facts(subject.directory)).kind, 'directory');
     },
@@ -98,6 +111,7 @@ const facts: readonly StorageCase[] = [
   {
     id: 'facts/modified-changes-with-a-write',
     because: 'a resumed commit refuses a source that somebody wrote to meanwhile',
+    needs: ['write', 'modified'],
     run: async (subject, context) => {
       const modified = async (): Promise<bigint> =>
         BigInt((await subject.backend.facts(pathOf(subject, 'file'))).modified);
@@ -117,13 +131,35 @@ const facts: readonly StorageCase[] = [
       const missing = pathOf(subject, 'missing');
       await assertRefused('STORAGE_NOT_FOUND', 'facts', () => subject.backend.facts(missing));
       await assertRefused('STORAGE_NOT_FOUND', 'realPath', () => subject.backend.realPath(missing));
+    },
+  },
+  {
+    id: 'list/missing-is-not-found',
+    because: 'an empty list would say that a commit strands nobody',
+    needs: ['names'],
+    run: async (subject) => {
+      const missing = pathOf(subject, 'missing');
       await assertRefused('STORAGE_NOT_FOUND', 'list', () => subject.backend.list(missing));
+    },
+  },
+  {
+    id: 'facts/of-what-is-there',
+    because: 'a file that is stored elsewhere has facts too, and one name',
+    run: async (subject, context) => {
+      await using file = await openWith(subject, context.bytes(5000));
+      const path = pathOf(subject, 'file');
+      const found = await subject.backend.facts(path);
+      assert.ok(found.kind === 'file' || found.kind === 'block-device', found.kind);
+      assert.equal(found.length, 5000, 'length');
+      assert.equal(await file.length(), 5000, 'length of the open file');
+      assert.ok(BigInt(found.modified) >= 0n, 'modified');
+      assert.equal(await subject.backend.realPath(path), path, 'real path');
     },
   },
   {
     id: 'facts/of-a-special-file',
     because: 'asking about a FIFO must not wait for its other end',
-    needs: ['special-files'],
+    needs: [...MAKES_FILES, 'special-files'],
     run: async (subject) => {
       await hookOf(subject, 'makeSpecial')(pathOf(subject, 'special'));
       assert.equal((await subject.backend.facts(pathOf(subject, 'special'))).kind, 'other');
@@ -138,6 +174,7 @@ const paths: readonly StorageCase[] = [
   {
     id: 'list/names-what-is-there',
     because: 'siblings that a commit would strand are found by listing',
+    needs: MAKES_FILES,
     run: async (subject) => {
       assert.deepEqual(await subject.backend.list(subject.directory), [], 'the empty directory');
       for (const name of ['b', 'a', 'c'])
@@ -156,6 +193,7 @@ const paths: readonly StorageCase[] = [
   {
     id: 'real-path/of-a-file-is-itself',
     because: 'what may be opened is decided by real paths',
+    needs: MAKES_FILES,
     run: async (subject) => {
       await using _file = await createFile(subject);
       const path = pathOf(subject, 'file');
@@ -166,7 +204,7 @@ const paths: readonly StorageCase[] = [
   {
     id: 'real-path/follows-links',
     because: 'a link out of the allowed directories must not let anyone out',
-    needs: ['links'],
+    needs: [...MAKES_FILES, 'links'],
     run: async (subject, context) => {
       await using _file = await createWith(subject, context.bytes(10));
       const link = hookOf(subject, 'symbolicLink');

@@ -10,6 +10,7 @@ import {
   createFile,
   createWith,
   hookOf,
+  MAKES_FILES,
   pathOf,
   rangeAt,
   readAt,
@@ -34,7 +35,7 @@ const failures: readonly StorageCase[] = [
     id: 'flush/failure-is-final',
     because:
       'kernels mark the pages clean after a failed fsync, so that the next one succeeds although bytes are lost (Rebello, ATC 2020)',
-    needs: ['flush-fault'],
+    needs: ['write', 'flush-fault'],
     run: async (subject, context) => {
       const bytes = context.bytes(5000);
       await using file = await createWith(subject, bytes);
@@ -49,7 +50,7 @@ const failures: readonly StorageCase[] = [
   {
     id: 'flush/failure-reaches-all-under-way',
     because: 'the system reports a lost write once; the flush beside it would succeed',
-    needs: ['flush-fault'],
+    needs: ['write', 'flush-fault'],
     run: async (subject, context) => {
       await using file = await createWith(subject, context.bytes(5000));
       hookOf(subject, 'failNextFlush')();
@@ -80,7 +81,7 @@ const powerCuts: readonly StorageCase[] = [
   {
     id: 'power-cut/flushed-bytes-survive',
     because: 'every ordering rule of the formats and of the journal rests on it',
-    needs: ['power-cut'],
+    needs: [...MAKES_FILES, 'power-cut'],
     run: async (subject, context) => {
       const bytes = context.bytes(9000);
       await using file = await createWith(subject, bytes);
@@ -102,7 +103,7 @@ const powerCuts: readonly StorageCase[] = [
   {
     id: 'power-cut/flushed-names-survive',
     because: 'a journal that exists only until the power goes is none',
-    needs: ['power-cut'],
+    needs: [...MAKES_FILES, 'power-cut'],
     run: async (subject, context) => {
       for (const name of ['moved', 'removed', 'replaced']) {
         await using file = await createWith(subject, context.bytes(10), name);
@@ -126,6 +127,7 @@ export const flushCases: readonly StorageCase[] = [
   {
     id: 'flush/keeps-what-was-written',
     because: 'a barrier changes nothing but durability',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const bytes = context.bytes(5000);
       await using file = await createWith(subject, bytes);
@@ -138,6 +140,7 @@ export const flushCases: readonly StorageCase[] = [
   {
     id: 'flush/of-a-missing-directory-is-refused',
     because: 'names that could not be made durable are no success',
+    needs: MAKES_FILES,
     run: async (subject) => {
       await assertRefused('STORAGE_NOT_FOUND', 'flushDirectory', () =>
         subject.backend.flushDirectory(pathOf(subject, 'missing'), 'kit: missing'),

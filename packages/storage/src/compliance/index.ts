@@ -1,6 +1,8 @@
+import { absentCases } from './absent-cases.ts';
 import { concurrentCases } from './concurrent-cases.ts';
 import { copyCases } from './copy-cases.ts';
 import { factsCases } from './facts-cases.ts';
+import { fixedCases } from './fixed-cases.ts';
 import { flushCases } from './flush-cases.ts';
 import { lengthCases } from './length-cases.ts';
 import { lockCases } from './lock-cases.ts';
@@ -28,4 +30,6 @@ export const storageKit: readonly StorageCase[] = [
   ...sparseCases,
   ...concurrentCases,
   ...randomCases,
+  ...fixedCases,
+  ...absentCases,
 ];

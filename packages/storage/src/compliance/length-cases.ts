@@ -5,6 +5,7 @@ import {
   contentOf,
   createFile,
   createWith,
+  MAKES_FILES,
   nonZeroBytes,
   pathOf,
   rangeAt,
@@ -16,6 +17,7 @@ const resize: readonly StorageCase[] = [
   {
     id: 'length/of-a-new-file-is-zero',
     because: 'formats create their image in an empty file',
+    needs: MAKES_FILES,
     run: async (subject) => {
       await using file = await createFile(subject);
       assert.equal(await file.length(), 0, 'length');
@@ -24,7 +26,7 @@ const resize: readonly StorageCase[] = [
   {
     id: 'set-length/grows-with-zeros',
     because: 'a raw image grows by it',
-    needs: ['resize'],
+    needs: ['write', 'resize'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 1000);
       await using file = await createWith(subject, bytes);
@@ -38,7 +40,7 @@ const resize: readonly StorageCase[] = [
   {
     id: 'set-length/cuts',
     because: 'a torn record at the end of a journal is cut off',
-    needs: ['resize'],
+    needs: ['write', 'resize'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 9000);
       await using file = await createWith(subject, bytes);
@@ -51,7 +53,7 @@ const resize: readonly StorageCase[] = [
   {
     id: 'set-length/what-was-cut-is-gone',
     because: 'old bytes must not come back when the file grows again: they may be another guest’s',
-    needs: ['resize'],
+    needs: ['write', 'resize'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 9000);
       await using file = await createWith(subject, bytes);
@@ -64,6 +66,7 @@ const resize: readonly StorageCase[] = [
     id: 'set-length/refused-when-absent',
     because: 'an absent ability is loud',
     whenAbsent: 'resize',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(1000);
       await using file = await createWith(subject, bytes);
@@ -79,7 +82,7 @@ const discard: readonly StorageCase[] = [
   {
     id: 'discard/reads-as-zeros',
     because: 'freed clusters must not show what they held; neighbours are in use',
-    needs: ['discard'],
+    needs: ['write', 'discard'],
     run: async (subject, context) => {
       const expected = nonZeroBytes(context, 300_000);
       await using file = await createWith(subject, expected);
@@ -99,7 +102,7 @@ const discard: readonly StorageCase[] = [
   {
     id: 'discard/keeps-the-length',
     because: 'the length of the file is part of a raw image',
-    needs: ['discard'],
+    needs: ['write', 'discard'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 9000);
       await using file = await createWith(subject, bytes);
@@ -111,7 +114,7 @@ const discard: readonly StorageCase[] = [
   {
     id: 'discard/gives-space-back',
     because: 'that is what it is for',
-    needs: ['discard'],
+    needs: ['write', 'allocated', 'discard'],
     run: async (subject, context) => {
       await using file = await createWith(subject, nonZeroBytes(context, 1 << 20));
       await file.flush('kit: before discard');
@@ -129,6 +132,7 @@ const discard: readonly StorageCase[] = [
     id: 'discard/refused-when-absent',
     because: 'an absent ability is loud; a discard that does nothing would leak old bytes',
     whenAbsent: 'discard',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(9000);
       await using file = await createWith(subject, bytes);

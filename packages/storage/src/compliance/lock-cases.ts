@@ -11,8 +11,9 @@ import {
 } from '../lock.ts';
 import {
   assertRefused,
-  createFile,
   hookOf,
+  MAKES_FILES,
+  openWith,
   pathOf,
   type StorageCase,
   type StorageSubject,
@@ -43,7 +44,7 @@ async function assertPair(
 }
 
 async function makeFile(subject: StorageSubject, name = 'file'): Promise<void> {
-  await (await createFile(subject, name))[Symbol.asyncDispose]();
+  await (await openWith(subject, new Uint8Array(0), name))[Symbol.asyncDispose]();
 }
 
 /** What excludes what. */
@@ -131,7 +132,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/outlives-other-opens',
     because: 'locks of processes (fcntl F_SETLK) end when any descriptor of the file is closed',
-    needs: ['locks'],
+    needs: ['write', 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       await using _writer = await lock(subject, WRITER);
@@ -143,7 +144,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/goes-with-the-file',
     because: 'an image that was renamed is still in use, and another one of its name is not',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await makeFile(subject);
       await using held = await lock(subject, WRITER);
@@ -160,7 +161,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/is-of-the-file-by-any-name',
     because: 'an image reached through a link is the same image',
-    needs: ['locks', 'links'],
+    needs: [...MAKES_FILES, 'locks', 'links'],
     run: async (subject) => {
       await makeFile(subject);
       const path = pathOf(subject, 'file');
@@ -174,7 +175,7 @@ const holding: readonly StorageCase[] = [
   {
     id: 'lock/needs-a-file',
     because: 'nothing is created, and nothing waited for, by looking who uses it',
-    needs: ['locks'],
+    needs: [...MAKES_FILES, 'locks'],
     run: async (subject) => {
       await assertRefused('STORAGE_NOT_FOUND', 'a missing file', () => lock(subject, READER));
       await assertRefused('STORAGE_NOT_REGULAR', 'a directory', () =>

@@ -7,6 +7,7 @@ import {
   contentOf,
   copy,
   createFile,
+  MAKES_FILES,
   pathOf,
   rangeAt,
   readAt,
@@ -192,6 +193,7 @@ export const randomCases: readonly StorageCase[] = [
   {
     id: 'random/agrees-with-a-flat-model',
     because: 'what no case thought of: operations one after another, against plain arrays',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const play = new Play(subject, context);
       const done: string[] = [];

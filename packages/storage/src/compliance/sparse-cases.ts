@@ -5,6 +5,7 @@ import {
   copy,
   createFile,
   createWith,
+  MAKES_FILES,
   nonZeroBytes,
   pathOf,
   rangeAt,
@@ -21,7 +22,7 @@ export const sparseCases: readonly StorageCase[] = [
   {
     id: 'sparse/far-offsets-are-exact',
     because: 'offsets exceed 32 bits; an implementation that cuts them writes over the header',
-    needs: ['sparse'],
+    needs: [...MAKES_FILES, 'sparse'],
     run: async (subject, context) => {
       const [near, bytes] = [nonZeroBytes(context, 1000), nonZeroBytes(context, 9000)];
       await using file = await createWith(subject, near);
@@ -37,7 +38,7 @@ export const sparseCases: readonly StorageCase[] = [
   {
     id: 'sparse/far-copies-and-zeros',
     because: 'every operation takes far offsets, not writes alone',
-    needs: ['sparse'],
+    needs: [...MAKES_FILES, 'sparse'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 9000);
       await using source = await createFile(subject, 'source');
@@ -55,7 +56,7 @@ export const sparseCases: readonly StorageCase[] = [
   {
     id: 'sparse/zeros-past-the-end-are-a-hole',
     because: 'an image of terabytes is created in one call',
-    needs: ['sparse'],
+    needs: [...MAKES_FILES, 'sparse'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 1000);
       await using file = await createWith(subject, bytes);
@@ -70,7 +71,7 @@ export const sparseCases: readonly StorageCase[] = [
   {
     id: 'sparse/far-lengths',
     because: 'virtual disks are terabytes long',
-    needs: ['sparse', 'resize'],
+    needs: [...MAKES_FILES, 'sparse', 'resize'],
     run: async (subject) => {
       await using file = await createFile(subject);
       await setLength(file, FAR);

@@ -8,6 +8,8 @@ import {
   copy,
   createFile,
   createWith,
+  MAKES_FILES,
+  openWith,
   pathOf,
   rangeAt,
   readAt,
@@ -32,9 +34,8 @@ const states: readonly StorageCase[] = [
     because: 'layers that a commit only reads are opened for reading, and stay as they are',
     run: async (subject, context) => {
       const bytes = context.bytes(5000);
-      await (await createWith(subject, bytes))[Symbol.asyncDispose]();
-      await using source = await createWith(subject, context.bytes(10), 'source');
-      await using file = await subject.backend.open(pathOf(subject, 'file'), 'read');
+      await using source = await openWith(subject, context.bytes(10), 'source');
+      await using file = await openWith(subject, bytes);
       assert.equal(file.writable, false, 'writable');
       for (const [name, change] of Object.entries(changesOf(file, source)))
         await assertRefused('STORAGE_READ_ONLY', name, change);
@@ -44,6 +45,7 @@ const states: readonly StorageCase[] = [
   {
     id: 'open/for-writing',
     because: 'a resumed commit goes on in files that exist',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(5000);
       await (await createWith(subject, bytes))[Symbol.asyncDispose]();
@@ -62,8 +64,8 @@ const states: readonly StorageCase[] = [
     id: 'closed/refuses-everything',
     because: 'a descriptor that was given back may already belong to another file',
     run: async (subject, context) => {
-      const file = await createWith(subject, context.bytes(5000));
-      await using source = await createWith(subject, context.bytes(10), 'source');
+      const file = await openWith(subject, context.bytes(5000));
+      await using source = await openWith(subject, context.bytes(10), 'source');
       await file[Symbol.asyncDispose]();
       const operations = {
         ...changesOf(file, source),
@@ -80,11 +82,11 @@ const states: readonly StorageCase[] = [
     because: 'a queued system call must not meet a descriptor that now belongs to another file',
     run: async (subject, context) => {
       const bytes = context.bytes(1 << 20);
-      const file = await createWith(subject, bytes);
+      const file = await openWith(subject, bytes);
       const targets = Array.from({ length: 8 }, () => new Uint8Array(1 << 20));
       const reads = targets.map((target) => file.read(hostOffset(0), target));
       await file[Symbol.asyncDispose]();
-      await using other = await createWith(subject, new Uint8Array(1 << 20), 'other');
+      await using other = await openWith(subject, new Uint8Array(1 << 20), 'other');
       await Promise.all(reads);
       for (const target of targets) assertSameBytes(target, bytes, 'a read under way at the close');
       assert.equal(await other.length(), 1 << 20, 'length of the other file');
@@ -96,6 +98,7 @@ const ranges: readonly StorageCase[] = [
   {
     id: 'range/refuses-what-cannot-be-addressed',
     because: 'offsets come from untrusted images; beyond 2^53-1 they would be rounded',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(1000);
       await using source = await createWith(subject, context.bytes(10), 'source');
@@ -119,6 +122,7 @@ const ranges: readonly StorageCase[] = [
   {
     id: 'range/refuses-lengths-that-are-none',
     because: 'a negative length is a subtraction gone wrong',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(1000);
       await using source = await createWith(subject, context.bytes(10), 'source');
@@ -143,6 +147,7 @@ const aborts: readonly StorageCase[] = [
   {
     id: 'abort/before-it-starts',
     because: 'a job that was cancelled touches nothing any more',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = context.bytes(1000);
       await using source = await createWith(subject, context.bytes(10), 'source');
@@ -168,6 +173,7 @@ const aborts: readonly StorageCase[] = [
   {
     id: 'abort/between-the-pieces-of-a-copy',
     because: 'a cancelled job does not wait for an extent of gigabytes; what was copied is whole',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const length = 16 << 20;
       const bytes = context.bytes(4096);

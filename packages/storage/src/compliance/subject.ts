@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { posix } from 'node:path';
 import type { CaseContext, ComplianceCase } from '@downfold/compliance';
 import { type ByteLength, byteLength, type HostRange, hostOffset } from '@downfold/units';
 import type { StorageBackend } from '../backend.ts';
@@ -7,8 +6,12 @@ import { StorageError, type StorageErrorCode } from '../errors.ts';
 import type { Storage } from '../storage.ts';
 
 /**
- * What a backend may be able to do. The last five need a hook of the subject.
+ * What a backend may be able to do. Who lacks `names` or `grow` has `hooks.place`; the last five need a hook too.
+ * - `names`: files are created, renamed, removed and listed, in directories.
+ * - `write`: files can be opened for writing.
+ * - `grow`: a write past the end of a file grows it.
  * - `discard`, `resize`: as `Storage.supports` of its files.
+ * - `modified`, `allocated`: `facts` knows them.
  * - `locks`: `lock` works.
  * - `sparse`: a hole of terabytes takes no space and no time.
  * - `links`: `hooks.link` and `hooks.symbolicLink`.
@@ -18,8 +21,13 @@ import type { Storage } from '../storage.ts';
  * - `power-cut`: `hooks.cutPower`.
  */
 export type StorageAbility =
+  | 'names'
+  | 'write'
+  | 'grow'
   | 'discard'
   | 'resize'
+  | 'modified'
+  | 'allocated'
   | 'locks'
   | 'sparse'
   | 'links'
@@ -28,8 +36,13 @@ export type StorageAbility =
   | 'flush-fault'
   | 'power-cut';
 
+/** What a case needs that makes files of its own. */
+export const MAKES_FILES: readonly StorageAbility[] = ['names', 'write', 'grow'];
+
 /** What cases need done to a backend's place that the backend itself cannot do. */
 export interface StorageHooks {
+  /** Puts a file there, as others do that a backend without `names` or `grow` depends on. */
+  place(path: string, bytes: Uint8Array): Promise<void>;
   /** Gives an existing file a second name. */
   link(existing: string, path: string): Promise<void>;
   /** Makes a symbolic link at `path`. */
@@ -47,7 +60,7 @@ export interface StorageHooks {
 /** What the kit is run on. */
 export interface StorageSubject {
   readonly backend: StorageBackend;
-  /** Path of an existing, empty directory, with every link resolved. */
+  /** Path of an existing, empty directory, with every link resolved; a path and a name below it are joined by `/`. */
   readonly directory: string;
   readonly hooks?: Partial<StorageHooks>;
 }
@@ -57,7 +70,9 @@ export type StorageCase = ComplianceCase<StorageSubject, StorageAbility>;
 
 /** The path of `name` in the subject's directory. */
 export function pathOf(subject: StorageSubject, name: string): string {
-  return posix.join(subject.directory, name);
+  return subject.directory.endsWith('/')
+    ? `${subject.directory}${name}`
+    : `${subject.directory}/${name}`;
 }
 
 /** A new, open file. */
@@ -65,12 +80,29 @@ export function createFile(subject: StorageSubject, name = 'file'): Promise<Stor
   return subject.backend.create(pathOf(subject, name), { secret: false });
 }
 
-/** A new, open file that holds `bytes`. */
+/** A file that holds `bytes`, open for reading. */
+export async function openWith(
+  subject: StorageSubject,
+  bytes: Uint8Array,
+  name = 'file',
+): Promise<Storage> {
+  const path = pathOf(subject, name);
+  if (subject.hooks?.place === undefined)
+    await (await createWith(subject, bytes, name))[Symbol.asyncDispose]();
+  else await subject.hooks.place(path, bytes);
+  return await subject.backend.open(path, 'read');
+}
+
+/** A new file that holds `bytes`, open for writing. */
 export async function createWith(
   subject: StorageSubject,
   bytes: Uint8Array,
   name = 'file',
 ): Promise<Storage> {
+  if (subject.hooks?.place !== undefined) {
+    await subject.hooks.place(pathOf(subject, name), bytes);
+    return await subject.backend.open(pathOf(subject, name), 'write');
+  }
   const file = await createFile(subject, name);
   await file.write(hostOffset(0), bytes);
   return file;

@@ -5,6 +5,7 @@ import {
   contentOf,
   createFile,
   createWith,
+  MAKES_FILES,
   nonZeroBytes,
   rangeAt,
   type StorageCase,
@@ -16,6 +17,7 @@ const write: readonly StorageCase[] = [
   {
     id: 'write/changes-its-range-only',
     because: 'metadata and data of others lie next to it',
+    needs: ['write'],
     run: async (subject, context) => {
       const expected = context.bytes(20_000);
       await using file = await createWith(subject, expected);
@@ -31,6 +33,7 @@ const write: readonly StorageCase[] = [
   {
     id: 'write/grows-the-file',
     because: 'images grow at their end; what lies between is zeros',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       await using file = await createWith(subject, nonZeroBytes(context, 100));
       const bytes = nonZeroBytes(context, 700);
@@ -46,6 +49,7 @@ const write: readonly StorageCase[] = [
     id: 'write/large',
     because:
       'all of it is written, however many system calls that takes: on a full disk they stop short',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, LARGE_BYTES);
       await using file = await createFile(subject);
@@ -58,6 +62,7 @@ const write: readonly StorageCase[] = [
   {
     id: 'write/no-bytes',
     because: 'an empty write changes nothing, the length neither',
+    needs: MAKES_FILES,
     run: async (subject) => {
       await using file = await createFile(subject);
       await file.write(hostOffset(5000), new Uint8Array(0));
@@ -68,6 +73,7 @@ const write: readonly StorageCase[] = [
     id: 'write/source-is-the-callers',
     because:
       'callers use their buffers again once the write has resolved, and write from parts of larger ones',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       await using file = await createFile(subject);
       const buffer = context.bytes(9000);
@@ -84,6 +90,7 @@ const writeZeroes: readonly StorageCase[] = [
   {
     id: 'write-zeroes/changes-its-range-only',
     because: 'zeroing frees clusters whose neighbours are in use',
+    needs: ['write'],
     run: async (subject, context) => {
       const expected = nonZeroBytes(context, 30_000);
       await using file = await createWith(subject, expected);
@@ -103,6 +110,7 @@ const writeZeroes: readonly StorageCase[] = [
   {
     id: 'write-zeroes/grows-the-file',
     because: 'a table of zeros at the end of an image must be inside the file',
+    needs: MAKES_FILES,
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 1000);
       await using file = await createWith(subject, bytes);
@@ -117,6 +125,7 @@ const writeZeroes: readonly StorageCase[] = [
   {
     id: 'write-zeroes/large',
     because: 'whole tables and extents are zeroed in one call',
+    needs: ['write'],
     run: async (subject, context) => {
       const expected = nonZeroBytes(context, LARGE_BYTES + 2000);
       await using file = await createWith(subject, expected);
@@ -131,6 +140,7 @@ const writeZeroes: readonly StorageCase[] = [
   {
     id: 'write-zeroes/no-bytes',
     because: 'an empty range changes nothing, the length neither',
+    needs: ['write'],
     run: async (subject, context) => {
       const bytes = nonZeroBytes(context, 100);
       await using file = await createWith(subject, bytes);

@@ -227,7 +227,7 @@ export const nameMutants: readonly Mutant[] = [
   },
   {
     name: 'a missing directory lists as empty',
-    killedBy: 'facts/missing-is-not-found',
+    killedBy: 'list/missing-is-not-found',
     driver: (driver) => ({ ...driver, list: (path) => driver.list(path).catch(() => []) }),
   },
   {

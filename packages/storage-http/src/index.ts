@@ -1,0 +1,1 @@
+export { type HttpBackendOptions, httpBackend, httpBackendDriver } from './http-backend.ts';

@@ -1,0 +1,1 @@
+export { type NbdBackendOptions, nbdBackend, nbdBackendDriver } from './nbd-backend.ts';
