@@ -10,6 +10,7 @@ import {
   tableOf,
 } from './campaign.ts';
 import { EFFORT } from './explore.ts';
+import { pointsOfStrategy } from './points.ts';
 import { STRATEGIES, type StrategyName, scenarioOf } from './scenario.ts';
 import { tryTask } from './trial.ts';
 
@@ -46,7 +47,7 @@ async function single(seed: number): Promise<Figures> {
   const name = process.env['DOWNFOLD_STRATEGY'] ?? 'copy-down';
   const strategy = STRATEGIES.find((known) => known === name) as StrategyName;
   process.stdout.write(`${JSON.stringify(scenarioOf(strategy, seed), null, 1)}\n`);
-  const outcome = await tryTask({ strategy, seed, effort: EFFORT, hits: new Map(), skip: [] });
+  const points = pointsOfStrategy(strategy);
   const counts = { seeds: 0, states: 0, recoveries: 0, aborts: 0 };
   const figures: Figures = {
     strategy,
@@ -55,6 +56,10 @@ async function single(seed: number): Promise<Figures> {
     points: new Map(),
     barriers: new Map(),
   };
-  add(figures, outcome);
+  // how much is gone on with depends on what other seeds hit: nothing yet, or all there is
+  for (const hits of [0, EFFORT.pointHits]) {
+    const known = new Map(points.map((point) => [point, hits]));
+    add(figures, await tryTask({ strategy, seed, effort: EFFORT, hits: known, skip: [] }));
+  }
   return figures;
 }
