@@ -20,6 +20,8 @@ export interface NativeCalls {
   punchHole(fd: number, offset: number, length: number): void;
   /** As `LockCalls.acquire`. */
   acquireLocks(fd: number, hold: readonly number[], free: readonly number[]): number | null;
+  /** As `LockCalls.release`. */
+  releaseLocks(fd: number, bytes: readonly number[]): void;
 }
 
 let loaded: NativeCalls | null | undefined;
@@ -67,6 +69,11 @@ function lazily(): NativeCalls {
         if (flock.readInt16LE(0) !== F_UNLCK) return byte;
       }
       return null;
+    },
+    releaseLocks: (fd, bytes) => {
+      const { fcntl, failure } = functions();
+      for (const byte of bytes)
+        if (fcntl(fd, F_OFD_SETLK, 'void *', flockOf(F_UNLCK, byte)) !== 0) throw failure('fcntl');
     },
   };
 }
