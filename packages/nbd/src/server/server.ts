@@ -1,10 +1,10 @@
-import { type AddressInfo, createServer, type Server } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { assertBlockSize } from '../block-size.ts';
 import { encodeString } from '../codec/strings.ts';
 import { NbdError } from '../errors.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import type { Export } from './export.ts';
-import { assertSecure, type Endpoint, listen } from './listen.ts';
+import { assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
 import { assertUsable, type ServerTls } from './tls.ts';
 
 /** Numbers that keep one client from harming others. */
@@ -75,11 +75,13 @@ class ListeningServer implements NbdServer {
   readonly #exports = new Map<string, Export>();
   readonly #connections = new Set<Connection>();
   readonly #server: Server;
+  readonly #tls: boolean;
   #closing = false;
   #closed: Promise<void> | null = null;
 
   constructor(options: ServerOptions) {
     this.#at = options.listen;
+    this.#tls = options.tls !== undefined;
     const host = this.#host(options);
     this.#server = createServer((socket) => {
       const connection = new Connection(socket, host);
@@ -91,7 +93,8 @@ class ListeningServer implements NbdServer {
 
   get endpoint(): Endpoint {
     if ('path' in this.#at) return this.#at;
-    return { host: this.#at.host, port: (this.#server.address() as AddressInfo).port };
+    const real = endpointOf(this.#server);
+    return 'host' in this.#at && 'port' in real ? { host: this.#at.host, port: real.port } : real;
   }
 
   get clients(): number {
@@ -100,6 +103,12 @@ class ListeningServer implements NbdServer {
 
   async start(): Promise<void> {
     await listen(this.#server, this.#at);
+    try {
+      assertSecure(this.endpoint, this.#tls);
+    } catch (cause) {
+      this.#server.close();
+      throw cause;
+    }
   }
 
   add(name: string, of: Export): void {
