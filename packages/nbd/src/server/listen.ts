@@ -3,11 +3,11 @@ import { BlockList, connect, isIP, type Server } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 import { NbdError } from '../errors.ts';
 
-/** Where a server listens: a Unix socket, or TCP; port 0 is any free one. `fd`: a socket that listens already, handed over by a supervisor. */
-export type Endpoint =
-  | { readonly path: string }
-  | { readonly host: string; readonly port: number }
-  | { readonly fd: number };
+/** Where a server listens: a Unix socket, or TCP; port 0 is any free one. */
+export type Address = { readonly path: string } | { readonly host: string; readonly port: number };
+
+/** The same, or a socket that listens already, handed over by a supervisor. */
+export type Endpoint = Address | { readonly fd: number };
 
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -58,7 +58,7 @@ function nameOf(at: Endpoint): string {
 }
 
 /** Where a server that listens does so. */
-export function endpointOf(server: Server): Endpoint {
+export function endpointOf(server: Server): Address {
   const address = server.address();
   if (address === null) throw new NbdError('NBD_CLOSED', 'the server is closed');
   if (typeof address === 'string') return { path: address };

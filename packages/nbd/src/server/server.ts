@@ -4,7 +4,7 @@ import { encodeString } from '../codec/strings.ts';
 import { NbdError } from '../errors.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import type { Export } from './export.ts';
-import { assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
+import { type Address, assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
 import { assertUsable, type ServerTls } from './tls.ts';
 
 /** Numbers that keep one client from harming others. */
@@ -34,7 +34,7 @@ export interface ServerOptions {
 /** A server that listens. */
 export interface NbdServer extends AsyncDisposable {
   /** Where it listens; the port is the real one. */
-  readonly endpoint: Endpoint;
+  readonly endpoint: Address;
   /** Connections at the moment. */
   readonly clients: number;
   /** Serves one more export. @throws NbdError `NBD_NAME` when the name is taken or no name, `NBD_RANGE` when its sizes make no sense */
@@ -91,7 +91,7 @@ class ListeningServer implements NbdServer {
     this.#server.maxConnections = options.limits?.clients ?? 100;
   }
 
-  get endpoint(): Endpoint {
+  get endpoint(): Address {
     if ('path' in this.#at) return this.#at;
     const real = endpointOf(this.#server);
     return 'host' in this.#at && 'port' in real ? { host: this.#at.host, port: real.port } : real;
