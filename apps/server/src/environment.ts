@@ -34,7 +34,8 @@ export interface Access {
 
 /** The surroundings in which the chain of `file` is opened: the safe default, opened up by what the user said. */
 export function environmentFor(file: string, { allow, lock }: Access): ChainEnvironment {
-  const roots = allow.length === 0 ? null : [dirname(resolve(file)), ...allow.map((at) => resolve(at))];
+  const roots =
+    allow.length === 0 ? null : [dirname(resolve(file)), ...allow.map((at) => resolve(at))];
   const locks = LOCKS[lock] ?? 'local';
   return { backend, formats, policy: { ...defaultPolicy, roots, locks } };
 }

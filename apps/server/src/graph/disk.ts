@@ -1,4 +1,10 @@
-import { type ChainEnvironment, type ChainLayer, factsOf, openLayer, readMark } from '@downfold/chain';
+import {
+  type ChainEnvironment,
+  type ChainLayer,
+  factsOf,
+  openLayer,
+  readMark,
+} from '@downfold/chain';
 import type { LiveDisk, LiveSection } from '@downfold/commit';
 import { Device } from '@downfold/device';
 import type { BackingReference } from '@downfold/image';
@@ -32,7 +38,11 @@ export class Disk implements AsyncDisposable {
   #layers: readonly ChainLayer[];
   #device: Device | null = null;
 
-  constructor({ layers, locks }: OpenLayers, environment: ChainEnvironment, changed: LayersChanged) {
+  constructor(
+    { layers, locks }: OpenLayers,
+    environment: ChainEnvironment,
+    changed: LayersChanged,
+  ) {
     this.#layers = layers;
     this.locks = locks;
     this.environment = environment;
@@ -154,13 +164,13 @@ export class Disk implements AsyncDisposable {
     await this.locks.release(facts.path);
   }
 
-  /** Gives all layers and locks of a disk at rest to whoever builds on them. */
-  async surrender(): Promise<readonly ChainLayer[]> {
-    this.assertUnused('is in use');
+  /** Gives all its layers, and its locks, to whoever builds on them. It must be unused. */
+  async surrender(locks: DiskLocks): Promise<readonly ChainLayer[]> {
     await this.#device?.close();
     const { layers } = this;
     this.#device = null;
     this.#layers = [];
+    locks.take(this.locks);
     return layers;
   }
 
@@ -225,4 +235,3 @@ export class Disk implements AsyncDisposable {
     }
   }
 }
-

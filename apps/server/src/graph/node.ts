@@ -33,7 +33,10 @@ export interface ImageNode {
 export type GraphNode = FileNode | ImageNode;
 
 /** The layer of a node in its disk, and its place there. Null: none. */
-export function layerOf({ disk, identity }: ImageNode): { layer: ChainLayer; index: number } | null {
+export function layerOf({
+  disk,
+  identity,
+}: ImageNode): { layer: ChainLayer; index: number } | null {
   const layers = disk?.layers ?? [];
   const index = layers.findIndex(({ facts }) => identityKey(facts.identity) === identity);
   const layer = layers[index];

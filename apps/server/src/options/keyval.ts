@@ -18,8 +18,7 @@ export function parseKeyval(text: string, implied: string | null): Keyval {
   for (const [index, part] of partsOf(text).entries()) {
     const equals = part.indexOf('=');
     const isImplied = equals < 0 && index === 0 && implied !== null;
-    if (equals <= 0 && !isImplied)
-      throw usage(text, `'${part}' is no NAME=VALUE`);
+    if (equals <= 0 && !isImplied) throw usage(text, `'${part}' is no NAME=VALUE`);
     const name = isImplied ? implied : part.slice(0, equals);
     put(top, name.split('.'), part.slice(isImplied ? 0 : equals + 1), text);
   }
@@ -53,7 +52,10 @@ function put(top: Building, path: readonly string[], value: string, text: string
 
 function plainOf(building: Building): Keyval {
   return Object.fromEntries(
-    [...building].map(([name, value]) => [name, typeof value === 'string' ? value : plainOf(value)]),
+    [...building].map(([name, value]) => [
+      name,
+      typeof value === 'string' ? value : plainOf(value),
+    ]),
   );
 }
 

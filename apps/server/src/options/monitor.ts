@@ -18,9 +18,10 @@ export const chardevOptions: Type<ChardevOptions> = struct({
   wait: optional(bool),
 });
 
-export const monitorOptions: Type<{ readonly chardev: string; readonly mode?: 'control' }> =
-  struct({
+export const monitorOptions: Type<{ readonly chardev: string; readonly mode?: 'control' }> = struct(
+  {
     chardev: str,
     mode: optional(oneOf(['control'])),
     id: optional(str),
-  });
+  },
+);

@@ -13,8 +13,8 @@ import {
   FORMATS,
   type FormatName,
 } from '../qmp/schema/nodes.ts';
-import { chardevOptions, monitorOptions } from './monitor.ts';
 import { optionOf } from './keyval.ts';
+import { chardevOptions, monitorOptions } from './monitor.ts';
 import { type ObjectOptions, objectOptions } from './objects.ts';
 
 /** A disk in the short form: its image, and what it is served as. */

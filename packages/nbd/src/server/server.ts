@@ -37,6 +37,8 @@ export interface NbdServer extends AsyncDisposable {
   readonly endpoint: Address;
   /** Connections at the moment. */
   readonly clients: number;
+  /** Connections that use the export of a name. */
+  clientsOf(name: string): number;
   /** Serves one more export. @throws NbdError `NBD_NAME` when the name is taken or no name, `NBD_RANGE` when its sizes make no sense */
   add(name: string, of: Export): void;
   /**
@@ -99,6 +101,10 @@ class ListeningServer implements NbdServer {
 
   get clients(): number {
     return this.#connections.size;
+  }
+
+  clientsOf(name: string): number {
+    return [...this.#connections].filter(({ exportName }) => exportName === name).length;
   }
 
   async start(): Promise<void> {

@@ -1,5 +1,15 @@
-import type { BlockJobInfo, JobInfo, JobState, JobType, OnError } from '@downfold/job';
-import { about, bool, deprecated, int, oneOf, optional, str, struct, type Type } from '@downfold/qmp';
+import type { BlockJobInfo, JobFigures, JobInfo, JobState, JobType, OnError } from '@downfold/job';
+import {
+  about,
+  bool,
+  deprecated,
+  int,
+  oneOf,
+  optional,
+  str,
+  struct,
+  type Type,
+} from '@downfold/qmp';
 
 /** Members of every command that starts a job. */
 export interface JobMembers {
@@ -20,7 +30,10 @@ const started = {
     'a failed read or write: end (`report`, the default), pause (`stop`), try again (`ignore`), pause when there is no space (`enospc`, `auto`)',
     optional(oneOf(['report', 'ignore', 'enospc', 'stop', 'auto'], 'BlockdevOnError')),
   ),
-  'filter-node-name': about('taken for the sake of clients: there is no filter node', optional(str)),
+  'filter-node-name': about(
+    'taken for the sake of clients: there is no filter node',
+    optional(str),
+  ),
   'auto-finalize': about(
     'false: wait in `pending` for `job-finalize` before others see a change; default true',
     optional(bool),
@@ -99,9 +112,8 @@ export const streamArguments: Type<StreamArguments> = struct({
   'x-strategy': about('how; there is `stream`', optional(str)),
 });
 
-const status: Type<JobState | 'undefined'> = oneOf(
+const status: Type<JobState> = oneOf(
   [
-    'undefined',
     'created',
     'running',
     'paused',
@@ -128,7 +140,7 @@ export const jobInfo: Type<JobInfo> = struct(
     error: optional(str),
   },
   'JobInfo',
-) as Type<JobInfo>;
+);
 
 /** Members that tell of a block job wherever one is told of. */
 const figures = {
@@ -152,6 +164,23 @@ export const blockJobInfo: Type<BlockJobInfo> = struct(
     error: optional(str),
   },
   'BlockJobInfo',
-) as Type<BlockJobInfo>;
+);
 
-export const jobTypes = { status, type, figures } as const;
+/** What an event of a job carries. */
+export const jobFigures: Type<JobFigures> = struct(figures);
+
+/** The same of one that is over. */
+export const jobCompleted: Type<JobFigures & { readonly error?: string }> = struct({
+  ...figures,
+  error: optional(str),
+});
+
+export const jobStatusChange: Type<{ readonly id: string; readonly status: JobState }> = struct({
+  id: str,
+  status,
+});
+
+export const jobPending: Type<{ readonly type: JobType; readonly id: string }> = struct({
+  type,
+  id: str,
+});

@@ -98,10 +98,7 @@ const imageInfo: Type<object> = struct(
     'backing-filename': optional(str),
     'full-backing-filename': optional(str),
     'backing-filename-format': optional(str),
-    'backing-image': about(
-      'the layer below; absent with `flat`',
-      optional(lazy(() => imageInfo)),
-    ),
+    'backing-image': about('the layer below; absent with `flat`', optional(lazy(() => imageInfo))),
   },
   'ImageInfo',
 );
