@@ -20,7 +20,9 @@ if (!existsSync(here('../dist/main.js')))
 
 /** Judges that are not ours. */
 const TOOLS = ['qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'] as const;
-const missing = TOOLS.filter((tool) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status !== 0);
+const missing = TOOLS.filter(
+  (tool) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status !== 0,
+);
 if (missing.length > 0 && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
   throw new Error(`DOWNFOLD_REQUIRE_QEMU=1, but there is no ${missing.join(', ')}`);
 if (missing.length > 0) console.warn(`NO ${missing.join(', ')}: tests that need it are skipped`);
@@ -80,7 +82,14 @@ export class Bench implements AsyncDisposable {
 
   /** Serves a disk in the short form, and connects to its QMP socket. */
   async disk(file: string, ...args: readonly string[]): Promise<Served> {
-    const server = await this.serve(file, '--nbd', 'unix:run/nbd.sock', '--qmp', 'unix:run/qmp.sock', ...args);
+    const server = await this.serve(
+      file,
+      '--nbd',
+      'unix:run/nbd.sock',
+      '--qmp',
+      'unix:run/qmp.sock',
+      ...args,
+    );
     return new Served(server, await connectQmp(this.file('run/qmp.sock')));
   }
 
@@ -217,7 +226,11 @@ export const CHAIN: ChainSpec = {
 };
 
 /** Makes images `NAME.qcow2`, each on the one before. What a layer holds in a MiB is like nothing else. */
-export async function makeChain(bench: Bench, spec: ChainSpec = CHAIN, mebibytes = 16): Promise<void> {
+export async function makeChain(
+  bench: Bench,
+  spec: ChainSpec = CHAIN,
+  mebibytes = 16,
+): Promise<void> {
   const backend = fileBackend();
   const virtualSize = byteLength(mebibytes * MIB);
   let below: string | null = null;
@@ -226,7 +239,8 @@ export async function makeChain(bench: Bench, spec: ChainSpec = CHAIN, mebibytes
     const backing: { name: string; format: string } | null =
       below === null ? null : { name: `${below}.qcow2`, format: 'qcow2' };
     await using image = await qcow2.create(storage, { virtualSize, backing });
-    for (const at of held) await image.write(guestOffset(at * MIB), bytesOf(name, at), { fill: null });
+    for (const at of held)
+      await image.write(guestOffset(at * MIB), bytesOf(name, at), { fill: null });
     await image.flush();
     below = name;
   }

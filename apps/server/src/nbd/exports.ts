@@ -1,3 +1,5 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { type NbdServer, serveNbd } from '@downfold/nbd';
 import { ServerError } from '../errors.ts';
 import type { DiskUser } from '../graph/disk.ts';
@@ -47,6 +49,8 @@ export class Exports implements AsyncDisposable {
   async start(options: NbdServerOptions): Promise<void> {
     if (this.#server !== null) throw new ServerError('SERVER_EXPORT', 'NBD server already running');
     const { addr, 'tls-creds': creds, 'max-connections': most = 100 } = options;
+    // a directory that is made is nobody else's
+    if (addr.type === 'unix') await mkdir(dirname(addr.path), { recursive: true, mode: 0o700 });
     this.#server = await serveNbd({
       listen: endpointOf(addr),
       ...(creds === undefined ? {} : { tls: this.#objects.tls(creds) }),
