@@ -8,7 +8,7 @@ import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import type { StorageBackend } from '@downfold/storage';
 import { fileBackend } from '@downfold/storage-file';
-import { auto, copyDown, depthFirst, preserve, staged, stream } from '@downfold/strategies';
+import { active, auto, copyDown, depthFirst, preserve, staged, stream } from '@downfold/strategies';
 
 /** Files of this machine. */
 export const backend: StorageBackend = fileBackend();
@@ -44,7 +44,7 @@ export function environmentFor(file: string, { allow, lock }: Access): ChainEnvi
 export function engineFor(file: string, access: Access): Engine {
   return createEngine({
     ...environmentFor(file, access),
-    strategies: [...COMMITTING, auto(COMMITTING), stream],
+    strategies: [...COMMITTING, auto(COMMITTING), active, stream],
     owner: thisProcess(),
     isAlive,
     newJobId: randomUUID,

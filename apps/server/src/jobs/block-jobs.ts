@@ -40,6 +40,7 @@ export class BlockJobs {
 
   /** What a job would do. Nothing is written. @throws CommitError, ChainError, ImageError or StorageError */
   async plan(disk: Disk, request: DiskRequest): Promise<CommitPlan> {
+    disk.assertUnused('is busy', ({ isJob }) => isJob);
     const user: DiskUser = { label: 'a plan', isJob: false, needsActive: false };
     await disk.use(user, { writes: false });
     try {
@@ -58,6 +59,7 @@ export class BlockJobs {
     const engine = this.#engine(disk);
     const { path } = disk.active.facts;
     return this.#begin(disk, typeOf(plan), needsActive(plan), options, {
+      total: plan.bytesToCopy + plan.bytesToZero,
       run: (how) => engine.run(plan, how),
       abort: () => this.#abort(engine, disk, path),
     });
@@ -69,6 +71,7 @@ export class BlockJobs {
     const { plan, job } = journal;
     const options = { id: `resume-${job.slice(0, 8)}` };
     return this.#begin(disk, typeOf(plan), needsActive(plan), options, {
+      total: plan.bytesToCopy + plan.bytesToZero,
       run: (how) => engine.resume(path, { ...how, live: disk.live() }),
       abort: () => this.#abort(engine, disk, path),
     });
@@ -100,6 +103,7 @@ export class BlockJobs {
     let running: Running | null = null;
     const work = new EngineWork(
       {
+        total: calls.total,
         run: (how) =>
           calls.run({
             ...how,

@@ -5,6 +5,8 @@ import { type Log, lineOf } from '../log.ts';
 
 /** What a job runs: `engine.run` or `engine.resume` with everything settled but how it is run. */
 export interface EngineCalls {
+  /** Bytes that will be moved, as far as it is known before. */
+  readonly total: number;
   run(options: RunOptions): Promise<CommitResult>;
   /** Gives the job up: links as they were. */
   abort(): Promise<void>;
@@ -41,6 +43,7 @@ export class EngineWork implements JobWork {
 
   async run(control: JobControl): Promise<void> {
     const { signal } = control;
+    control.progress(0, this.#calls.total);
     const stop = (): void => this.#goOn.reject(signal.reason);
     signal.addEventListener('abort', stop, { once: true });
     const whole = this.#calls

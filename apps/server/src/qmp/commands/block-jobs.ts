@@ -1,5 +1,5 @@
 import type { ChainLayer } from '@downfold/chain';
-import type { CommitPlan, Relink } from '@downfold/commit';
+import { CommitError, type CommitPlan, type Relink } from '@downfold/commit';
 import {
   anything,
   type Command,
@@ -67,13 +67,15 @@ async function commit(parts: ServerParts, args: CommitArguments): Promise<Starte
   if (isActive && strategy !== 'active')
     throw generic(`'x-strategy': the active layer is committed by 'active', not by '${strategy}'`);
   const siblings = args['x-siblings'] ?? 'refuse';
-  const plan = await parts.jobs.plan(disk, {
-    base: nameOf(layers, base),
-    top: nameOf(layers, top),
-    strategy,
-    keepSiblings: siblings === 'keep',
-    invalidateSiblings: siblings === 'invalidate',
-  });
+  const plan = await parts.jobs
+    .plan(disk, {
+      base: nameOf(layers, base),
+      top: nameOf(layers, top),
+      strategy,
+      keepSiblings: siblings === 'keep',
+      invalidateSiblings: siblings === 'invalidate',
+    })
+    .catch(inWordsOfQmp);
   const overlay = layers[top + 1]?.facts.path;
   return begin(parts, disk, args, renamed(plan, overlay, backingFile));
 }
@@ -165,6 +167,18 @@ function indexOf(graph: Graph, disk: Disk, name: string): number {
 
 function nameOf(layers: readonly ChainLayer[], index: number): string {
   return (layers[index] as ChainLayer).facts.path;
+}
+
+/** What the engine says to users of the command line, to those of QMP. */
+function inWordsOfQmp(cause: unknown): never {
+  if (!(cause instanceof CommitError) || cause.code !== 'COMMIT_STRANDS') throw cause;
+  const { images } = cause.details;
+  const named = Array.isArray(images) ? images.join(', ') : String(images);
+  throw new QmpError(
+    'GenericError',
+    `other images would not read any more what they read: ${named}; remove those that nobody needs, or say with 'x-siblings' to keep what they read, or to invalidate them`,
+    cause,
+  );
 }
 
 /** The plan with another name for the backing file of the image at `overlay`. */
