@@ -123,6 +123,7 @@ function uriOf(
 ): string {
   const tls = nbdServer?.['tls-creds'] === undefined ? '' : 's';
   const name = disk === null ? '' : '/';
+  if ('fd' in endpoint) return `descriptor ${endpoint.fd}, a Unix socket of the supervisor`;
   if ('path' in endpoint) return `nbd${tls}+unix:///?socket=${resolve(endpoint.path)}`;
   const host = endpoint.host.includes(':') ? `[${endpoint.host}]` : endpoint.host;
   return `nbd${tls}://${host}:${endpoint.port}${name}`;

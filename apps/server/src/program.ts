@@ -61,11 +61,11 @@ async function serve(
   const signals = ['SIGTERM', 'SIGINT'] as const;
   for (const signal of signals) process.on(signal, () => stopped.resolve(signal));
   const daemon = await startDaemon(settings, sockets, logToStderr);
-  await notify('--ready').catch((cause) => logToStderr(`systemd was not told: ${lineOf(cause)}`));
+  await notify('READY=1').catch((cause) => logToStderr(`systemd was not told: ${lineOf(cause)}`));
   await releaseStarter();
   const why = await Promise.race([stopped.promise, daemon.quit.then(() => 'quit')]);
   logToStderr(`${why}: stopping`);
-  await notify('--stopping').catch(() => undefined);
+  await notify('STOPPING=1').catch(() => undefined);
   await daemon.stop();
   return 0;
 }

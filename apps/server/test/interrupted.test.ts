@@ -46,6 +46,9 @@ describe('a job that is interrupted', () => {
       const served = await bench.disk('top.qcow2');
       await served.execute('block-commit', { ...COMMIT, speed: MIB });
       await write(bench, 9, 1, expected);
+      await expect
+        .poll(() => served.execute('query-jobs'))
+        .toMatchObject([{ 'current-progress': expect.toSatisfy((done) => done > 0) }]);
       served.server.kill(signal);
       const { code } = await served.server.ended;
       expect(code).toBe(signal === 'SIGTERM' ? 0 : null);

@@ -58,7 +58,12 @@ export class Bench implements AsyncDisposable {
 
   /** Runs another program there and waits for it. */
   run(program: string, ...args: readonly string[]): Promise<Ended> {
-    return this.#start(program, args).ended;
+    return this.program(program, ...args).ended;
+  }
+
+  /** Starts another program there. */
+  program(program: string, ...args: readonly string[]): Started {
+    return this.#start(program, args);
   }
 
   /** As `run`; throws with what it said unless it succeeds. */
@@ -129,7 +134,11 @@ export class Started {
     cwd: string,
     environment: NodeJS.ProcessEnv,
   ) {
-    const child = spawn(program, args, { cwd, env: { ...ENVIRONMENT, ...environment } });
+    const child = spawn(program, args, {
+      cwd,
+      env: { ...ENVIRONMENT, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.pid = child.pid ?? 0;
     this.kill = (signal) => void child.kill(signal);
     let stdout = '';

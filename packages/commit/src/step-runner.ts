@@ -242,7 +242,12 @@ export class StepRunner {
   /** P4: the images durable, then the cursor. Goes on in the background. */
   async #checkpoint(cursor: Cursor): Promise<void> {
     await this.#settle();
-    if (cursor['complete'] === true) this.#isComplete = true;
+    if (cursor['complete'] === true) {
+      this.#isComplete = true;
+      await this.#flush([...this.#dirty]);
+      // a job that is stopped here can still be given up: from the record on it cannot
+      await this.#beforeSwitch();
+    }
     const nodes = [...this.#dirty];
     const { journal } = this.#parts;
     const stagings: Record<NodeId, StagingToken> = {};

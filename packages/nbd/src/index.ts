@@ -93,7 +93,7 @@ export type {
   Hole,
   ZeroOptions,
 } from './server/export.ts';
-export type { Address, Endpoint } from './server/listen.ts';
+export type { Endpoint } from './server/listen.ts';
 export {
   type CloseOptions,
   type NbdServer,

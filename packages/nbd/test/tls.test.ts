@@ -1,9 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
-  type Address,
   type ClientTls,
   connectNbd,
+  type Endpoint,
   encodeOption,
   listExports,
   OPTION,
@@ -17,7 +17,7 @@ import { foreignServer, havePeers, Random, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 const key = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
-const loopback: Address = { host: '127.0.0.1', port: 0 };
+const loopback: Endpoint = { host: '127.0.0.1', port: 0 };
 
 function disk(): MemoryExport {
   const of = new MemoryExport(MiB);
@@ -46,7 +46,7 @@ describe.skipIf(!havePeers)('TLS', () => {
       onError: (error) => errors.push(error),
     });
   const certified = (): ClientTls => ({ ...ours.client, ca: ours.ca, serverName: 'localhost' });
-  const port = (endpoint: Address) => ('port' in endpoint ? endpoint.port : 0);
+  const port = (endpoint: Endpoint) => ('port' in endpoint ? endpoint.port : 0);
 
   test('nbdinfo and nbdcopy with certificates, several connections, both ways', async () => {
     const [from, to] = [disk(), new MemoryExport(MiB)];

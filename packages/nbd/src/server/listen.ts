@@ -3,11 +3,14 @@ import { BlockList, connect, isIP, type Server } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 import { NbdError } from '../errors.ts';
 
-/** Where a server listens: a Unix socket, or TCP; port 0 is any free one. */
-export type Address = { readonly path: string } | { readonly host: string; readonly port: number };
-
-/** The same, or a socket that listens already, handed over by a supervisor. */
-export type Endpoint = Address | { readonly fd: number };
+/**
+ * Where a server listens: a Unix socket, or TCP, where port 0 is any free one. `fd`: a socket that listens already, handed over by a
+ * supervisor; which Unix socket that is nobody can tell.
+ */
+export type Endpoint =
+  | { readonly path: string }
+  | { readonly host: string; readonly port: number }
+  | { readonly fd: number };
 
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -57,12 +60,11 @@ function nameOf(at: Endpoint): string {
   return 'fd' in at ? `descriptor ${at.fd}` : `${at.host}:${at.port}`;
 }
 
-/** Where a server that listens does so. */
-export function endpointOf(server: Server): Address {
+/** Where a server that listens at `at` does so: with the port that was free, the address of a TCP socket that was handed over. */
+export function endpointOf(server: Server, at: Endpoint): Endpoint {
   const address = server.address();
-  if (address === null) throw new NbdError('NBD_CLOSED', 'the server is closed');
-  if (typeof address === 'string') return { path: address };
-  return { host: address.address, port: address.port };
+  if (address === null || typeof address === 'string') return at;
+  return { host: 'host' in at ? at.host : address.address, port: address.port };
 }
 
 /** Binding happens within the call: with the umask, the socket is never open to others. */

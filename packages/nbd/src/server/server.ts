@@ -4,7 +4,7 @@ import { encodeString } from '../codec/strings.ts';
 import { NbdError } from '../errors.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import type { Export } from './export.ts';
-import { type Address, assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
+import { assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
 import { assertUsable, type ServerTls } from './tls.ts';
 
 /** Numbers that keep one client from harming others. */
@@ -34,7 +34,7 @@ export interface ServerOptions {
 /** A server that listens. */
 export interface NbdServer extends AsyncDisposable {
   /** Where it listens; the port is the real one. */
-  readonly endpoint: Address;
+  readonly endpoint: Endpoint;
   /** Connections at the moment. */
   readonly clients: number;
   /** Connections that use the export of a name. */
@@ -93,10 +93,8 @@ class ListeningServer implements NbdServer {
     this.#server.maxConnections = options.limits?.clients ?? 100;
   }
 
-  get endpoint(): Address {
-    if ('path' in this.#at) return this.#at;
-    const real = endpointOf(this.#server);
-    return 'host' in this.#at && 'port' in real ? { host: this.#at.host, port: real.port } : real;
+  get endpoint(): Endpoint {
+    return endpointOf(this.#server, this.#at);
   }
 
   get clients(): number {
