@@ -14,7 +14,7 @@ import { active, auto, copyDown, depthFirst, preserve, staged, stream } from '@d
 export const backend: StorageBackend = fileBackend();
 
 /** What can be served. */
-export const formats: readonly ImageFormat[] = [qcow2, raw];
+const formats: readonly ImageFormat[] = [qcow2, raw];
 
 /** What `auto` chooses from; of equals the first. */
 const COMMITTING = [copyDown, depthFirst, staged, preserve] as const;

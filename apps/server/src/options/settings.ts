@@ -18,7 +18,7 @@ import { chardevOptions, monitorOptions } from './monitor.ts';
 import { type ObjectOptions, objectOptions } from './objects.ts';
 
 /** A disk in the short form: its image, and what it is served as. */
-export interface ShortForm {
+interface ShortForm {
   readonly file: string;
   readonly format: FormatName;
 }

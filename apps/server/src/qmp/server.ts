@@ -10,7 +10,7 @@ import type { ServerParts } from './context.ts';
 import { events, type ServerEvents } from './events.ts';
 
 /** Everything that can be asked of the server, by name. */
-export function commandsOf(parts: ServerParts): Commands {
+function commandsOf(parts: ServerParts): Commands {
   return {
     ...blockJobCommands(parts),
     ...jobCommands(parts.jobs.jobs),
