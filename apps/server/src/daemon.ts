@@ -5,7 +5,7 @@ import { listenQmp, type QmpServer } from '@downfold/qmp';
 import { ServerError } from './errors.ts';
 import { Graph } from './graph/graph.ts';
 import { BlockJobs } from './jobs/block-jobs.ts';
-import { recover } from './jobs/recover.ts';
+import { type Named, recover } from './jobs/recover.ts';
 import type { Log } from './log.ts';
 import { Exports } from './nbd/exports.ts';
 import { Objects } from './options/objects.ts';
@@ -36,8 +36,7 @@ export async function startDaemon(
   const objects = new Objects();
   for (const options of settings.objects) objects.add(options);
 
-  if (settings.pidfile !== null) await writePidfile(settings.pidfile, stack);
-  // disposed of in the reverse order
+  // disposed of in the reverse order: no more commands, jobs, clients, disks
   const graph = new Graph(settings);
   const exports = new Exports(
     graph,
@@ -50,10 +49,10 @@ export async function startDaemon(
     { graph, exports, jobs, quit: () => quit.resolve() },
     log,
   );
-  stack.use(qmp);
   stack.use(graph);
   stack.use(exports);
   stack.defer(() => jobs.stop());
+  stack.use(qmp);
 
   const named = await makeNodes(settings, graph, log);
   const fd = sockets.get('nbd');
@@ -70,6 +69,7 @@ export async function startDaemon(
   }
   const qmpFd = sockets.get('qmp');
   if (qmpFd !== undefined) stack.defer(await serveInherited(qmp, qmpFd));
+  if (settings.pidfile !== null) await writePidfile(settings.pidfile, stack);
   if (exports.server !== null) log(`NBD at ${uriOf(exports.server.endpoint, settings)}`);
   const all = stack.move();
   return { quit: quit.promise, stop: () => all.disposeAsync() };
@@ -84,18 +84,18 @@ function assertReachable(settings: Settings, sockets: ReadonlyMap<string, number
   );
 }
 
-/** The nodes of the command line. Resolves with the image that the short form named, if it is not the disk any more: its journal may lie there. */
+/** The nodes of the command line. Resolves with the image that the short form named, if it is not the disk any more. */
 async function makeNodes(
   { disk, blockdevs }: Settings,
   graph: Graph,
   log: Log,
-): Promise<readonly string[]> {
+): Promise<Named | null> {
   for (const options of blockdevs) await graph.add(options);
-  if (disk === null) return [];
+  if (disk === null) return null;
   const { named, path } = await graph.addDisk(DISK, disk.file, disk.format);
-  if (named === path) return [];
+  if (named === path) return null;
   log(`${named}: was committed, and is not the disk any more: serving '${path}', which is`);
-  return [named];
+  return { path: named, disk: graph.root(DISK).disk };
 }
 
 async function writePidfile(path: string, stack: AsyncDisposableStack): Promise<void> {

@@ -58,7 +58,7 @@ async function serve(
     return await startInBackground(args);
   }
   const stopped = Promise.withResolvers<string>();
-  const signals = ['SIGTERM', 'SIGINT'] as const;
+  const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, () => stopped.resolve(signal));
   const daemon = await startDaemon(settings, sockets, logToStderr);
   await notify('READY=1').catch((cause) => logToStderr(`systemd was not told: ${lineOf(cause)}`));

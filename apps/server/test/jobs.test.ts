@@ -69,9 +69,9 @@ describe('a commit beneath a guest that writes', () => {
     const served = await bench.disk('top.qcow2');
     const guest = new Guest(bench);
     await served.execute('block-commit', { ...COMMIT, 'x-strategy': strategy, speed: 8 * MIB });
-    await guest.writes(40);
+    await guest.writes(15);
     expect(await served.until('null')).toEqual(['created', 'running', ...DONE]);
-    await guest.writes(10);
+    await guest.writes(5);
     expect((await diskOf(bench)).equals(guest.expected)).toBe(true);
     expect((await served.stop()).code).toBe(0);
     await bench.disk('top.qcow2');
@@ -91,12 +91,12 @@ describe('a commit beneath a guest that writes', () => {
     const served = await bench.disk('top.qcow2');
     const guest = new Guest(bench);
     await served.execute('block-commit', { 'job-id': 'j', device: 'disk' });
-    await guest.writes(20);
+    await guest.writes(8);
     await served.until('BLOCK_JOB_READY');
-    await guest.writes(20);
+    await guest.writes(8);
     await served.execute('job-complete', { id: 'j' });
     expect(await served.until('null')).toEqual(DONE);
-    await guest.writes(20);
+    await guest.writes(8);
     expect(await served.execute('query-block-exports')).toMatchObject([
       { 'node-name': '#base.qcow2' },
     ]);
@@ -105,7 +105,16 @@ describe('a commit beneath a guest that writes', () => {
     const again = await bench.disk('top.qcow2');
     expect(again.server.stderr).toMatch(/top\.qcow2: was committed, .* serving '.*base\.qcow2'/);
     expect((await diskOf(bench)).equals(guest.expected)).toBe(true);
+    await again.execute('blockdev-snapshot-sync', {
+      device: 'disk',
+      'snapshot-file': bench.file('snap.qcow2'),
+    });
     await again.stop();
+    // base is a backing file now: writing to it would ruin the snapshot that stands on it
+    const stale = await bench.start(['top.qcow2', '--nbd', 'unix:run/nbd.sock']).ended;
+    expect(stale.code).toBe(1);
+    expect(stale.stderr).toMatch(/on which '.*snap\.qcow2' stands now/);
+    unlinkSync(bench.file('snap.qcow2'));
     const explicit = await bench.start([
       '--blockdev',
       'qcow2,node-name=n,file.driver=file,file.filename=top.qcow2',
@@ -123,7 +132,7 @@ describe('a commit beneath a guest that writes', () => {
     const guest = new Guest(bench);
     await served.execute('block-commit', { 'job-id': 'j', device: 'disk' });
     await served.until('BLOCK_JOB_READY');
-    await guest.writes(10);
+    await guest.writes(5);
     // no snapshot may push the layer down that the job pivots from
     expect(
       await refusal(served, 'blockdev-snapshot-sync', {
@@ -135,7 +144,7 @@ describe('a commit beneath a guest that writes', () => {
     await served.execute('block-job-cancel', { device: 'j' });
     expect(await served.until('null')).toEqual(DONE);
     const then = Buffer.from(guest.expected);
-    await guest.writes(10);
+    await guest.writes(5);
     expect((await diskOf(bench)).equals(guest.expected)).toBe(true);
     await served.stop();
     await bench.disk('base.qcow2', '--read-only');
@@ -171,7 +180,7 @@ describe('a stream beneath a guest that writes', () => {
     const served = await bench.disk('top.qcow2');
     const guest = new Guest(bench);
     await served.execute('block-stream', { 'job-id': 'j', device: 'disk', speed: 16 * MIB });
-    await guest.writes(40);
+    await guest.writes(15);
     expect(await served.until('null')).toEqual(['created', 'running', ...DONE]);
     await served.kill();
     // it stands alone: nothing of what it stood on is needed

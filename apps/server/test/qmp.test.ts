@@ -121,6 +121,39 @@ describe('commands', () => {
     await served.until('BLOCK_EXPORT_DELETED');
   });
 
+  it('tell what they are, and what of a node may change', async () => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const served = await bench.disk('top.qcow2', '--read-only');
+    const schema = await served.execute<Record<string, unknown>[]>('query-qmp-schema');
+    expect(schema).toContainEqual(
+      expect.objectContaining({ name: 'block-commit', 'meta-type': 'command' }),
+    );
+    await makeChain({ file: (name: string) => bench.file(`other-${name}`) } as Bench, { base: [] });
+    const node = {
+      driver: 'qcow2',
+      'node-name': 'n0',
+      discard: 'unmap',
+      file: { driver: 'file', 'node-name': 'f0', filename: bench.file('other-base.qcow2') },
+    };
+    await served.execute('blockdev-add', { ...node, 'read-only': true });
+    const add = (): Promise<unknown> =>
+      served.execute('block-export-add', {
+        type: 'nbd',
+        id: 'e',
+        'node-name': 'n0',
+        writable: true,
+      });
+    await expect(add()).rejects.toThrow("Block node is read-only: 'n0'");
+    const reopen = (changed: object): Promise<unknown> =>
+      served.execute('blockdev-reopen', { options: [{ ...node, file: 'f0', ...changed }] });
+    await expect(reopen({ discard: 'ignore' })).rejects.toThrow("but 'read-only'");
+    await expect(reopen({ backing: 'disk' })).rejects.toThrow("but 'read-only'");
+    await reopen({ backing: null });
+    await add();
+    await expect(reopen({ 'read-only': true })).rejects.toThrow(/export 'e' uses it/);
+  });
+
   it('quit ends the server, after its answer', async () => {
     await using bench = new Bench();
     await makeChain(bench);

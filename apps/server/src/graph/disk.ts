@@ -133,18 +133,17 @@ export class Disk implements AsyncDisposable {
     const top = await openForWriting(overlay.active, overlay.locks, this.environment);
     const jobs = [...this.users].some(({ isJob }) => isJob);
     const before = this.active;
-    try {
-      await device.drained(async (section) => {
-        await section.flush();
-        const below = jobs ? before : await openLayer(before.facts, 'read', this.environment);
-        await section.replace([...section.layers.slice(0, -1), below, top]);
-        this.#changed(section.layers);
-      });
-    } catch (cause) {
-      await top.image[Symbol.asyncDispose]();
-      await overlay.locks.change(path, READER);
-      throw cause;
-    }
+    await using opened = new AsyncDisposableStack();
+    opened.defer(async () => void (await overlay.locks.change(path, READER)));
+    opened.use(top.image);
+    await device.drained(async (section) => {
+      await section.flush();
+      const below = jobs ? before : await openLayer(before.facts, 'read', this.environment);
+      if (!jobs) opened.use(below.image);
+      await section.replace([...section.layers.slice(0, -1), below, top]);
+      this.#changed(section.layers);
+    });
+    opened.move();
     this.locks.take(overlay.locks);
     await overlay.active.image[Symbol.asyncDispose]();
     overlay.#layers = [];

@@ -1,7 +1,18 @@
 import { posix } from 'node:path';
-import { type ChainEnvironment, type ChainLayer, openChain, readMark } from '@downfold/chain';
+import {
+  type ChainEnvironment,
+  type ChainLayer,
+  identityKey,
+  imageOf,
+  type OpenChain,
+  openChain,
+  overlaysOf,
+  readMark,
+  scanPool,
+} from '@downfold/chain';
 import { createEngine } from '@downfold/commit';
 import { clock, isAlive, thisProcess } from '@downfold/host';
+import { ServerError } from '../errors.ts';
 import type { FormatName } from '../qmp/schema/nodes.ts';
 
 /** Another image that is the disk now. */
@@ -32,7 +43,29 @@ export async function successorOf(
   if (!(await isSuperseded(path, format, environment))) return null;
   await using chain = await openChain(path, format, { ...environment, policy });
   const next = chain.layers.findLast(({ facts }) => facts.mark === null);
-  return next === undefined ? null : asSuccessor(next);
+  if (next === undefined) return null;
+  await assertNothingStandsOn(next, chain, environment);
+  return asSuccessor(next);
+}
+
+/** Since it became the disk a snapshot may have been put on it: then it is a backing file, and not to be written. */
+async function assertNothingStandsOn(
+  { facts }: ChainLayer,
+  { layers }: OpenChain,
+  environment: ChainEnvironment,
+): Promise<void> {
+  const pool = await scanPool([posix.dirname(facts.path)], environment, { recursive: false });
+  const image = imageOf(pool, facts.identity);
+  const known = new Set(layers.map((layer) => identityKey(layer.facts.identity)));
+  const above = (image === undefined ? [] : overlaysOf(pool, image)).find(
+    ({ identity, mark }) => mark === null && !known.has(identityKey(identity)),
+  );
+  if (above === undefined) return;
+  throw new ServerError(
+    'SERVER_SUPERSEDED',
+    `${layers.at(-1)?.facts.path}: was committed into '${facts.path}', on which '${above.path}' stands now; name the image that is the disk`,
+    { image: facts.path, overlay: above.path },
+  );
 }
 
 /** The interrupted job whose journal lies beside an image. */

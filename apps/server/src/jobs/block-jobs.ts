@@ -1,6 +1,13 @@
 import type { CommitPlan, Engine, JournalSummary, PlanRequest } from '@downfold/commit';
 import { clock } from '@downfold/host';
-import { type Job, type JobEvent, type JobOptions, Jobs, type JobType } from '@downfold/job';
+import {
+  type Job,
+  type JobEvent,
+  type JobFigures,
+  type JobOptions,
+  Jobs,
+  type JobType,
+} from '@downfold/job';
 import { type Access, engineFor } from '../environment.ts';
 import type { Disk, DiskUser } from '../graph/disk.ts';
 import type { Log } from '../log.ts';
@@ -34,7 +41,10 @@ export class BlockJobs {
   ) {
     this.#access = settings;
     this.#pools = settings.pools;
-    this.#emit = emit;
+    this.#emit = (event) => {
+      if (event.event === 'BLOCK_JOB_COMPLETED') log(storyOf(event.data));
+      emit(event);
+    };
     this.#log = log;
   }
 
@@ -60,6 +70,7 @@ export class BlockJobs {
     const { path } = disk.active.facts;
     return this.#begin(disk, typeOf(plan), needsActive(plan), options, {
       total: plan.bytesToCopy + plan.bytesToZero,
+      keepsFailed: false,
       run: (how) => engine.run(plan, how),
       abort: () => this.#abort(engine, disk, path),
     });
@@ -72,6 +83,8 @@ export class BlockJobs {
     const options = { id: `resume-${job.slice(0, 8)}` };
     return this.#begin(disk, typeOf(plan), needsActive(plan), options, {
       total: plan.bytesToCopy + plan.bytesToZero,
+      // it is not this server's: why it cannot go on is for the user to find out
+      keepsFailed: true,
       run: (how) => engine.resume(path, { ...how, live: disk.live() }),
       abort: () => this.#abort(engine, disk, path),
     });
@@ -103,7 +116,7 @@ export class BlockJobs {
     let running: Running | null = null;
     const work = new EngineWork(
       {
-        total: calls.total,
+        ...calls,
         run: (how) =>
           calls.run({
             ...how,
@@ -113,7 +126,6 @@ export class BlockJobs {
                 `job '${options.id}': ${what}: requests were held for ${(drainMs + workMs).toFixed(1)} ms (${held} of them)`,
               ),
           }),
-        abort: calls.abort,
         over: () => {
           disk.release(user);
           if (running !== null) this.#running.delete(running);
@@ -146,4 +158,9 @@ function typeOf({ request }: CommitPlan): JobType {
 /** Whether a job copies from or to the active layer, and so cannot have another one put on top. */
 function needsActive({ request, images, chainLength }: CommitPlan): boolean {
   return request.top === images[chainLength - 1]?.node;
+}
+
+function storyOf({ device, error, offset }: JobFigures & { readonly error?: string }): string {
+  const how = error === undefined ? 'completed' : `failed: ${error}`;
+  return `job '${device}': ${how} (${offset} bytes)`;
 }

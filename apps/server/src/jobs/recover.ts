@@ -5,12 +5,17 @@ import { journalBeside } from '../graph/superseded.ts';
 import type { Log } from '../log.ts';
 import type { BlockJobs } from './block-jobs.ts';
 
+/** An image that was named and is not the disk any more, and its disk: a journal may lie beside it. */
+export interface Named {
+  readonly path: string;
+  readonly disk: Disk;
+}
+
 /** What interrupted jobs are looked for with. */
 export interface Recovery {
   readonly graph: Graph;
   readonly jobs: BlockJobs;
-  /** Images that were named and are not the disk any more. */
-  readonly named: readonly string[];
+  readonly named: Named | null;
   /** Goes on with them; else they are only reported. */
   readonly resume: boolean;
   readonly log: Log;
@@ -18,14 +23,17 @@ export interface Recovery {
 
 /** Looks for journals beside every layer of every disk, and reports them or goes on with their jobs. */
 export async function recover({ graph, jobs, named, resume, log }: Recovery): Promise<void> {
-  for (const disk of graph.disks)
-    for (const path of [...named, ...disk.layers.map(({ facts }) => facts.path)]) {
+  for (const disk of graph.disks) {
+    const paths = disk.layers.map(({ facts }) => facts.path);
+    if (named?.disk === disk) paths.unshift(named.path);
+    for (const path of paths) {
       const journal = await journalBeside(path, disk.environment);
       if (journal === null) continue;
       log(`${path}: ${storyOf(journal)}`);
       if (resume) await goOn(disk, path, journal, jobs, log);
       else log(`${path}: serving it all the same; go on with it: downfoldd --resume`);
     }
+  }
 }
 
 async function goOn(

@@ -8,6 +8,8 @@ export interface EngineCalls {
   /** Bytes that will be moved, as far as it is known before. */
   readonly total: number;
   run(options: RunOptions): Promise<CommitResult>;
+  /** A job that fails keeps its journal; only one that is cancelled is given up. */
+  readonly keepsFailed: boolean;
   /** Gives the job up: links as they were. */
   abort(): Promise<void>;
   /** Called once nothing works any more, however it ended. */
@@ -23,6 +25,7 @@ export class EngineWork implements JobWork {
   readonly #settled = Promise.withResolvers<void>();
   #whole: Promise<CommitResult> | null = null;
   #stays = false;
+  #isCancelled = false;
 
   constructor(calls: EngineCalls, log: Log) {
     this.#calls = calls;
@@ -44,7 +47,10 @@ export class EngineWork implements JobWork {
   async run(control: JobControl): Promise<void> {
     const { signal } = control;
     control.progress(0, this.#calls.total);
-    const stop = (): void => this.#goOn.reject(signal.reason);
+    const stop = (): void => {
+      this.#isCancelled = true;
+      this.#goOn.reject(signal.reason);
+    };
     signal.addEventListener('abort', stop, { once: true });
     const whole = this.#calls
       .run({
@@ -86,7 +92,8 @@ export class EngineWork implements JobWork {
       // what it failed with is the job's error already
     }
     try {
-      if (!this.#stays) await this.#calls.abort();
+      const keeps = this.#stays || (this.#calls.keepsFailed && !this.#isCancelled);
+      if (!keeps) await this.#calls.abort();
     } catch (cause) {
       if (!(cause instanceof CommitError && cause.code === 'COMMIT_NO_JOURNAL'))
         this.#log(`a job could not be given up, and its journal stays: ${lineOf(cause)}`);
