@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, linkSync, readFileSync } from 'node:fs';
 import { document, QmpError } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
@@ -98,6 +98,14 @@ describe('commands', () => {
       'n0',
     ]);
     await expect(served.execute('blockdev-del', { 'node-name': 'f0' })).rejects.toThrow(/busy/);
+    // a layer of one disk is none of another: by a link too
+    linkSync(bench.file('mid.qcow2'), bench.file('again.qcow2'));
+    const shared = served.execute('blockdev-add', {
+      driver: 'qcow2',
+      'node-name': 'n1',
+      file: { driver: 'file', filename: bench.file('again.qcow2') },
+    });
+    await expect(shared).rejects.toThrow(/is node '#base.qcow2' already/);
     const add = { type: 'nbd', id: 'e1', 'node-name': 'n0', name: 'other', writable: true };
     await served.execute('block-export-add', add);
     await expect(served.execute('block-export-add', add)).rejects.toThrow(/already in use/);

@@ -1,4 +1,3 @@
-import { posix } from 'node:path';
 import { type ChainLayer, identityKey } from '@downfold/chain';
 import { type Access, environmentFor } from '../environment.ts';
 import { ServerError } from '../errors.ts';
@@ -11,66 +10,17 @@ import type {
 } from '../qmp/schema/nodes.ts';
 import { Disk } from './disk.ts';
 import { type FileNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
+import { NodeTable } from './node-table.ts';
 import { type OpenLayers, openSingle, openWhole, realPath } from './open.ts';
 import { successorOf } from './superseded.ts';
 
-/** QEMU's rule for names, without its limit of 31 bytes. */
-const NAME = /^[A-Za-z][A-Za-z0-9._-]*$/;
-
 /** All nodes by name: files, images, and the disks that images make up. An image is a layer of one disk at a time. */
-export class Graph implements AsyncDisposable {
+export class Graph extends NodeTable implements AsyncDisposable {
   readonly #access: Access;
-  readonly #nodes: Map<string, GraphNode> = new Map();
 
   constructor(access: Access) {
+    super();
     this.#access = access;
-  }
-
-  /** In the order in which they were made. */
-  [Symbol.iterator](): IterableIterator<GraphNode> {
-    return this.#nodes.values();
-  }
-
-  /** The disks, each once. */
-  get disks(): readonly Disk[] {
-    const disks = [...this.#nodes.values()].map((node) =>
-      node.kind === 'image' ? node.disk : null,
-    );
-    return [...new Set(disks.filter((disk) => disk !== null))];
-  }
-
-  find(name: string): GraphNode | undefined {
-    return this.#nodes.get(name);
-  }
-
-  /** @throws ServerError `SERVER_NODE` */
-  node(name: string): GraphNode {
-    const node = this.#nodes.get(name);
-    if (node !== undefined) return node;
-    throw new ServerError('SERVER_NODE', `Cannot find device='${name}' nor node-name='${name}'`, {
-      node: name,
-    });
-  }
-
-  /** The node of a layer. */
-  nodeOf({ facts }: ChainLayer): ImageNode {
-    const key = identityKey(facts.identity);
-    for (const node of this.#nodes.values())
-      if (node.kind === 'image' && node.disk !== null && node.identity === key) return node;
-    throw new ServerError('SERVER_NODE', `${facts.path}: has no node`, { image: facts.path });
-  }
-
-  /** The active layer of a disk, by its name. @throws ServerError `SERVER_NODE` */
-  root(name: string): { readonly node: ImageNode; readonly disk: Disk } {
-    const node = this.node(name);
-    const disk = node.kind === 'image' ? node.disk : null;
-    if (node.kind === 'image' && disk !== null && layerOf(node)?.layer === disk.active)
-      return { node, disk };
-    throw new ServerError(
-      'SERVER_NODE',
-      `Need a root block node: '${name}' is not the active layer of a disk`,
-      { node: name },
-    );
   }
 
   /** Makes a node, and those that are written out in it. On failure there is none of them. */
@@ -99,7 +49,7 @@ export class Graph implements AsyncDisposable {
     const path = await realPath(file, environment);
     const successor = await successorOf(path, format, environment);
     const at = successor ?? { path, format };
-    const open = await openWhole(at.path, at.format, environment);
+    const open = await this.#unshared(await openWhole(at.path, at.format, environment));
     this.#addLayers(name, open, new Disk(open, environment, (layers) => this.#follow(layers)));
     return { named: path, path: at.path };
   }
@@ -108,15 +58,15 @@ export class Graph implements AsyncDisposable {
   async remove(name: string): Promise<void> {
     const node = this.node(name);
     if (node.kind === 'file') {
-      const user = [...this.#nodes.values()].find(
+      const user = [...this.nodes.values()].find(
         (one) => one.kind === 'image' && one.file === node,
       );
       if (user !== undefined) throw inUse(name, `node '${user.name}'`);
-      this.#nodes.delete(name);
+      this.nodes.delete(name);
       return;
     }
     const { disk } = node;
-    if (disk === null) return this.#drop(node);
+    if (disk === null) return this.drop(node);
     const below = disk.layers.indexOf(layerOf(node)?.layer as ChainLayer);
     const above = disk.layers[below + 1];
     if (above !== undefined) throw inUse(name, `node '${this.nodeOf(above).name}'`);
@@ -145,7 +95,7 @@ export class Graph implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await using stack = new AsyncDisposableStack();
     for (const disk of this.disks) stack.use(disk);
-    this.#nodes.clear();
+    this.nodes.clear();
   }
 
   async #make(options: BlockdevOptions, made: GraphNode[], implicit: boolean): Promise<GraphNode> {
@@ -160,11 +110,11 @@ export class Graph implements AsyncDisposable {
   async #makeFile(options: FileOptions, implicit: boolean): Promise<FileNode> {
     const { filename } = options;
     const path = await realPath(filename, environmentFor(filename, this.#access));
-    const name = options['node-name'] ?? this.#freeName(path);
-    this.#assertFree(name, implicit && options['node-name'] === undefined);
+    const name = options['node-name'] ?? this.freeName(path);
+    this.assertFree(name, implicit && options['node-name'] === undefined);
     const readOnly = options['read-only'] ?? false;
     const node: FileNode = { kind: 'file', name, implicit, filename, path, readOnly };
-    this.#nodes.set(name, node);
+    this.nodes.set(name, node);
     return node;
   }
 
@@ -174,7 +124,7 @@ export class Graph implements AsyncDisposable {
     implicit: boolean,
   ): Promise<ImageNode> {
     const name = options['node-name'];
-    if (name !== undefined) this.#assertFree(name, false);
+    if (name !== undefined) this.assertFree(name, false);
     const file = await this.#refer(options.file, made);
     if (file.kind !== 'file')
       throw new ServerError('SERVER_UNSUPPORTED', `'${file.name}' is no file`, { node: file.name });
@@ -187,19 +137,33 @@ export class Graph implements AsyncDisposable {
         { image: file.path, successor: successor.path },
       );
     const below = await this.#below(options.backing, made);
-    const open =
-      options.backing === undefined
-        ? await openWhole(file.path, options.driver, environment)
-        : await openSingle(file.path, options.driver, environment);
+    const opening = options.backing === undefined ? openWhole : openSingle;
+    const open = await this.#unshared(await opening(file.path, options.driver, environment));
     const layers = [...((await below?.surrender(open.locks)) ?? []), ...open.layers];
     const whole = { layers, locks: open.locks };
     const disk = new Disk(whole, environment, (now) => this.#follow(now));
-    return this.#addLayers(name ?? this.#freeName(file.path), whole, disk, {
+    return this.#addLayers(name ?? this.freeName(file.path), whole, disk, {
       file,
       implicit,
       readOnly: options['read-only'] ?? false,
       discard: options.discard === 'unmap',
     });
+  }
+
+  /** An image is a layer of one disk: what a job does to that would change the other. Closes what is refused. */
+  async #unshared(open: OpenLayers): Promise<OpenLayers> {
+    for (const layer of open.layers) {
+      const node = this.known(layer);
+      if (node === null) continue;
+      for (const { image } of open.layers) await image[Symbol.asyncDispose]();
+      await open.locks[Symbol.asyncDispose]();
+      throw new ServerError(
+        'SERVER_IN_USE',
+        `${layer.facts.path}: is node '${node.name}' already, and an image is a layer of one disk only`,
+        { image: layer.facts.path, node: node.name },
+      );
+    }
+    return open;
   }
 
   /** What is to lie below a new image; null: nothing that is said here. */
@@ -225,17 +189,10 @@ export class Graph implements AsyncDisposable {
     let last: ImageNode | null = null;
     for (const layer of layers) {
       const isTop = layer === layers.at(-1);
-      last = this.#known(layer) ?? this.#addLayer(layer, isTop ? name : null, isTop ? top : {});
+      last = this.known(layer) ?? this.#addLayer(layer, isTop ? name : null, isTop ? top : {});
       last.disk = disk;
     }
     return last as ImageNode;
-  }
-
-  #known({ facts }: ChainLayer): ImageNode | null {
-    const key = identityKey(facts.identity);
-    for (const node of this.#nodes.values())
-      if (node.kind === 'image' && node.disk !== null && node.identity === key) return node;
-    return null;
   }
 
   #addLayer(
@@ -243,32 +200,19 @@ export class Graph implements AsyncDisposable {
     given: string | null,
     { file, implicit = given === null, readOnly = false, discard = true }: Partial<ImageNode>,
   ): ImageNode {
-    const name = given ?? this.#freeName(facts.path);
+    const name = given ?? this.freeName(facts.path);
     const node: ImageNode = {
       kind: 'image',
       name,
       implicit,
-      file: file ?? this.#addFile(facts.path, `${name}:file`),
+      file: file ?? this.addFile(facts.path, `${name}:file`),
       format: facts.format as FormatName,
       identity: identityKey(facts.identity),
       readOnly,
       discard,
       disk: null,
     };
-    this.#nodes.set(name, node);
-    return node;
-  }
-
-  #addFile(path: string, name: string): FileNode {
-    const node: FileNode = {
-      kind: 'file',
-      name,
-      implicit: true,
-      filename: path,
-      path,
-      readOnly: false,
-    };
-    this.#nodes.set(name, node);
+    this.nodes.set(name, node);
     return node;
   }
 
@@ -277,37 +221,31 @@ export class Graph implements AsyncDisposable {
     const keys = new Set(layers.map(({ facts }) => identityKey(facts.identity)));
     const first = layers[0];
     if (first === undefined) return;
-    const disk = this.#known(first)?.disk ?? null;
-    for (const node of [...this.#nodes.values()]) {
+    const disk = this.known(first)?.disk ?? null;
+    for (const node of [...this.nodes.values()]) {
       if (node.kind !== 'image' || node.disk === null) continue;
       if (keys.has(node.identity)) node.disk = disk;
       if (keys.has(node.identity) || node.disk !== disk) continue;
       node.disk = null;
-      if (node.implicit) this.#drop(node);
+      if (node.implicit) this.drop(node);
     }
   }
 
   async #uncover(node: ImageNode, disk: Disk): Promise<void> {
     await disk.uncover();
-    this.#drop(node);
+    this.drop(node);
     // layers that nobody named go with the one above
     for (let next = disk.layers.at(-1); next !== undefined; next = disk.layers.at(-1)) {
       const below = this.nodeOf(next);
       if (!below.implicit) return;
       await disk.uncover();
-      this.#drop(below);
+      this.drop(below);
     }
-  }
-
-  #drop(node: ImageNode): void {
-    node.disk = null;
-    this.#nodes.delete(node.name);
-    if (node.file.implicit) this.#nodes.delete(node.file.name);
   }
 
   async #forget(node: GraphNode): Promise<void> {
     if (node.kind === 'image' && node.disk !== null) await this.#uncover(node, node.disk);
-    else this.#nodes.delete(node.name);
+    else this.nodes.delete(node.name);
   }
 
   #isSame(wanted: BlockdevOptions, node: ImageNode): boolean {
@@ -320,24 +258,6 @@ export class Graph implements AsyncDisposable {
       (backing === undefined || (backing || null) === stands) &&
       (discard === 'unmap') === node.discard
     );
-  }
-
-  #assertFree(name: string, implicit: boolean): void {
-    if (!implicit && !NAME.test(name))
-      throw new ServerError('SERVER_NODE', `Invalid node-name: '${name}'`, { node: name });
-    if (this.#nodes.has(name))
-      throw new ServerError('SERVER_NODE', `Duplicate nodes with node-name='${name}'`, {
-        node: name,
-      });
-  }
-
-  /** A name that no user can give, and that tells a person what it is. */
-  #freeName(path: string): string {
-    const name = `#${posix.basename(path)}`;
-    for (let next = 1; ; next++) {
-      const free = next === 1 ? name : `${name}.${next}`;
-      if (!this.#nodes.has(free)) return free;
-    }
   }
 }
 
