@@ -1,5 +1,5 @@
 import { type RunOptions, Throttle } from '@downfold/commit';
-import { clock } from './engine.ts';
+import { clock } from '@downfold/host';
 import type { Access } from './environment.ts';
 import { failureHandler, type OnError } from './on-error.ts';
 import { parseBytes } from './output/bytes.ts';

@@ -5,7 +5,7 @@ export const LATER_COMMANDS: Readonly<Record<string, string>> = {
   convert: "meanwhile 'qemu-img convert'",
   measure: "meanwhile 'qemu-img measure'",
   resize: "meanwhile 'qemu-img resize'",
-  serve: "meanwhile 'qemu-storage-daemon', or 'qemu-nbd' for one image",
+  serve: "meanwhile 'downfoldd' of the package @downfold/server",
   snapshot: "meanwhile 'qemu-img snapshot'",
 };
 

@@ -14,12 +14,14 @@ import {
   journalPath,
   leafOf,
   openJournal,
+  pivotIn,
   readJournal,
 } from './journal.ts';
+import type { LiveDisk } from './live.ts';
 import type { CommitResult, EngineParts, RunOptions } from './parts.ts';
-import type { CommitPlan } from './plan.ts';
+import { type CommitPlan, pathOf } from './plan.ts';
 import { type PlanOptions, type PlanRequest, planRequest } from './plan-request.ts';
-import { resumeJob } from './resume.ts';
+import { inPlace, resumeJob } from './resume.ts';
 import { retrying } from './retry.ts';
 import type { CommitStrategy } from './strategy.ts';
 
@@ -30,6 +32,15 @@ export interface JournalSummary {
   readonly owner: JournalOwner;
   /** Bytes copied and durable. */
   readonly copied: number;
+  /** A job whose top was the active layer: path of the image that is the disk now, although the leaf still looks like it. Null: the leaf is. */
+  readonly pivoted: string | null;
+}
+
+/** How a job is given up. */
+export interface AbortOptions {
+  readonly signal?: AbortSignal;
+  /** The disk that is in use, as for `run`. */
+  readonly live?: LiveDisk;
 }
 
 /** Plans and runs jobs. Holds no state of its own: what is under way is in the journal beside the leaf. */
@@ -41,7 +52,7 @@ export interface Engine {
   /** Goes on with the job whose journal lies beside `file`. @throws CommitError `COMMIT_NO_JOURNAL` */
   resume(file: string, options?: RunOptions): Promise<CommitResult>;
   /** Gives up the job whose journal lies beside `file`. @throws CommitError `COMMIT_NO_JOURNAL` or `COMMIT_PAST_ABORT` */
-  abort(file: string, options?: { readonly signal?: AbortSignal }): Promise<AbortResult>;
+  abort(file: string, options?: AbortOptions): Promise<AbortResult>;
   /** The interrupted job of `file`, or null. Writes nothing. */
   journalOf(file: string): Promise<JournalSummary | null>;
 }
@@ -64,7 +75,8 @@ export function createEngine(parts: EngineParts): Engine {
       await assertNoJournal(parts.backend, await parts.backend.realPath(request.file));
       return planRequest(parts, environment(options?.signal), strategy, request, options);
     },
-    run: async (plan, options = {}) => {
+    run: async (plan, given = {}) => {
+      const options = askedOnce(given);
       const leaf = leafOf(plan);
       const strategy = strategyOf(parts, plan.strategy);
       const job = { parts, environment: environment(options.signal), plan, strategy, options };
@@ -78,7 +90,8 @@ export function createEngine(parts: EngineParts): Engine {
         return execute(job);
       }, options);
     },
-    resume: async (file, options = {}) => {
+    resume: async (file, given = {}) => {
+      const options = askedOnce(given);
       const path = await parts.backend.realPath(file);
       return retrying(() => goOn(path, options), options);
     },
@@ -88,13 +101,34 @@ export function createEngine(parts: EngineParts): Engine {
         parts,
         environment(options?.signal),
         await journalBeside(parts.backend, path),
+        options?.live,
       );
     },
     journalOf: async (file) => {
       const path = journalPath(await parts.backend.realPath(file));
       const records = await readJournal(parts.backend, path);
-      return records === null ? null : summaryOf(records);
+      return records === null ? null : summaryOf(path, records);
     },
+  };
+}
+
+/** A job that is tried again after a failure neither asks again whether it may switch, nor how it ends. */
+function askedOnce(options: RunOptions): RunOptions {
+  const { beforeSwitch, active } = options;
+  return {
+    ...options,
+    ...(beforeSwitch === undefined ? {} : { beforeSwitch: once(beforeSwitch) }),
+    ...(active === undefined
+      ? {}
+      : { active: { ready: once(() => active.ready()), ended: once(() => active.ended()) } }),
+  };
+}
+
+function once<T>(call: () => T): () => T {
+  let called: { readonly value: T } | null = null;
+  return () => {
+    called ??= { value: call() };
+    return called.value;
   };
 }
 
@@ -113,14 +147,17 @@ async function journalBeside(backend: StorageBackend, path: string): Promise<Jou
   );
 }
 
-function summaryOf({ intent, records }: Pick<Journal, 'intent' | 'records'>): JournalSummary {
+function summaryOf(path: string, journal: Pick<Journal, 'intent' | 'records'>): JournalSummary {
+  const { intent, records } = journal;
   let { owner } = intent;
   let copied = 0;
   for (const record of records) {
     if (record.type === 'RESUMED') owner = record.owner;
     if (record.type === 'PROGRESS') copied = record.copied;
   }
-  return { job: intent.job, plan: intent.plan, owner, copied };
+  const pivot = pivotIn(journal);
+  const pivoted = pivot === null ? null : pathOf(inPlace({ path, intent }), pivot.to);
+  return { job: intent.job, plan: intent.plan, owner, copied, pivoted };
 }
 
 function strategyOf(

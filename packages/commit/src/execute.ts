@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
-import { identityOf, type LayerFacts, type NodeId } from '@downfold/chain';
+import { identityOf } from '@downfold/chain';
 import { StorageError } from '@downfold/storage';
+import { borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import {
   createJournal,
@@ -11,16 +12,16 @@ import {
   leafOf,
 } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
+import type { LiveMirror } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
 import { clearMixed } from './marks.ts';
-import type { CommitResult, Job, Position } from './parts.ts';
+import { type CommitResult, type Job, type Position, START } from './parts.ts';
+import { leftAsCopy } from './pivot-end.ts';
 import type { CommitPlan } from './plan.ts';
 import { Throttle } from './progress.ts';
+import { resultOf } from './result.ts';
 import { StepRunner } from './step-runner.ts';
 import { chainView, factsOfPlan } from './view.ts';
-
-/** Where a job starts. */
-const START: Position = { cursor: null, copied: 0, zeroed: 0, stagings: {} };
 
 /**
  * Runs a plan from the start: checks every image, writes INTENT, then the strategy's steps. Order of steps: facts on
@@ -30,10 +31,13 @@ export async function execute(job: Job): Promise<CommitResult> {
   const { parts, environment, plan } = job;
   const started = parts.clock.now();
   const leaf = leafOf(plan);
-  await using locks = await lockPlan(plan, environment);
-  await using layers = await openLayers(plan, environment, locks);
+  const borrowed = borrowedBy(job.options);
+  assertRunnable(job);
+  await using locks = await lockPlan(plan, environment, borrowed);
+  await using layers = await openLayers(plan, { environment, locks, borrowed });
   await layers.assertUnchanged(parts.backend);
   await layers.preflight(job.options, environment.signal);
+  await layers.putInPlace();
   const intent = {
     type: 'INTENT',
     format: 1,
@@ -43,6 +47,23 @@ export async function execute(job: Job): Promise<CommitResult> {
   } as const;
   await using journal = await createJournal(parts.backend, journalPath(leaf), intent);
   return await runSteps(job, layers, journal, START, started);
+}
+
+/** @throws CommitError `COMMIT_UNSUPPORTED` when a strategy needs, or cannot have, a disk in use */
+export function assertRunnable({ plan, strategy, options }: Job): void {
+  const file = leafOf(plan);
+  const refuse = (why: string): never => {
+    throw new CommitError('COMMIT_UNSUPPORTED', `${file}: ${why}`, { image: file });
+  };
+  if (strategy.pivots === true && options.live === undefined)
+    refuse(
+      `strategy '${strategy.name}' commits the active layer of a disk in use, and nobody uses it; to give up a job that was interrupted: downfold abort '${file}'`,
+    );
+  // what was copied is compared with what it came from, and the guest changes it at once
+  if (options.live !== undefined && options.verify === true && plan.request.operation !== 'commit')
+    refuse('what is pulled into a disk in use cannot be verified');
+  if (strategy.pivots === true && options.verify === true)
+    refuse('what is committed of a disk in use cannot be verified');
 }
 
 /** Runs the strategy's steps from a position to the end. */
@@ -55,6 +76,7 @@ export async function runSteps(
 ): Promise<CommitResult> {
   const { parts, plan, strategy, options } = job;
   const view = chainView(factsOfPlan(plan, abilities(job)), layers);
+  const mirror = mirrorOf(job, layers);
   const runner = new StepRunner({
     backend: parts.backend,
     layers,
@@ -64,11 +86,16 @@ export async function runSteps(
     options,
     throttle: options.throttle ?? new Throttle(0, parts.clock),
     from,
+    mirror,
     date: parts.clock.date(),
   });
   try {
-    for await (const batch of strategy.steps(plan, view, from.cursor))
+    for await (const batch of strategy.steps(plan, view, from.cursor)) {
       for (const step of batch) await runner.run(step);
+      if (runner.ending === 'cancel') break;
+    }
+    if (runner.ending === 'cancel')
+      return await leftAsCopy(job, layers, journal, runner, from, started);
     await runner.finish();
     await clearMixed(plan, layers, parts.backend);
     const deleted =
@@ -78,7 +105,16 @@ export async function runSteps(
   } catch (cause) {
     await runner.stop(cause);
     throw await stopped(job, journal, runner.copied, cause);
+  } finally {
+    mirror?.stop();
   }
+}
+
+/** From before the first step on it knows what changes. */
+function mirrorOf({ strategy, plan, options }: Job, layers: Layers): LiveMirror | null {
+  const { base } = plan.request;
+  if (strategy.pivots !== true || base === null) return null;
+  return options.live?.mirror(layers.get(base).image) ?? null;
 }
 
 /** Goes on with a job of which all is done but deleting what lost its meaning. */
@@ -89,36 +125,6 @@ export async function finishDone(job: Job, journal: Journal): Promise<CommitResu
   await journal.remove();
   const nothing = { ...position, unmarked: [], verified: false };
   return resultOf(job, journal, nothing, position, { deleted, started });
-}
-
-function resultOf(
-  { plan, parts }: Job,
-  journal: Journal,
-  done: Pick<StepRunner, 'copied' | 'zeroed' | 'unmarked' | 'verified'>,
-  from: Position,
-  { deleted, started }: { readonly deleted: readonly string[]; readonly started: number },
-): CommitResult {
-  const pathOf = (node: NodeId): string =>
-    (plan.images.find((one) => one.node === node) as LayerFacts).path;
-  return {
-    operation: plan.request.operation,
-    strategy: plan.strategy.name,
-    job: journal.intent.job,
-    bytesCopied: done.copied - from.copied,
-    bytesZeroed: done.zeroed - from.zeroed,
-    bytesSkippedByResume: from.copied,
-    cases: plan.cases,
-    invalidated: plan.invalidates.map(({ node }) => pathOf(node)),
-    unmarked: done.unmarked,
-    unreadable: plan.unreadable,
-    relinked: plan.relinks.map(({ overlay, to }) => ({
-      image: pathOf(overlay),
-      backing: to?.name ?? null,
-    })),
-    verified: done.verified,
-    deleted,
-    seconds: (parts.clock.now() - started) / 1000,
-  };
 }
 
 /** Whether a format, by name, has an ability. */
@@ -196,6 +202,7 @@ async function deleteInvalid(
   const { images, chainLength, invalidates } = job.plan;
   const deletes = images
     .slice(0, chainLength)
+    .filter(({ node }) => node !== job.plan.request.top)
     .filter(({ node }) => invalidates.some((one) => one.node === node))
     .map(({ node }) => node);
   if (deletes.length === 0) return [];

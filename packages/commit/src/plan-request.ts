@@ -20,8 +20,10 @@ import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
 import { type Layers, pathDown } from './layers.ts';
+import type { LiveDisk } from './live.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';
+import { assertPlace, chainInUse } from './plan-live.ts';
 import {
   assertReadable,
   assertSiblings,
@@ -73,6 +75,8 @@ export interface PlanOptions {
   readonly signal?: AbortSignal;
   /** Reads a sample of what will be copied, to say how long it may take. Default true; without it `estimatedSeconds` is null. */
   readonly estimate?: boolean;
+  /** The disk that is in use: its layers are the chain, and are not opened or locked a second time. `file` is one of them; for a commit the active one. */
+  readonly live?: LiveDisk;
 }
 
 const DEFAULT_CHECKPOINT_BYTES = byteLength(128 << 20);
@@ -83,10 +87,14 @@ export async function planRequest(
   environment: ChainEnvironment,
   strategy: CommitStrategy,
   request: PlanRequest,
-  { estimate = true }: PlanOptions = {},
+  { estimate = true, live }: PlanOptions = {},
 ): Promise<CommitPlan> {
-  await using chain = await chainOf(request, environment);
+  await using chain =
+    live === undefined
+      ? await chainOf(request, environment)
+      : await chainInUse(live, request.file, strategy, environment);
   const ends = await endsOf(chain, request, strategy, parts.backend);
+  assertPlace(strategy, live !== undefined && ends.top === live.layers.length - 1);
   await using onto = await ontoOf(chain, request, strategy, environment);
   const open = [...chain.layers, ...onto.layers];
   const directories = open.map(({ facts }) => posix.dirname(facts.path));
@@ -109,7 +117,7 @@ export async function planRequest(
     can: abilities({ parts }),
   };
   const others = strategy.keepsSiblings ? facts.others : [];
-  await using layers = await lookedAt(facts, open, others, environment);
+  await using layers = await lookedAt(facts, open, others, environment, live?.layers ?? []);
   const view = chainView(facts, layers);
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
@@ -289,10 +297,17 @@ async function lookedAt(
   open: readonly ChainLayer[],
   others: ViewFacts['others'],
   environment: ChainEnvironment,
+  lent: readonly ChainLayer[],
 ): Promise<Pick<Layers, 'get' | 'path'> & AsyncDisposable> {
   const layers = new Map(open.map((layer) => [layer.facts.node, layer]));
   await using opened = new AsyncDisposableStack();
   for (const { facts } of others) {
+    const key = identityKey(facts.identity);
+    const used = lent.find(({ image }) => identityKey(image.data.identity) === key);
+    if (used !== undefined) {
+      layers.set(facts.node, { facts, image: used.image });
+      continue;
+    }
     opened.use(await lockImage(facts.path, READER, environment));
     const layer = await openLayer(facts, 'read', environment);
     opened.use(layer.image);

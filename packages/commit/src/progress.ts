@@ -10,6 +10,8 @@ export class Throttle {
   #bytesPerSecond: number;
   /** When the bytes let through so far will have been paid for, ms. */
   #paidAt = 0;
+  /** Aborted when the rate changes. */
+  #changed: AbortController = new AbortController();
   readonly #clock: Clock;
 
   constructor(bytesPerSecond: number, clock: Clock) {
@@ -17,10 +19,12 @@ export class Throttle {
     this.#clock = clock;
   }
 
-  /** Takes effect with the next piece. */
+  /** Takes effect at once: who waits goes on, and what comes next waits by the new rate. */
   setRate(bytesPerSecond: number): void {
     this.#bytesPerSecond = bytesPerSecond;
     this.#paidAt = this.#clock.now();
+    this.#changed.abort();
+    this.#changed = new AbortController();
   }
 
   /** Resolves when `bytes` more may be written. */
@@ -29,7 +33,18 @@ export class Throttle {
     const now = this.#clock.now();
     const wait = this.#paidAt - now;
     this.#paidAt = Math.max(now, this.#paidAt) + (bytes / this.#bytesPerSecond) * 1000;
-    if (wait > 0) await this.#clock.sleep(wait, signal);
+    if (wait > 0) await this.#wait(wait, signal);
+  }
+
+  async #wait(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+    const changed = this.#changed.signal;
+    const either = signal === undefined ? changed : AbortSignal.any([signal, changed]);
+    try {
+      await this.#clock.sleep(milliseconds, either);
+    } catch (cause) {
+      signal?.throwIfAborted();
+      if (!changed.aborted) throw cause;
+    }
   }
 }
 

@@ -64,3 +64,28 @@ it('stops waiting when it is told to', async () => {
   const signal = AbortSignal.abort(new Error('enough'));
   await expect(throttle.pass(1, signal)).rejects.toThrow('enough');
 });
+
+/** A clock on which a sleep ends only with its signal. */
+const patientClock: Clock = {
+  now: () => 0,
+  sleep: (_milliseconds, signal) =>
+    new Promise((_resolve, reject) =>
+      signal?.addEventListener('abort', () => reject(signal.reason), { once: true }),
+    ),
+  date: () => '2026-01-01T00:00:00.000Z',
+};
+
+it('wakes who waits when the rate changes, and when the signal is aborted', async () => {
+  const throttle = new Throttle(1, patientClock);
+  await throttle.pass(1_000_000);
+  const waiting = throttle.pass(1_000_000);
+  throttle.setRate(0);
+  await waiting;
+  throttle.setRate(1);
+  await throttle.pass(1_000_000);
+  const stop = new AbortController();
+  const stopped = throttle.pass(1, stop.signal);
+  const reason = new Error('enough');
+  stop.abort(reason);
+  await expect(stopped).rejects.toBe(reason);
+});

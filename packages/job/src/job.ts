@@ -100,6 +100,8 @@ export class Job {
     this.#assertTaken('pause');
     if (this.#paused !== null) throw refused(this.id, 'Job is already paused');
     this.#paused = Promise.withResolvers();
+    // who waits for the speed stands still now, and not first when it would go on
+    this.#throttle.setRate(this.#speed);
   }
 
   /** @throws JobError */

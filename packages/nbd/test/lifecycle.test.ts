@@ -375,7 +375,7 @@ describe('where a server listens', () => {
     const exports = [['', new MemoryExport(512)]] as const;
     await using server = await serveNbd({ listen: { host: '127.0.0.1', port: 0 }, exports });
     const { endpoint } = server;
-    if ('path' in endpoint) throw new Error('a port was asked for');
+    if (!('port' in endpoint)) throw new Error('a port was asked for');
     expect(endpoint.port).toBeGreaterThan(0);
     await using client = await connectNbd({ server: endpoint });
     await client.flush();

@@ -1,3 +1,4 @@
+export { checked } from './check.ts';
 export { type ClientOptions, connectQmp, QmpClient, type QmpGreeting } from './client.ts';
 export {
   type Command,
@@ -18,6 +19,7 @@ export {
 } from './errors.ts';
 export type { QmpEvent } from './event-queue.ts';
 export { introspect } from './introspect.ts';
+export type { Json } from './json.ts';
 export { type ListenOptions, listenQmp, type QmpListener } from './listen.ts';
 export type { ReaderLimits } from './reader.ts';
 export { QmpServer, type ServerLimits, type ServerOptions } from './server.ts';

@@ -3,8 +3,14 @@ import { BlockList, connect, isIP, type Server } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 import { NbdError } from '../errors.ts';
 
-/** Where a server listens: a Unix socket, or TCP. Port 0 is any free one. */
-export type Endpoint = { readonly path: string } | { readonly host: string; readonly port: number };
+/**
+ * Where a server listens: a Unix socket, or TCP, where port 0 is any free one. `fd`: a socket that listens already, handed over by a
+ * supervisor; which Unix socket that is nobody can tell.
+ */
+export type Endpoint =
+  | { readonly path: string }
+  | { readonly host: string; readonly port: number }
+  | { readonly fd: number };
 
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -12,7 +18,8 @@ loopback.addAddress('::1', 'ipv6');
 
 /** @throws NbdError `NBD_INSECURE` when plain bytes would leave this machine */
 export function assertSecure(at: Endpoint, tls: boolean): void {
-  if ('path' in at || tls) return;
+  // where a socket that was handed over listens is seen once it is taken
+  if ('path' in at || 'fd' in at || tls) return;
   const family = isIP(at.host);
   const local =
     at.host === 'localhost' ||
@@ -31,7 +38,7 @@ export function assertSecure(at: Endpoint, tls: boolean): void {
  */
 export async function listen(server: Server, at: Endpoint): Promise<void> {
   if ('path' in at) await removeStale(at.path);
-  const name = 'path' in at ? at.path : `${at.host}:${at.port}`;
+  const name = nameOf(at);
   await new Promise<void>((resolve, reject) => {
     const failed = (cause: Error) =>
       reject(
@@ -43,8 +50,21 @@ export async function listen(server: Server, at: Endpoint): Promise<void> {
       resolve();
     };
     if ('path' in at) listenPrivately(server, at.path, started);
+    else if ('fd' in at) server.listen({ fd: at.fd }, started);
     else server.listen(at.port, at.host, started);
   });
+}
+
+function nameOf(at: Endpoint): string {
+  if ('path' in at) return at.path;
+  return 'fd' in at ? `descriptor ${at.fd}` : `${at.host}:${at.port}`;
+}
+
+/** Where a server that listens at `at` does so: with the port that was free, the address of a TCP socket that was handed over. */
+export function endpointOf(server: Server, at: Endpoint): Endpoint {
+  const address = server.address();
+  if (address === null || typeof address === 'string') return at;
+  return { host: 'host' in at ? at.host : address.address, port: address.port };
 }
 
 /** Binding happens within the call: with the umask, the socket is never open to others. */

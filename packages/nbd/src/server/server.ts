@@ -1,10 +1,10 @@
-import { type AddressInfo, createServer, type Server } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { assertBlockSize } from '../block-size.ts';
 import { encodeString } from '../codec/strings.ts';
 import { NbdError } from '../errors.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import type { Export } from './export.ts';
-import { assertSecure, type Endpoint, listen } from './listen.ts';
+import { assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
 import { assertUsable, type ServerTls } from './tls.ts';
 
 /** Numbers that keep one client from harming others. */
@@ -37,6 +37,8 @@ export interface NbdServer extends AsyncDisposable {
   readonly endpoint: Endpoint;
   /** Connections at the moment. */
   readonly clients: number;
+  /** Connections that use the export of a name. */
+  clientsOf(name: string): number;
   /** Serves one more export. @throws NbdError `NBD_NAME` when the name is taken or no name, `NBD_RANGE` when its sizes make no sense */
   add(name: string, of: Export): void;
   /**
@@ -75,11 +77,13 @@ class ListeningServer implements NbdServer {
   readonly #exports = new Map<string, Export>();
   readonly #connections = new Set<Connection>();
   readonly #server: Server;
+  readonly #tls: boolean;
   #closing = false;
   #closed: Promise<void> | null = null;
 
   constructor(options: ServerOptions) {
     this.#at = options.listen;
+    this.#tls = options.tls !== undefined;
     const host = this.#host(options);
     this.#server = createServer((socket) => {
       const connection = new Connection(socket, host);
@@ -90,16 +94,25 @@ class ListeningServer implements NbdServer {
   }
 
   get endpoint(): Endpoint {
-    if ('path' in this.#at) return this.#at;
-    return { host: this.#at.host, port: (this.#server.address() as AddressInfo).port };
+    return endpointOf(this.#server, this.#at);
   }
 
   get clients(): number {
     return this.#connections.size;
   }
 
+  clientsOf(name: string): number {
+    return [...this.#connections].filter(({ exportName }) => exportName === name).length;
+  }
+
   async start(): Promise<void> {
     await listen(this.#server, this.#at);
+    try {
+      assertSecure(this.endpoint, this.#tls);
+    } catch (cause) {
+      this.#server.close();
+      throw cause;
+    }
   }
 
   add(name: string, of: Export): void {

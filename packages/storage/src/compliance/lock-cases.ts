@@ -22,6 +22,8 @@ import {
 const NAMED = { READER, WRITER, LOSER };
 /** Pairs of random requests that are tried. */
 const PAIRS = 24;
+/** Random requests that one lock becomes. */
+const CHANGES = 6;
 
 function lock(subject: StorageSubject, request: LockRequest, name = 'file'): Promise<StorageLock> {
   return subject.backend.lock(pathOf(subject, name), request);
@@ -170,6 +172,47 @@ const holding: readonly StorageCase[] = [
       await using _held = await lock(subject, WRITER);
       for (const name of ['linked', 'pointed'])
         await assertRefused('STORAGE_LOCKED', name, () => lock(subject, READER, name));
+    },
+  },
+  {
+    id: 'lock/changes-while-it-is-held',
+    because:
+      'a job beneath a disk in use writes a layer that was only read, and then lets others read it again',
+    needs: ['locks'],
+    run: async (subject, { random }) => {
+      await makeFile(subject);
+      await using held = await lock(subject, READER);
+      const some = (): Permission[] => PERMISSIONS.filter(() => random() < 0.4);
+      const drawn = Array.from({ length: CHANGES }, () => ({ takes: some(), forbids: some() }));
+      for (const now of [WRITER, LOSER, READER, { takes: [], forbids: [] }, ...drawn]) {
+        await held.change(now);
+        for (const other of [WRITER, { takes: some(), forbids: some() }]) {
+          const what = JSON.stringify([now, other]);
+          if (conflictOf(other, now) === null)
+            await (await lock(subject, other))[Symbol.asyncDispose]();
+          else await assertRefused('STORAGE_LOCKED', what, () => lock(subject, other));
+        }
+      }
+    },
+  },
+  {
+    id: 'lock/stays-when-a-change-is-refused',
+    because:
+      "whoever may not write must go on reading, undisturbed, and stand in nobody else's way",
+    needs: ['locks'],
+    run: async (subject) => {
+      await makeFile(subject);
+      await using held = await lock(subject, READER);
+      {
+        await using _other = await lock(subject, READER);
+        for (const takes of [LOSER.takes, []])
+          await assertRefused('STORAGE_LOCKED', 'nobody else reads, beside a reader', () =>
+            held.change({ takes, forbids: LOSER.forbids }),
+          );
+        await using _third = await lock(subject, READER);
+      }
+      for (const other of [WRITER, LOSER])
+        await assertRefused('STORAGE_LOCKED', 'beside it', () => lock(subject, other));
     },
   },
   {

@@ -1,0 +1,53 @@
+import { randomUUID } from 'node:crypto';
+import { dirname, resolve } from 'node:path';
+import { type ChainEnvironment, type ChainPolicy, defaultPolicy } from '@downfold/chain';
+import { createEngine, type Engine } from '@downfold/commit';
+import { clock, isAlive, thisProcess } from '@downfold/host';
+import type { ImageFormat } from '@downfold/image';
+import { qcow2 } from '@downfold/qcow2';
+import { raw } from '@downfold/raw';
+import type { StorageBackend } from '@downfold/storage';
+import { fileBackend } from '@downfold/storage-file';
+import { active, auto, copyDown, depthFirst, preserve, staged, stream } from '@downfold/strategies';
+
+/** Files of this machine. */
+export const backend: StorageBackend = fileBackend();
+
+/** What can be served. */
+const formats: readonly ImageFormat[] = [qcow2, raw];
+
+/** What `auto` chooses from; of equals the first. */
+const COMMITTING = [copyDown, depthFirst, staged, preserve] as const;
+
+const LOCKS: Readonly<Record<string, ChainPolicy['locks']>> = {
+  auto: 'local',
+  ofd: 'everywhere',
+  none: 'none',
+};
+
+/** What the user allows. */
+export interface Access {
+  /** Directories that backing files may lie in besides the image's own. */
+  readonly allow: readonly string[];
+  readonly lock: 'auto' | 'ofd' | 'none';
+}
+
+/** The surroundings in which the chain of `file` is opened: the safe default, opened up by what the user said. */
+export function environmentFor(file: string, { allow, lock }: Access): ChainEnvironment {
+  const roots =
+    allow.length === 0 ? null : [dirname(resolve(file)), ...allow.map((at) => resolve(at))];
+  const locks = LOCKS[lock] ?? 'local';
+  return { backend, formats, policy: { ...defaultPolicy, roots, locks } };
+}
+
+/** The engine for jobs on the chain of `file`. */
+export function engineFor(file: string, access: Access): Engine {
+  return createEngine({
+    ...environmentFor(file, access),
+    strategies: [...COMMITTING, auto(COMMITTING), active, stream],
+    owner: thisProcess(),
+    isAlive,
+    newJobId: randomUUID,
+    clock,
+  });
+}

@@ -1,0 +1,96 @@
+import { posix } from 'node:path';
+import type { ChainLayer } from '@downfold/chain';
+import { backend } from '../environment.ts';
+import type { Graph } from './graph.ts';
+import { type GraphNode, type ImageNode, layerOf } from './node.ts';
+
+/** What every node has in common, for clients that expect it. */
+const UNUSED = {
+  encrypted: false,
+  detect_zeroes: 'off',
+  bps: 0,
+  bps_rd: 0,
+  bps_wr: 0,
+  iops: 0,
+  iops_rd: 0,
+  iops_wr: 0,
+  cache: { writeback: true, direct: false, 'no-flush': false },
+  write_threshold: 0,
+} as const;
+
+/** What `query-named-block-nodes` tells of all nodes. @param flat without the images below each */
+export async function describeNodes(graph: Graph, flat: boolean): Promise<readonly object[]> {
+  const nodes: object[] = [];
+  for (const node of graph) nodes.push(await describeNode(graph, node, flat));
+  return nodes;
+}
+
+async function describeNode(graph: Graph, node: GraphNode, flat: boolean): Promise<object> {
+  if (node.kind === 'file') return describeFile(graph, node.name, node.path, node.readOnly);
+  const { name, format, file, disk } = node;
+  const place = layerOf(node);
+  const layers = place === null ? [] : (disk?.layers.slice(0, place.index + 1) ?? []);
+  const below = layers.at(-2);
+  return {
+    file: file.path,
+    'node-name': name,
+    ro: isReadOnly(node),
+    drv: format,
+    ...(below === undefined ? {} : { backing_file: below.facts.path }),
+    backing_file_depth: Math.max(0, layers.length - 1),
+    ...UNUSED,
+    // of an image that a job has let go nothing is known any more
+    image: layers.length === 0 ? gone(file.path, format) : await imageInfo(layers, flat),
+  };
+}
+
+/** A layer is written while it is the active one of a disk that somebody writes to, or a job writes to it. */
+function isReadOnly(node: ImageNode): boolean {
+  return node.readOnly || layerOf(node)?.layer.image.writable !== true;
+}
+
+async function describeFile(
+  graph: Graph,
+  name: string,
+  path: string,
+  readOnly: boolean,
+): Promise<object> {
+  const user = [...graph].find((node) => node.kind === 'image' && node.file.name === name);
+  const layer = user?.kind === 'image' ? layerOf(user)?.layer : undefined;
+  const length = layer === undefined ? 0 : await layer.image.data.length();
+  return {
+    file: path,
+    'node-name': name,
+    ro: readOnly || layer?.image.writable !== true,
+    drv: 'file',
+    backing_file_depth: 0,
+    ...UNUSED,
+    image: { filename: path, format: 'file', 'virtual-size': length },
+  };
+}
+
+async function imageInfo(layers: readonly ChainLayer[], flat: boolean): Promise<object> {
+  const { facts, image } = layers.at(-1) as ChainLayer;
+  const below = layers.slice(0, -1);
+  const { backing, geometry } = image;
+  const { allocated } = await backend.facts(facts.path);
+  return {
+    filename: facts.path,
+    format: facts.format,
+    'virtual-size': geometry.virtualSize,
+    'actual-size': allocated,
+    ...(geometry.clusterSize > 1 ? { 'cluster-size': geometry.clusterSize } : {}),
+    ...(backing === null
+      ? {}
+      : {
+          'backing-filename': backing.name,
+          'full-backing-filename': posix.resolve(posix.dirname(facts.path), backing.name),
+          ...(backing.format === null ? {} : { 'backing-filename-format': backing.format }),
+        }),
+    ...(flat || below.length === 0 ? {} : { 'backing-image': await imageInfo(below, flat) }),
+  };
+}
+
+function gone(filename: string, format: string): object {
+  return { filename, format, 'virtual-size': 0 };
+}

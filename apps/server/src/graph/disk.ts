@@ -1,0 +1,236 @@
+import {
+  type ChainEnvironment,
+  type ChainLayer,
+  factsOf,
+  openLayer,
+  readMark,
+} from '@downfold/chain';
+import type { LiveDisk, LiveSection } from '@downfold/commit';
+import { Device } from '@downfold/device';
+import type { BackingReference } from '@downfold/image';
+import { READER } from '@downfold/storage';
+import { ServerError } from '../errors.ts';
+import type { DiskLocks } from './locks.ts';
+import { type OpenLayers, openForWriting } from './open.ts';
+
+/** Whoever uses a disk: an export, or a job. */
+export interface DiskUser {
+  /** What errors call it: `export 'disk'`. */
+  readonly label: string;
+  readonly isJob: boolean;
+  /** A job that is done for only while the active layer stays the active layer. */
+  readonly needsActive: boolean;
+}
+
+/** What a disk tells its graph: other layers make it up now. */
+export type LayersChanged = (layers: readonly ChainLayer[]) => void;
+
+/**
+ * A chain of open layers. At rest all of them are open for reading; in use they are a device, and the active one is open for writing
+ * once somebody writes to it.
+ */
+export class Disk implements AsyncDisposable {
+  readonly environment: ChainEnvironment;
+  readonly locks: DiskLocks;
+  /** Who uses it. */
+  readonly users: Set<DiskUser> = new Set();
+  readonly #changed: LayersChanged;
+  #layers: readonly ChainLayer[];
+  #device: Device | null = null;
+
+  constructor(
+    { layers, locks }: OpenLayers,
+    environment: ChainEnvironment,
+    changed: LayersChanged,
+  ) {
+    this.#layers = layers;
+    this.locks = locks;
+    this.environment = environment;
+    this.#changed = changed;
+  }
+
+  /** Bottom first; the last one is the active layer. */
+  get layers(): readonly ChainLayer[] {
+    return this.#device?.layers ?? this.#layers;
+  }
+
+  get active(): ChainLayer {
+    return this.layers.at(-1) as ChainLayer;
+  }
+
+  get writable(): boolean {
+    return this.#device?.readOnly === false;
+  }
+
+  /**
+   * The disk as a device, for `user` until it is released. For whoever writes, the active layer is opened for writing, and checked before.
+   * @throws ServerError `SERVER_IN_USE`, `SERVER_UNCHECKED`
+   */
+  async use(user: DiskUser, { writes }: { readonly writes: boolean }): Promise<Device> {
+    if (writes && this.#device?.readOnly === true) {
+      this.assertUnused('is served for reading only');
+      await this.#device.close();
+      this.#layers = this.#device.layers;
+      this.#device = null;
+    }
+    this.#device ??= await this.#start(writes);
+    this.users.add(user);
+    return this.#device;
+  }
+
+  release(user: DiskUser): void {
+    this.users.delete(user);
+  }
+
+  /** @throws ServerError `SERVER_IN_USE` when a user is such, naming it */
+  assertUnused(why: string, which: (user: DiskUser) => boolean = () => true): void {
+    for (const user of this.users)
+      if (which(user))
+        throw new ServerError(
+          'SERVER_IN_USE',
+          `${this.active.facts.path}: ${why}: ${user.label} uses it`,
+          { image: this.active.facts.path },
+        );
+  }
+
+  /** For a job beneath it. @throws ServerError `SERVER_IN_USE` when it is not in use */
+  live(): LiveDisk {
+    const device = this.#device;
+    if (device === null) throw new ServerError('SERVER_IN_USE', 'the disk is not in use');
+    return {
+      get size() {
+        return device.size;
+      },
+      get layers() {
+        return device.layers;
+      },
+      locks: this.locks,
+      drained: (work) => device.drained((section) => this.#followed(section, work)),
+      holding: (range, without, work) => device.holding(range, without, work),
+      flush: () => device.flush(),
+      exemptFromFlush: (image) => device.exemptFromFlush(image),
+      mirror: (target) => device.mirror(target),
+    };
+  }
+
+  /**
+   * Puts `overlay` on top, whose only layer it is, and takes over what it has: a snapshot. What was the active layer is open for reading from then on,
+   * unless a job works with it. @throws ServerError, DeviceError; nothing changed then
+   */
+  async cover(overlay: Disk): Promise<void> {
+    this.assertUnused('its active layer has to stay', ({ needsActive }) => needsActive);
+    const device = this.#device;
+    const { path } = overlay.active.facts;
+    if (device === null || device.readOnly) {
+      const next = [...this.layers, overlay.active];
+      if (device === null) this.#layers = next;
+      else await device.drained((section) => section.replace(next));
+      this.locks.take(overlay.locks);
+      overlay.#layers = [];
+      this.#changed(this.layers);
+      return;
+    }
+    const top = await openForWriting(overlay.active, overlay.locks, this.environment);
+    const jobs = [...this.users].some(({ isJob }) => isJob);
+    const before = this.active;
+    await using opened = new AsyncDisposableStack();
+    opened.defer(async () => void (await overlay.locks.change(path, READER)));
+    opened.use(top.image);
+    await device.drained(async (section) => {
+      await section.flush();
+      const below = jobs ? before : await openLayer(before.facts, 'read', this.environment);
+      if (!jobs) opened.use(below.image);
+      await section.replace([...section.layers.slice(0, -1), below, top]);
+      this.#changed(section.layers);
+    });
+    opened.move();
+    this.locks.take(overlay.locks);
+    await overlay.active.image[Symbol.asyncDispose]();
+    overlay.#layers = [];
+    if (jobs) return;
+    await before.image[Symbol.asyncDispose]();
+    await this.locks.change(before.facts.path, READER);
+  }
+
+  /** Takes the active layer away from a disk at rest; what it stood on is the disk then. The layer is closed. */
+  async uncover(): Promise<void> {
+    this.assertUnused('is in use');
+    const { image, facts } = this.active;
+    await this.#device?.close();
+    this.#layers = this.layers.slice(0, -1);
+    this.#device = null;
+    await image[Symbol.asyncDispose]();
+    await this.locks.release(facts.path);
+  }
+
+  /** Gives all its layers, and its locks, to whoever builds on them. It must be unused. */
+  async surrender(locks: DiskLocks): Promise<readonly ChainLayer[]> {
+    await this.#device?.close();
+    const { layers } = this;
+    this.#device = null;
+    this.#layers = [];
+    locks.take(this.locks);
+    return layers;
+  }
+
+  /** Rewrites what the layer at `index` says of its backing file. @throws ServerError `SERVER_IN_USE` while a job works; ImageError `IMAGE_NO_ROOM` */
+  async rewriteBacking(index: number, reference: BackingReference): Promise<void> {
+    this.assertUnused('a job works with it', ({ isJob }) => isJob);
+    const layer = this.layers[index] as ChainLayer;
+    if (layer.image.writable && this.#device !== null) {
+      await this.#device.drained(async (section) => {
+        await section.flush();
+        await layer.image.setBacking(reference);
+      });
+      return;
+    }
+    const { backend } = this.environment;
+    const writing = await openForWriting(layer, this.locks, this.environment);
+    try {
+      await writing.image.setBacking(reference);
+    } finally {
+      await writing.image[Symbol.asyncDispose]();
+      await this.locks.change(layer.facts.path, READER);
+    }
+    const open = await openLayer(layer.facts, 'read', this.environment);
+    const { node, path } = layer.facts;
+    const again = { facts: await factsOf(node, path, open.image, backend), image: open.image };
+    const next = this.layers.with(index, again);
+    if (this.#device === null) this.#layers = next;
+    else await this.#device.drained((section) => section.replace(next));
+    await layer.image[Symbol.asyncDispose]();
+  }
+
+  /** Finishes what runs, flushes, and closes all layers. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await using stack = new AsyncDisposableStack();
+    stack.use(this.locks);
+    for (const { image } of this.layers) stack.use(image);
+    await this.#device?.close();
+  }
+
+  async #start(writes: boolean): Promise<Device> {
+    const { active, environment } = this;
+    const mark = await readMark(active.image, environment.backend);
+    if (mark !== null && !environment.policy.allowMarked)
+      throw new ServerError(
+        'SERVER_SUPERSEDED',
+        `${active.facts.path}: is marked ${mark.state} since ${mark.date} by job ${mark.job}: it is no disk`,
+        { image: active.facts.path },
+      );
+    if (writes) {
+      const top = await openForWriting(active, this.locks, environment);
+      await active.image[Symbol.asyncDispose]();
+      this.#layers = this.#layers.with(-1, top);
+    }
+    return new Device({ layers: this.#layers, readOnly: !writes });
+  }
+
+  async #followed<T>(section: LiveSection, work: (section: LiveSection) => Promise<T>): Promise<T> {
+    try {
+      return await work(section);
+    } finally {
+      this.#changed(section.layers);
+    }
+  }
+}

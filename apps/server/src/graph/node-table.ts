@@ -1,0 +1,104 @@
+import { posix } from 'node:path';
+import { type ChainLayer, identityKey } from '@downfold/chain';
+import { ServerError } from '../errors.ts';
+import type { Disk } from './disk.ts';
+import { type FileNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
+
+/** QEMU's rule for names, without its limit of 31 bytes. */
+const NAME = /^[A-Za-z][A-Za-z0-9._-]*$/;
+
+/** Nodes by name, and by the layers that they are. */
+export class NodeTable {
+  protected readonly nodes: Map<string, GraphNode> = new Map();
+
+  /** In the order in which they were made. */
+  [Symbol.iterator](): IterableIterator<GraphNode> {
+    return this.nodes.values();
+  }
+
+  /** The disks, each once. */
+  get disks(): readonly Disk[] {
+    const disks = [...this.nodes.values()].map((node) =>
+      node.kind === 'image' ? node.disk : null,
+    );
+    return [...new Set(disks.filter((disk) => disk !== null))];
+  }
+
+  find(name: string): GraphNode | undefined {
+    return this.nodes.get(name);
+  }
+
+  /** @throws ServerError `SERVER_NODE` */
+  node(name: string): GraphNode {
+    const node = this.nodes.get(name);
+    if (node !== undefined) return node;
+    throw new ServerError('SERVER_NODE', `Cannot find device='${name}' nor node-name='${name}'`, {
+      node: name,
+    });
+  }
+
+  /** The node of a layer. */
+  nodeOf(layer: ChainLayer): ImageNode {
+    const node = this.known(layer);
+    if (node !== null) return node;
+    const { path } = layer.facts;
+    throw new ServerError('SERVER_NODE', `${path}: has no node`, { image: path });
+  }
+
+  /** The active layer of a disk, by its name. @throws ServerError `SERVER_NODE` */
+  root(name: string): { readonly node: ImageNode; readonly disk: Disk } {
+    const node = this.node(name);
+    const disk = node.kind === 'image' ? node.disk : null;
+    if (node.kind === 'image' && disk !== null && layerOf(node)?.layer === disk.active)
+      return { node, disk };
+    throw new ServerError(
+      'SERVER_NODE',
+      `Need a root block node: '${name}' is not the active layer of a disk`,
+      { node: name },
+    );
+  }
+
+  protected known({ facts }: ChainLayer): ImageNode | null {
+    const key = identityKey(facts.identity);
+    for (const node of this.nodes.values())
+      if (node.kind === 'image' && node.disk !== null && node.identity === key) return node;
+    return null;
+  }
+
+  protected addFile(path: string, name: string): FileNode {
+    const node: FileNode = {
+      kind: 'file',
+      name,
+      implicit: true,
+      filename: path,
+      path,
+      readOnly: false,
+    };
+    this.nodes.set(name, node);
+    return node;
+  }
+
+  protected drop(node: ImageNode): void {
+    node.disk = null;
+    this.nodes.delete(node.name);
+    if (node.file.implicit) this.nodes.delete(node.file.name);
+  }
+
+  protected assertFree(name: string, implicit: boolean): void {
+    if (!implicit && !NAME.test(name))
+      throw new ServerError('SERVER_NODE', `Invalid node-name: '${name}'`, { node: name });
+    if (this.nodes.has(name))
+      throw new ServerError('SERVER_NODE', `Duplicate nodes with node-name='${name}'`, {
+        node: name,
+      });
+  }
+
+  /** A name that no user can give, and that tells a person what it is. */
+  protected freeName(path: string): string {
+    const name = `#${posix.basename(path)}`;
+    for (let next = 1; ; next++) {
+      const free = next === 1 ? name : `${name}.${next}`;
+      if (!this.nodes.has(free)) return free;
+    }
+  }
+}

@@ -1,0 +1,44 @@
+import { type ChainLayer, identityKey } from '@downfold/chain';
+import type { FormatName } from '../qmp/schema/nodes.ts';
+import type { Disk } from './disk.ts';
+
+/** A file, as a node has it. It is opened by the image in it. */
+export interface FileNode {
+  readonly kind: 'file';
+  readonly name: string;
+  /** Made on the way, and gone with what it was made for. */
+  readonly implicit: boolean;
+  /** As it was named. */
+  readonly filename: string;
+  /** Absolute, links resolved. */
+  readonly path: string;
+  readOnly: boolean;
+}
+
+/** An image in a file: a layer of a disk. */
+export interface ImageNode {
+  readonly kind: 'image';
+  readonly name: string;
+  readonly implicit: boolean;
+  readonly file: FileNode;
+  readonly format: FormatName;
+  /** Device and inode. */
+  readonly identity: string;
+  readOnly: boolean;
+  readonly discard: boolean;
+  /** Null: a job took the image out of its disk. */
+  disk: Disk | null;
+}
+
+export type GraphNode = FileNode | ImageNode;
+
+/** The layer of a node in its disk, and its place there. Null: none. */
+export function layerOf({
+  disk,
+  identity,
+}: ImageNode): { layer: ChainLayer; index: number } | null {
+  const layers = disk?.layers ?? [];
+  const index = layers.findIndex(({ facts }) => identityKey(facts.identity) === identity);
+  const layer = layers[index];
+  return layer === undefined ? null : { layer, index };
+}

@@ -1,0 +1,104 @@
+import { posix } from 'node:path';
+import {
+  type ChainEnvironment,
+  type ChainLayer,
+  factsOf,
+  openChain,
+  openImageAt,
+  openLayer,
+} from '@downfold/chain';
+import { READER, WRITER } from '@downfold/storage';
+import { ServerError } from '../errors.ts';
+import { DiskLocks } from './locks.ts';
+
+/** Layers that are open for reading, bottom first, and their locks. */
+export interface OpenLayers {
+  readonly layers: readonly ChainLayer[];
+  readonly locks: DiskLocks;
+}
+
+/**
+ * Opens an image and all below it as the images say, under the rules for backing files: read-only, and locked so that nobody else
+ * writes them.
+ */
+export async function openWhole(
+  path: string,
+  format: string,
+  environment: ChainEnvironment,
+): Promise<OpenLayers> {
+  // the rules are the resolver's; here its layers are opened once more, each with a lock that can be changed alone
+  await using found = await openChain(path, format, environment);
+  return opened(environment, async (locks, open) => {
+    for (const { facts } of found.layers) {
+      await locks.add(facts.path, READER);
+      open(await openLayer(facts, 'read', environment));
+    }
+  });
+}
+
+/** Opens an image alone; nothing is looked up below it. */
+export async function openSingle(
+  path: string,
+  format: string,
+  environment: ChainEnvironment,
+): Promise<OpenLayers> {
+  return opened(environment, async (locks, open) => {
+    await locks.add(path, READER);
+    const image = await openImageAt(path, format, 'read', environment, 'below');
+    open({ facts: await factsOf('l0', path, image, environment.backend), image });
+  });
+}
+
+/** On failure everything that was opened is closed again. */
+async function opened(
+  environment: ChainEnvironment,
+  work: (locks: DiskLocks, open: (layer: ChainLayer) => void) => Promise<void>,
+): Promise<OpenLayers> {
+  const layers: ChainLayer[] = [];
+  await using stack = new AsyncDisposableStack();
+  const locks = stack.use(new DiskLocks(environment));
+  await work(locks, (layer) => {
+    stack.use(layer.image);
+    layers.push(layer);
+  });
+  stack.move();
+  return { layers, locks };
+}
+
+/**
+ * Opens a layer, which is locked for reading, once more for writing: its lock is raised, and its metadata checked.
+ * @throws ServerError `SERVER_UNCHECKED`; the lock is what it was then
+ */
+export async function openForWriting(
+  { facts }: ChainLayer,
+  locks: DiskLocks,
+  environment: ChainEnvironment,
+): Promise<ChainLayer> {
+  const before = await locks.change(facts.path, WRITER);
+  try {
+    const layer = await openLayer(facts, 'write', environment);
+    await using stack = new AsyncDisposableStack();
+    stack.use(layer.image);
+    const { corruptions } = await layer.image.check();
+    if (corruptions > 0)
+      throw new ServerError(
+        'SERVER_UNCHECKED',
+        `${facts.path}: ${corruptions} errors in its metadata; it is not written to; repair it first: qemu-img check -r all`,
+        { image: facts.path, corruptions },
+      );
+    const again = {
+      facts: await factsOf(facts.node, facts.path, layer.image, environment.backend),
+      image: layer.image,
+    };
+    stack.move();
+    return again;
+  } catch (cause) {
+    if (before !== null) await locks.change(facts.path, before);
+    throw cause;
+  }
+}
+
+/** Absolute, links resolved. @throws StorageError when it is not there */
+export function realPath(file: string, { backend }: ChainEnvironment): Promise<string> {
+  return backend.realPath(posix.resolve(file));
+}

@@ -1,0 +1,126 @@
+import { posix } from 'node:path';
+import { type ChainLayer, identityKey, resolveBacking } from '@downfold/chain';
+import { qcow2 } from '@downfold/qcow2';
+import { ServerError } from '../errors.ts';
+import type { FormatName } from '../qmp/schema/nodes.ts';
+import type { Disk } from './disk.ts';
+import type { Graph } from './graph.ts';
+import { layerOf } from './node.ts';
+
+/** Puts an overlay that is a node on top of the disk whose active layer is `name`. @throws ServerError, DeviceError */
+export async function snapshot(graph: Graph, name: string, overlayName: string): Promise<void> {
+  const { disk } = graph.root(name);
+  const { disk: overlay, node } = graph.root(overlayName);
+  overlay.assertUnused('cannot become the active layer');
+  if (overlay === disk || overlay.layers.length > 1)
+    throw new ServerError(
+      'SERVER_NODE',
+      `The overlay '${overlayName}' already has a backing image`,
+      {
+        node: overlayName,
+      },
+    );
+  if (node.readOnly)
+    throw new ServerError('SERVER_NODE', `Block node is read-only: '${overlayName}'`, {
+      node: overlayName,
+    });
+  await assertStandsOn(overlay, disk.active);
+  await disk.cover(overlay);
+}
+
+/** How an overlay is made on the way. */
+export interface SnapshotFile {
+  readonly file: string;
+  readonly nodeName: string | undefined;
+  readonly format: FormatName;
+  /** The file is there, and says itself what it stands on. */
+  readonly existing: boolean;
+}
+
+/** The same with an overlay that is made now, or is opened now. On failure a file that was made is removed. */
+export async function snapshotSync(graph: Graph, name: string, how: SnapshotFile): Promise<void> {
+  const { disk, node } = graph.root(name);
+  const path = posix.resolve(how.file);
+  if (!how.existing) await createOverlay(path, disk, how.format);
+  const added =
+    how.nodeName ?? `snapshot-${posix.basename(path).replaceAll(/[^A-Za-z0-9._-]/g, '-')}`;
+  try {
+    await graph.add({
+      driver: how.format,
+      'node-name': added,
+      discard: node.discard ? 'unmap' : 'ignore',
+      file: { driver: 'file', filename: path },
+      backing: null,
+    });
+    try {
+      await snapshot(graph, name, added);
+    } catch (cause) {
+      await graph.remove(added);
+      throw cause;
+    }
+  } catch (cause) {
+    if (!how.existing) await disk.environment.backend.remove(path);
+    throw cause;
+  }
+}
+
+async function createOverlay(path: string, disk: Disk, format: FormatName): Promise<void> {
+  const { facts, image } = disk.active;
+  const { backend } = disk.environment;
+  if (format !== qcow2.name)
+    throw new ServerError('SERVER_UNSUPPORTED', `Format '${format}' cannot have a backing file`);
+  const backing = { name: facts.path, format: facts.format };
+  // whoever opens it next has to find what it stands on
+  await resolveBacking(backing, path, rootsOf(disk, path), backend);
+  const storage = await backend.create(path, { secret: false });
+  await using stack = new AsyncDisposableStack();
+  stack.use(storage);
+  const { virtualSize } = image.geometry;
+  await using _made = await qcow2.create(storage, { virtualSize, backing });
+  await backend.flushDirectory(posix.dirname(path), 'snapshot: its name before it is the disk');
+}
+
+/** What an overlay says of its backing file counts from the next start on. @throws ServerError `SERVER_NODE` when that would be another disk */
+async function assertStandsOn(overlay: Disk, active: ChainLayer): Promise<void> {
+  const { facts, image } = overlay.active;
+  const { backend } = overlay.environment;
+  const refuse = (says: string): never => {
+    throw new ServerError(
+      'SERVER_NODE',
+      `${facts.path}: ${says}, and shall stand on '${active.facts.path}'`,
+      { image: facts.path },
+    );
+  };
+  if (image.backing === null) return refuse('names no backing file');
+  const at = await resolveBacking(image.backing, facts.path, rootsOf(overlay, facts.path), backend);
+  const { identity } = await backend.facts(at.path);
+  if (
+    identityKey(identity) !== identityKey(active.facts.identity) ||
+    at.format !== active.facts.format
+  )
+    refuse(`stands on '${at.path}' (${at.format})`);
+}
+
+function rootsOf({ environment }: Disk, overlay: string): readonly string[] {
+  return environment.policy.roots ?? [posix.dirname(overlay)];
+}
+
+/** Rewrites what an image of a disk says of its backing file; the string is not checked, as in QEMU. */
+export async function changeBackingFile(
+  graph: Graph,
+  device: string,
+  imageName: string,
+  backingFile: string,
+): Promise<void> {
+  const { disk } = graph.root(device);
+  const node = graph.node(imageName);
+  const place = node.kind === 'image' && node.disk === disk ? layerOf(node) : null;
+  if (place === null)
+    throw new ServerError('SERVER_NODE', `'${imageName}' is not in the chain of '${device}'`, {
+      node: imageName,
+    });
+  const { backing } = place.layer.image;
+  if (backing === null)
+    throw new ServerError('SERVER_NODE', `'${imageName}' has no backing file`, { node: imageName });
+  await disk.rewriteBacking(place.index, { name: backingFile, format: backing.format });
+}

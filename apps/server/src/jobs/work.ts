@@ -1,0 +1,121 @@
+import { CommitError, type CommitResult, type RunOptions } from '@downfold/commit';
+import type { JobControl, JobWork } from '@downfold/job';
+import { DownfoldError } from '@downfold/units';
+import { type Log, lineOf } from '../log.ts';
+
+/** What a job runs: `engine.run` or `engine.resume` with everything settled but how it is run. */
+export interface EngineCalls {
+  /** Bytes that will be moved, as far as it is known before. */
+  readonly total: number;
+  run(options: RunOptions): Promise<CommitResult>;
+  /** A job that fails keeps its journal; only one that is cancelled is given up. */
+  readonly keepsFailed: boolean;
+  /** Gives the job up: links as they were. */
+  abort(): Promise<void>;
+  /** Called once nothing works any more, however it ended. */
+  over(): void;
+}
+
+/** A run of the engine as a job: `run` until all data is in place, `finish` for what others see. */
+export class EngineWork implements JobWork {
+  readonly #calls: EngineCalls;
+  readonly #log: Log;
+  readonly #inPlace = Promise.withResolvers<void>();
+  readonly #goOn = Promise.withResolvers<void>();
+  readonly #settled = Promise.withResolvers<void>();
+  #whole: Promise<CommitResult> | null = null;
+  #stays = false;
+  #isCancelled = false;
+
+  constructor(calls: EngineCalls, log: Log) {
+    this.#calls = calls;
+    this.#log = log;
+    // nobody waits for it when the job ended before
+    this.#goOn.promise.catch(() => undefined);
+  }
+
+  /** Resolves once the images are no more this job's. */
+  get settled(): Promise<void> {
+    return this.#settled.promise;
+  }
+
+  /** From now on a job that is cancelled is not given up: its journal stays, and it can be gone on with. */
+  keepJournal(): void {
+    this.#stays = true;
+  }
+
+  async run(control: JobControl): Promise<void> {
+    const { signal } = control;
+    control.progress(0, this.#calls.total);
+    const stop = (): void => {
+      this.#isCancelled = true;
+      this.#goOn.reject(signal.reason);
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    const whole = this.#calls
+      .run({
+        signal,
+        throttle: control,
+        onProgress: ({ phase, done, total }) => {
+          if (phase === 'copy') control.progress(done, total);
+        },
+        onFailure: async ({ error }) =>
+          (await control.failed(operationOf(error), {
+            noSpace: error.code === 'STORAGE_NO_SPACE',
+          })) === 'again',
+        beforeSwitch: async () => {
+          this.#inPlace.resolve();
+          await this.#goOn.promise;
+        },
+        active: { ready: () => control.ready(), ended: () => control.ended() },
+      })
+      .catch((cause: unknown) => {
+        throw isCancellation(cause, signal) ? signal.reason : cause;
+      });
+    this.#whole = whole;
+    // the last one to hear of it is `finish` or `giveUp`
+    whole.catch(() => undefined);
+    await Promise.race([whole, this.#inPlace.promise]);
+  }
+
+  async finish(): Promise<void> {
+    this.#goOn.resolve();
+    await this.#whole;
+    this.#end();
+  }
+
+  async giveUp(): Promise<void> {
+    this.#goOn.reject(new Error('the job is given up'));
+    try {
+      await this.#whole;
+    } catch {
+      // what it failed with is the job's error already
+    }
+    try {
+      const keeps = this.#stays || (this.#calls.keepsFailed && !this.#isCancelled);
+      if (!keeps) await this.#calls.abort();
+    } catch (cause) {
+      if (!(cause instanceof CommitError && cause.code === 'COMMIT_NO_JOURNAL'))
+        this.#log(`a job could not be given up, and its journal stays: ${lineOf(cause)}`);
+    }
+    this.#end();
+  }
+
+  #end(): void {
+    this.#calls.over();
+    this.#settled.resolve();
+  }
+}
+
+function isCancellation(cause: unknown, signal: AbortSignal): boolean {
+  if (!signal.aborted) return false;
+  return (
+    cause === signal.reason || (cause instanceof CommitError && cause.code === 'COMMIT_CANCELLED')
+  );
+}
+
+/** What failed, as far as the error tells: the system's call. */
+function operationOf(error: Error): 'read' | 'write' {
+  const call = error instanceof DownfoldError ? String(error.details['call']) : '';
+  return call.includes('read') ? 'read' : 'write';
+}

@@ -1,0 +1,12 @@
+import type { Graph } from '../graph/graph.ts';
+import type { BlockJobs } from '../jobs/block-jobs.ts';
+import type { Exports } from '../nbd/exports.ts';
+
+/** What commands work on. */
+export interface ServerParts {
+  readonly graph: Graph;
+  readonly exports: Exports;
+  readonly jobs: BlockJobs;
+  /** Ends the server; returns at once. */
+  quit(): void;
+}

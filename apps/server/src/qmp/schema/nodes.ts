@@ -1,0 +1,128 @@
+import {
+  about,
+  alternate,
+  bool,
+  int,
+  lazy,
+  nothing,
+  oneOf,
+  optional,
+  str,
+  struct,
+  type Type,
+  union,
+} from '@downfold/qmp';
+
+/** Formats that may be named. */
+export const FORMATS = ['qcow2', 'raw'] as const;
+export type FormatName = (typeof FORMATS)[number];
+
+/** What all nodes have. */
+interface CommonOptions {
+  readonly 'node-name'?: string;
+  readonly 'read-only'?: boolean;
+  readonly 'auto-read-only'?: boolean;
+  readonly discard?: 'ignore' | 'unmap';
+}
+
+/** A node that is a file. */
+export interface FileOptions extends CommonOptions {
+  readonly driver: 'file';
+  readonly filename: string;
+}
+
+/** A node that is an image in a file. */
+export interface ImageOptions extends CommonOptions {
+  readonly driver: FormatName;
+  readonly file: BlockdevRef;
+  /** Absent: as the image says; null or '': none. */
+  readonly backing?: BlockdevRef | null;
+}
+
+export type BlockdevOptions = FileOptions | ImageOptions;
+/** Another node: by its name, or made here. */
+export type BlockdevRef = BlockdevOptions | string;
+
+const ref: Type<BlockdevRef> = alternate('BlockdevRef', [lazy(() => blockdevOptions), str]);
+const refOrNull: Type<BlockdevRef | null> = alternate('BlockdevRefOrNull', [
+  lazy(() => blockdevOptions),
+  str,
+  nothing,
+]);
+
+/** A node to be made. */
+export const blockdevOptions: Type<BlockdevOptions> = union({
+  name: 'BlockdevOptions',
+  tag: 'driver',
+  tagType: 'BlockdevDriver',
+  base: {
+    'node-name': about(
+      'how others refer to it; a node that is named nowhere else needs one',
+      optional(str),
+    ),
+    'read-only': about('never written, whatever uses it; default false', optional(bool)),
+    'auto-read-only': about(
+      'taken for the sake of clients; files are opened for writing only when something writes',
+      optional(bool),
+    ),
+    discard: about(
+      "what a guest's discards do while this is the active layer; default ignore",
+      optional(oneOf(['ignore', 'unmap'], 'BlockdevDiscardOptions')),
+    ),
+  },
+  variants: {
+    file: struct({ filename: str }, 'BlockdevOptionsFile'),
+    qcow2: struct(
+      {
+        file: ref,
+        backing: about(
+          'default: the file that the image names, found under the rules for backing files; null: none',
+          optional(refOrNull),
+        ),
+      },
+      'BlockdevOptionsQcow2',
+    ),
+    raw: struct({ file: ref }, 'BlockdevOptionsRaw'),
+  },
+});
+
+/** What is told of the image of a node. */
+const imageInfo: Type<object> = struct(
+  {
+    filename: str,
+    format: str,
+    'virtual-size': int,
+    'actual-size': optional(int),
+    'dirty-flag': optional(bool),
+    'cluster-size': optional(int),
+    'backing-filename': optional(str),
+    'full-backing-filename': optional(str),
+    'backing-filename-format': optional(str),
+    'backing-image': about('the layer below; absent with `flat`', optional(lazy(() => imageInfo))),
+  },
+  'ImageInfo',
+);
+
+/** What is told of a node. Members without a meaning here are there because clients expect them. */
+export const blockDeviceInfo: Type<object> = struct(
+  {
+    file: str,
+    'node-name': optional(str),
+    ro: bool,
+    drv: str,
+    backing_file: optional(str),
+    backing_file_depth: int,
+    encrypted: bool,
+    detect_zeroes: oneOf(['off'], 'BlockdevDetectZeroesOptions'),
+    bps: int,
+    bps_rd: int,
+    bps_wr: int,
+    iops: int,
+    iops_rd: int,
+    iops_wr: int,
+    image: imageInfo,
+    cache: struct({ writeback: bool, direct: bool, 'no-flush': bool }, 'BlockdevCacheInfo'),
+    write_threshold: int,
+  },
+  'BlockDeviceInfo',
+);

@@ -1,0 +1,2 @@
+export { clock } from './clock.ts';
+export { isAlive, thisProcess } from './process.ts';

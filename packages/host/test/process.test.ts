@@ -1,0 +1,29 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { expect, it } from 'vitest';
+import { clock, isAlive, thisProcess } from '../src/index.ts';
+
+it('this process is alive, and one of the same id that started at another time is not it', () => {
+  const me = thisProcess();
+  expect(isAlive(me)).toBe(true);
+  expect(isAlive({ ...me, started: '1' })).toBe(false);
+});
+
+it('of another boot or another machine nothing is known: gone', () => {
+  const me = thisProcess();
+  expect(isAlive({ ...me, bootId: 'another' })).toBe(false);
+  expect(isAlive({ ...me, host: 'another' })).toBe(false);
+});
+
+it('a process that has ended is gone', async () => {
+  const child = spawn(process.execPath, ['--version'], { stdio: 'ignore' });
+  const { pid = 0 } = child;
+  await once(child, 'close');
+  const { host, bootId } = thisProcess();
+  expect(isAlive({ host, bootId, pid })).toBe(false);
+});
+
+it('sleep ends with the reason of its signal', async () => {
+  const reason = new Error('enough');
+  await expect(clock.sleep(60_000, AbortSignal.abort(reason))).rejects.toBe(reason);
+});
