@@ -13,6 +13,17 @@ export interface LockWanted {
 export interface ImageLocks extends AsyncDisposable {
   /** Lets one go. */
   release(path: string): Promise<void>;
+  /**
+   * Raises or lowers one without letting it go. Resolves with what it was; null: it is not held, because the policy wants no locks or the image is
+   * none of these. @throws StorageError `STORAGE_LOCKED`; it is what it was then
+   */
+  change(path: string, request: LockRequest): Promise<LockRequest | null>;
+}
+
+/** One that is held, and what it is. */
+interface Held {
+  readonly lock: StorageLock;
+  request: LockRequest;
 }
 
 type Environment = Pick<ChainEnvironment, 'backend' | 'policy'>;
@@ -25,12 +36,20 @@ export async function lockImages(
   wanted: readonly LockWanted[],
   environment: Environment,
 ): Promise<ImageLocks> {
-  const held = new Map<string, StorageLock>();
+  const held = new Map<string, Held>();
   const locks: ImageLocks = {
     release: async (path) => {
-      const lock = held.get(path);
+      const one = held.get(path);
       held.delete(path);
-      await lock?.[Symbol.asyncDispose]();
+      await one?.lock[Symbol.asyncDispose]();
+    },
+    change: async (path, request) => {
+      const one = held.get(path);
+      if (one === undefined) return null;
+      const before = one.request;
+      await one.lock.change(request);
+      one.request = request;
+      return before;
     },
     [Symbol.asyncDispose]: async () => {
       for (const path of held.keys()) await locks.release(path);
@@ -39,7 +58,7 @@ export async function lockImages(
   try {
     for (const { path, request } of await inOrder(wanted, environment)) {
       const lock = await lockImage(path, request, environment);
-      if (lock !== null) held.set(path, lock);
+      if (lock !== null) held.set(path, { lock, request });
     }
     return locks;
   } catch (cause) {

@@ -100,4 +100,19 @@ describe('locks of several images', () => {
     }
     await using _after = await backend.lock('/p/b', LOSER);
   });
+
+  test('can each be raised and lowered while they are held', async () => {
+    const disk = await diskOf({ ...LAYERS, '/p/c': plain });
+    const backend = memoryBackend(disk);
+    const readers = wanted.map(({ path }) => ({ path, request: READER }));
+    await using locks = await lockImages(readers, environmentOn(disk));
+    expect(await locks.change('/p/a', LOSER)).toEqual(READER);
+    await expectRefusal(backend.lock('/p/a', READER), 'STORAGE_LOCKED', '/p/a');
+    await using _beside = await backend.lock('/p/b', READER);
+    await expectRefusal(locks.change('/p/b', LOSER), 'STORAGE_LOCKED', '/p/b');
+    expect(await locks.change('/p/b', READER)).toEqual(READER);
+    expect(await locks.change('/p/a', READER)).toEqual(LOSER);
+    await using _free = await backend.lock('/p/a', READER);
+    expect(await locks.change('/p/gone', LOSER)).toBeNull();
+  });
 });

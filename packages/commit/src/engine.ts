@@ -14,12 +14,14 @@ import {
   journalPath,
   leafOf,
   openJournal,
+  pivotIn,
   readJournal,
 } from './journal.ts';
+import type { LiveDisk } from './live.ts';
 import type { CommitResult, EngineParts, RunOptions } from './parts.ts';
-import type { CommitPlan } from './plan.ts';
+import { type CommitPlan, pathOf } from './plan.ts';
 import { type PlanOptions, type PlanRequest, planRequest } from './plan-request.ts';
-import { resumeJob } from './resume.ts';
+import { inPlace, resumeJob } from './resume.ts';
 import { retrying } from './retry.ts';
 import type { CommitStrategy } from './strategy.ts';
 
@@ -30,6 +32,15 @@ export interface JournalSummary {
   readonly owner: JournalOwner;
   /** Bytes copied and durable. */
   readonly copied: number;
+  /** A job whose top was the active layer: path of the image that is the disk now, although the leaf still looks like it. Null: the leaf is. */
+  readonly pivoted: string | null;
+}
+
+/** How a job is given up. */
+export interface AbortOptions {
+  readonly signal?: AbortSignal;
+  /** The disk that is in use, as for `run`. */
+  readonly live?: LiveDisk;
 }
 
 /** Plans and runs jobs. Holds no state of its own: what is under way is in the journal beside the leaf. */
@@ -41,7 +52,7 @@ export interface Engine {
   /** Goes on with the job whose journal lies beside `file`. @throws CommitError `COMMIT_NO_JOURNAL` */
   resume(file: string, options?: RunOptions): Promise<CommitResult>;
   /** Gives up the job whose journal lies beside `file`. @throws CommitError `COMMIT_NO_JOURNAL` or `COMMIT_PAST_ABORT` */
-  abort(file: string, options?: { readonly signal?: AbortSignal }): Promise<AbortResult>;
+  abort(file: string, options?: AbortOptions): Promise<AbortResult>;
   /** The interrupted job of `file`, or null. Writes nothing. */
   journalOf(file: string): Promise<JournalSummary | null>;
 }
@@ -93,7 +104,7 @@ export function createEngine(parts: EngineParts): Engine {
     journalOf: async (file) => {
       const path = journalPath(await parts.backend.realPath(file));
       const records = await readJournal(parts.backend, path);
-      return records === null ? null : summaryOf(records);
+      return records === null ? null : summaryOf(path, records);
     },
   };
 }
@@ -113,14 +124,17 @@ async function journalBeside(backend: StorageBackend, path: string): Promise<Jou
   );
 }
 
-function summaryOf({ intent, records }: Pick<Journal, 'intent' | 'records'>): JournalSummary {
+function summaryOf(path: string, journal: Pick<Journal, 'intent' | 'records'>): JournalSummary {
+  const { intent, records } = journal;
   let { owner } = intent;
   let copied = 0;
   for (const record of records) {
     if (record.type === 'RESUMED') owner = record.owner;
     if (record.type === 'PROGRESS') copied = record.copied;
   }
-  return { job: intent.job, plan: intent.plan, owner, copied };
+  const pivot = pivotIn(journal);
+  const pivoted = pivot === null ? null : pathOf(inPlace({ path, intent }), pivot.to);
+  return { job: intent.job, plan: intent.plan, owner, copied, pivoted };
 }
 
 function strategyOf(

@@ -1,7 +1,16 @@
 export type { AbortResult } from './abort.ts';
-export { createEngine, type Engine, type JournalSummary } from './engine.ts';
+export { type AbortOptions, createEngine, type Engine, type JournalSummary } from './engine.ts';
 export { CommitError, type CommitErrorCode } from './errors.ts';
 export { type JournalOwner, type JournalRecord, journalPath, parseJournal } from './journal.ts';
+export type {
+  ActiveEnding,
+  ConvergeOptions,
+  LiveDisk,
+  LiveMirror,
+  LiveSection,
+  SectionReport,
+  SectionTimes,
+} from './live.ts';
 export type { CommitResult, EngineParts, Failure, RunOptions } from './parts.ts';
 export type {
   Candidate,

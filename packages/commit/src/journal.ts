@@ -48,6 +48,8 @@ export type JournalRecord =
     }
   /** What was staged on this image is about to be published. */
   | { readonly type: 'PUBLISH'; readonly node: NodeId }
+  /** From here on the disk is `to`: it shows all that `from`, the active layer until now, did. */
+  | { readonly type: 'PIVOT'; readonly from: NodeId; readonly to: NodeId }
   /** A flush failed: what reads back may not be on the disk until `owner`'s machine has forgotten it. */
   | { readonly type: 'FAILED'; readonly owner: JournalOwner; readonly image: string }
   /** The user gave the job up; what is left is to clean up. */
@@ -67,6 +69,13 @@ const MOST_BYTES = 1 << 30;
 /** The leaf of a plan's chain: the image that the user named, and that the journal lies beside. */
 export function leafOf(plan: CommitPlan): string {
   return (plan.images[plan.chainLength - 1] as LayerFacts).path;
+}
+
+/** The pivot that a journal tells of; null: there was none. */
+export function pivotIn({
+  records,
+}: Pick<Journal, 'records'>): Extract<JournalRecord, { type: 'PIVOT' }> | null {
+  return records.find((record) => record.type === 'PIVOT') ?? null;
 }
 
 /** Path of the journal beside an image. */

@@ -2,6 +2,7 @@ import type { ChainEnvironment, ChainPolicy, Formats } from '@downfold/chain';
 import type { StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
 import type { JournalOwner } from './journal.ts';
+import type { ActiveEnding, LiveDisk, SectionReport } from './live.ts';
 import type { CaseBytes, CommitPlan, Operation, Unreadable } from './plan.ts';
 import type { Clock, Progress, Throttle } from './progress.ts';
 import type { Cursor } from './step.ts';
@@ -50,6 +51,20 @@ export interface RunOptions {
    * reads back is on the disk (mounted the file system anew). Default false.
    */
   readonly afterFailedFlush?: boolean;
+  /**
+   * The disk that is in use: its images are the job's too, and are neither opened nor locked a second time. What the job writes below the active
+   * layer is open for writing meanwhile. Default: nobody uses the images.
+   */
+  readonly live?: LiveDisk;
+  /** Told of each time that requests of the disk were held. */
+  readonly onSection?: (report: SectionReport) => void;
+  /**
+   * Called once, when all data is in place, before what others see is switched: the last relinks, a publish, a pivot. The job waits for it; when it
+   * rejects nothing is switched.
+   */
+  readonly beforeSwitch?: () => Promise<void>;
+  /** How a job ends whose top is the active layer. Default: completes as soon as it is ready. */
+  readonly active?: ActiveEnding;
 }
 
 /** What a job did. Plain JSON. */
@@ -72,6 +87,8 @@ export interface CommitResult {
   readonly relinked: readonly { readonly image: string; readonly backing: string | null }[];
   readonly verified: boolean;
   readonly deleted: readonly string[];
+  /** A job whose top was the active layer: path of the image that is the disk now. Absent: the disk is what it was. */
+  readonly pivoted?: string;
   readonly seconds: number;
 }
 

@@ -20,6 +20,7 @@ import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
 import { type Layers, pathDown } from './layers.ts';
+import type { LiveDisk } from './live.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';
 import {
@@ -73,6 +74,8 @@ export interface PlanOptions {
   readonly signal?: AbortSignal;
   /** Reads a sample of what will be copied, to say how long it may take. Default true; without it `estimatedSeconds` is null. */
   readonly estimate?: boolean;
+  /** The disk that is in use: its layers are the chain, and are not opened or locked a second time. `file` is one of them; for a commit the active one. */
+  readonly live?: LiveDisk;
 }
 
 const DEFAULT_CHECKPOINT_BYTES = byteLength(128 << 20);

@@ -142,3 +142,10 @@ export interface CommitPlan {
   /** Rough, from a short sample of reading; null: nothing to measure, or not asked for. */
   readonly estimatedSeconds: number | null;
 }
+
+/** Where an image of a plan lies. */
+export function pathOf({ images }: Pick<CommitPlan, 'images'>, node: NodeId): string {
+  const facts = images.find((one) => one.node === node);
+  if (facts === undefined) throw new RangeError(`${node} is no image of the plan`);
+  return facts.path;
+}

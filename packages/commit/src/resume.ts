@@ -178,7 +178,7 @@ function notThere(image: string, { path }: Journal, canBeGivenUp: boolean): Comm
 }
 
 /** The plan of a journal with absolute paths: the images lie where they lay, seen from the journal. */
-export function inPlace(journal: Journal): CommitPlan {
+export function inPlace(journal: Pick<Journal, 'path' | 'intent'>): CommitPlan {
   const { plan } = journal.intent;
   const directory = posix.dirname(journal.path);
   const images = plan.images.map((facts) => ({

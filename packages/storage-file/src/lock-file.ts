@@ -40,13 +40,22 @@ export async function lockFile(
   );
   try {
     const { identity } = await openFacts(path, handle);
-    const { hold, free } = lockBytesOf(request);
-    const byte = await calling(path, 'fcntl', () => locks.acquire(handle.fd, hold, free));
-    if (byte !== null) throw lockedError(path, conflictAt(byte), await holdersOf(identity, byte));
+    let held: readonly number[] = [];
+    const change = async (next: LockRequest): Promise<void> => {
+      const { hold, free } = lockBytesOf(next);
+      const byte = await calling(path, 'fcntl', () => locks.acquire(handle.fd, hold, free));
+      const [from, to] = byte === null ? [held, hold] : [hold, held];
+      const surplus = from.filter((one) => !to.includes(one));
+      await calling(path, 'fcntl', () => locks.release(handle.fd, surplus));
+      if (byte !== null) throw lockedError(path, conflictAt(byte), await holdersOf(identity, byte));
+      held = hold;
+    };
+    await change(request);
     const type = await calling(path, 'statfs', () => calls.fileSystem(path));
     return {
       identity,
       remote: REMOTE.has(type >>> 0),
+      change,
       [Symbol.asyncDispose]: () => calling(path, 'close', () => handle.close()),
     };
   } catch (cause) {

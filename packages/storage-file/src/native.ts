@@ -31,6 +31,8 @@ export interface NativeCalls {
   startWriting(fd: number): Promise<boolean>;
   /** As `LockCalls.acquire`. */
   acquireLocks(fd: number, hold: readonly number[], free: readonly number[]): number | null;
+  /** As `LockCalls.release`. */
+  releaseLocks(fd: number, bytes: readonly number[]): void;
 }
 
 let loaded: NativeCalls | null | undefined;
@@ -92,6 +94,11 @@ function lazily(): NativeCalls {
         if (flock.readInt16LE(0) !== F_UNLCK) return byte;
       }
       return null;
+    },
+    releaseLocks: (fd, bytes) => {
+      const { fcntl, failure } = functions();
+      for (const byte of bytes)
+        if (fcntl(fd, F_OFD_SETLK, 'void *', flockOf(F_UNLCK, byte)) !== 0) throw failure('fcntl');
     },
   };
 }

@@ -11,20 +11,29 @@ export interface LockCalls {
    * in the way, or null. What is held stays held either way until the descriptor is closed.
    */
   acquire(fd: number, hold: readonly number[], free: readonly number[]): Promise<number | null>;
+  /** Lets go what this descriptor holds of these bytes. */
+  release(fd: number, bytes: readonly number[]): Promise<void>;
 }
 
 /** Through koffi where it is installed, else through Perl, which is part of every Debian; null on systems that are not Linux. */
 export function lockCalls(): LockCalls | null {
   if (process.platform !== 'linux') return null;
   const native = nativeCalls();
-  return native === null ? perlLocks : { acquire: async (...of) => native.acquireLocks(...of) };
+  if (native === null) return perlLocks;
+  return {
+    acquire: async (...of) => native.acquireLocks(...of),
+    release: async (...of) => native.releaseLocks(...of),
+  };
 }
 
 /** An inherited descriptor is the same open file description: what Perl locks stays locked for Node after it has ended. */
 const PERL = `
 open(my $file, '<&=', 3) or die "open: $!";
-my ($hold, $free) = map { [split /,/] } @ARGV;
+my ($hold, $free, $drop) = map { [split /,/] } @ARGV;
 sub pack_lock { pack('s s x4 q q l x4', $_[0], 0, $_[1], 1, 0) }
+for my $byte (@$drop) {
+  fcntl($file, 37, pack_lock(2, $byte)) or die "fcntl: $!";
+}
 for my $byte (@$hold) {
   my $lock = pack_lock(0, $byte);
   next if fcntl($file, 37, $lock);
@@ -41,20 +50,27 @@ print 'free';
 
 /** Without native code. A process more for each lock: some 25 ms. */
 export const perlLocks: LockCalls = {
-  acquire: (fd, hold, free) =>
-    new Promise((resolve, reject) => {
-      const child = spawn('perl', ['-MErrno', '-e', PERL, hold.join(), free.join()], {
-        stdio: ['ignore', 'pipe', 'pipe', fd],
-      });
-      const [out, err]: string[][] = [[], []];
-      child.stdout?.on('data', (chunk) => out?.push(String(chunk)));
-      child.stderr?.on('data', (chunk) => err?.push(String(chunk)));
-      child.on('error', reject);
-      child.on('close', (code) => {
-        const said = (out ?? []).join('');
-        if (code === 0 && said === 'free') resolve(null);
-        else if (code === 0 && /^\d+$/.test(said)) resolve(Number(said));
-        else reject(new Error(`perl could not lock: ${(err ?? []).join('').trim()}`));
-      });
-    }),
+  acquire: (fd, hold, free) => perl(fd, hold, free, []),
+  release: async (fd, bytes) => {
+    if (bytes.length > 0) await perl(fd, [], [], bytes);
+  },
 };
+
+function perl(fd: number, ...bytes: readonly (readonly number[])[]): Promise<number | null> {
+  return new Promise((resolve, reject) => {
+    const lists = bytes.map((list) => list.join());
+    const child = spawn('perl', ['-MErrno', '-e', PERL, ...lists], {
+      stdio: ['ignore', 'pipe', 'pipe', fd],
+    });
+    const [out, err]: string[][] = [[], []];
+    child.stdout?.on('data', (chunk) => out?.push(String(chunk)));
+    child.stderr?.on('data', (chunk) => err?.push(String(chunk)));
+    child.on('error', reject);
+    child.on('close', (code) => {
+      const said = (out ?? []).join('');
+      if (code === 0 && said === 'free') resolve(null);
+      else if (code === 0 && /^\d+$/.test(said)) resolve(Number(said));
+      else reject(new Error(`perl could not lock: ${(err ?? []).join('').trim()}`));
+    });
+  });
+}

@@ -177,10 +177,11 @@ test('locks that the system refuses for another reason are an error, not a confl
   await using directory = await scratch();
   const path = join(directory.path, 'file');
   writeFileSync(path, '');
-  const acquire = async (): Promise<never> => {
+  const refuse = async (): Promise<never> => {
     throw Object.assign(new Error('ENOLCK: injected'), { code: 'ENOLCK' });
   };
-  const backend = openBackend(fileBackendDriver({ ...nodeCalls, locks: { acquire } }));
+  const locks = { acquire: refuse, release: refuse };
+  const backend = openBackend(fileBackendDriver({ ...nodeCalls, locks }));
   const request: LockRequest = READER;
   await expect(backend.lock(path, request)).rejects.toMatchObject({
     code: 'STORAGE_IO',

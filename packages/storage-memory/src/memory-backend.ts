@@ -55,11 +55,12 @@ export function memoryBackendDriver(disk: MemoryDisk, observer?: DiskObserver): 
     },
     lock: async (path, request) => {
       const inode = disk.inodeOf(path);
-      const release = disk.locks.take(String(inode), path, request);
+      const held = disk.locks.take(String(inode), path, request);
       return {
         identity: disk.identityOf(inode),
         remote: false,
-        [Symbol.asyncDispose]: async () => release(),
+        change: async (next) => held.change(next),
+        [Symbol.asyncDispose]: async () => held.release(),
       };
     },
   };

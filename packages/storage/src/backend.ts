@@ -29,6 +29,11 @@ export interface StorageLock extends AsyncDisposable {
   readonly identity: FileIdentity;
   /** The file system may be another machine's, and its locks may not be seen there, or may outlive a machine that died. */
   readonly remote: boolean;
+  /**
+   * Becomes another lock, without being let go in between; one call at a time. When it rejects with `STORAGE_LOCKED` it is what it was.
+   * Of two that try at once both may fail.
+   */
+  change(request: LockRequest): Promise<void>;
 }
 
 /**

@@ -17,7 +17,7 @@ export {
   READER,
   WRITER,
 } from './lock.ts';
-export { LockTable, lockedError } from './lock-table.ts';
+export { LockTable, lockedError, type TableLock } from './lock-table.ts';
 export { openBackend, openStorage } from './open.ts';
 export type {
   FileIdentity,

@@ -6,20 +6,44 @@ export class LockTable {
   /** Locks that are held, by the file's identity. */
   readonly #held: Map<string, Set<LockRequest>> = new Map();
 
-  /** Takes a lock and returns what lets it go. @throws StorageError `STORAGE_LOCKED`, naming `path` */
-  take(inode: string, path: string, request: LockRequest): () => void {
+  /** Takes a lock. @throws StorageError `STORAGE_LOCKED`, naming `path` */
+  take(inode: string, path: string, request: LockRequest): TableLock {
     const held = this.#held.get(inode) ?? new Set();
-    for (const other of held) {
-      const conflict = conflictOf(request, other);
-      if (conflict !== null) throw lockedError(path, conflict, null);
-    }
+    assertFree(held, path, request);
     // the same request may be held twice
-    const mine = { ...request };
+    let mine = { ...request };
     this.#held.set(inode, held.add(mine));
-    return () => {
-      // let go twice, it must not take the next holder's lock with it
-      if (held.delete(mine) && held.size === 0) this.#held.delete(inode);
+    return {
+      change: (next) => {
+        assertFree(
+          [...held].filter((one) => one !== mine),
+          path,
+          next,
+        );
+        // one that was let go stays so
+        if (!held.delete(mine)) return;
+        mine = { ...next };
+        held.add(mine);
+      },
+      release: () => {
+        // let go twice, it must not take the next holder's lock with it
+        if (held.delete(mine) && held.size === 0) this.#held.delete(inode);
+      },
     };
+  }
+}
+
+/** A lock in a table. */
+export interface TableLock {
+  /** Becomes another one. @throws StorageError `STORAGE_LOCKED`; it is what it was then */
+  change(request: LockRequest): void;
+  release(): void;
+}
+
+function assertFree(held: Iterable<LockRequest>, path: string, request: LockRequest): void {
+  for (const other of held) {
+    const conflict = conflictOf(request, other);
+    if (conflict !== null) throw lockedError(path, conflict, null);
   }
 }
 

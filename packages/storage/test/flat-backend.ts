@@ -151,11 +151,12 @@ export function flatBackend(disk: FlatDisk = new FlatDisk()): BackendDriver {
     realPath: async (path) => disk.realPath(path),
     lock: async (path, request) => {
       const { inode } = disk.find(path);
-      const release = disk.locks.take(inode, path, request);
+      const held = disk.locks.take(inode, path, request);
       return {
         identity: { device: '1', inode },
         remote: false,
-        [Symbol.asyncDispose]: async () => release(),
+        change: async (next) => held.change(next),
+        [Symbol.asyncDispose]: async () => held.release(),
       };
     },
   };

@@ -173,6 +173,45 @@ const holding: readonly StorageCase[] = [
     },
   },
   {
+    id: 'lock/changes-while-it-is-held',
+    because:
+      'a job beneath a disk in use writes a layer that was only read, and then lets others read it again',
+    needs: ['locks'],
+    run: async (subject, { random }) => {
+      await makeFile(subject);
+      await using held = await lock(subject, READER);
+      const some = (): Permission[] => PERMISSIONS.filter(() => random() < 0.4);
+      const drawn = Array.from({ length: PAIRS }, () => ({ takes: some(), forbids: some() }));
+      for (const now of [WRITER, LOSER, READER, { takes: [], forbids: [] }, ...drawn]) {
+        await held.change(now);
+        for (const other of [...Object.values(NAMED), { takes: some(), forbids: some() }]) {
+          const what = JSON.stringify([now, other]);
+          if (conflictOf(other, now) === null)
+            await (await lock(subject, other))[Symbol.asyncDispose]();
+          else await assertRefused('STORAGE_LOCKED', what, () => lock(subject, other));
+        }
+      }
+    },
+  },
+  {
+    id: 'lock/stays-when-a-change-is-refused',
+    because:
+      "whoever may not write must go on reading, undisturbed, and stand in nobody else's way",
+    needs: ['locks'],
+    run: async (subject) => {
+      await makeFile(subject);
+      await using held = await lock(subject, READER);
+      {
+        await using _other = await lock(subject, READER);
+        await assertRefused('STORAGE_LOCKED', 'to a writer beside a reader', () =>
+          held.change(LOSER),
+        );
+        await using _third = await lock(subject, READER);
+      }
+      await assertRefused('STORAGE_LOCKED', 'a writer beside it', () => lock(subject, WRITER));
+    },
+  },
+  {
     id: 'lock/needs-a-file',
     because: 'nothing is created, and nothing waited for, by looking who uses it',
     needs: [...MAKES_FILES, 'locks'],

@@ -24,8 +24,12 @@ function keyed(keyOf: (path: string, lock: StorageLock) => string): Pick<Mutant,
         ...driver,
         lock: async (path, request) => {
           const lock = await driver.lock(path, { takes: [], forbids: [] });
-          const release = table.take(keyOf(path, lock), path, request);
-          return { ...lock, [Symbol.asyncDispose]: async () => release() };
+          const held = table.take(keyOf(path, lock), path, request);
+          return {
+            ...lock,
+            change: async (next) => held.change(next),
+            [Symbol.asyncDispose]: async () => held.release(),
+          };
         },
       };
     },
@@ -116,6 +120,51 @@ export const lockMutants: readonly Mutant[] = [
     name: 'of a name with its links not followed',
     killedBy: 'lock/is-of-the-file-by-any-name',
     ...keyed((path) => path),
+  },
+  {
+    name: 'change does nothing',
+    killedBy: 'lock/changes-while-it-is-held',
+    ...locking(async (driver, path, request) => ({
+      ...(await driver.lock(path, request)),
+      change: async () => {},
+    })),
+  },
+  {
+    name: 'change only adds',
+    killedBy: 'lock/changes-while-it-is-held',
+    ...locking(async (driver, path, request) => {
+      const lock = await driver.lock(path, request);
+      const change = ({ takes, forbids }: LockRequest): Promise<void> =>
+        lock.change({
+          takes: [...new Set([...request.takes, ...takes])],
+          forbids: [...new Set([...request.forbids, ...forbids])],
+        });
+      return { ...lock, change };
+    }),
+  },
+  {
+    name: 'a change that is refused leaves nothing held',
+    killedBy: 'lock/stays-when-a-change-is-refused',
+    ...locking(async (driver, path, request) => {
+      const lock = await driver.lock(path, request);
+      const change = async (next: LockRequest): Promise<void> => {
+        await lock.change({ takes: [], forbids: [] });
+        await lock.change(next);
+      };
+      return { ...lock, change };
+    }),
+  },
+  {
+    name: 'a change that is refused stays half made',
+    killedBy: 'lock/stays-when-a-change-is-refused',
+    ...locking(async (driver, path, request) => {
+      const lock = await driver.lock(path, request);
+      const change = async (next: LockRequest): Promise<void> => {
+        await lock.change({ takes: request.takes, forbids: next.forbids }).catch(() => {});
+        await lock.change(next);
+      };
+      return { ...lock, change };
+    }),
   },
   {
     name: 'a missing file is made to be locked',
