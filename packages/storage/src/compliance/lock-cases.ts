@@ -203,12 +203,14 @@ const holding: readonly StorageCase[] = [
       await using held = await lock(subject, READER);
       {
         await using _other = await lock(subject, READER);
-        await assertRefused('STORAGE_LOCKED', 'to a writer beside a reader', () =>
-          held.change(LOSER),
-        );
+        for (const takes of [LOSER.takes, []])
+          await assertRefused('STORAGE_LOCKED', 'nobody else reads, beside a reader', () =>
+            held.change({ takes, forbids: LOSER.forbids }),
+          );
         await using _third = await lock(subject, READER);
       }
-      await assertRefused('STORAGE_LOCKED', 'a writer beside it', () => lock(subject, WRITER));
+      for (const other of [WRITER, LOSER])
+        await assertRefused('STORAGE_LOCKED', 'beside it', () => lock(subject, other));
     },
   },
   {

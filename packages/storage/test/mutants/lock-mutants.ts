@@ -160,7 +160,7 @@ export const lockMutants: readonly Mutant[] = [
     ...locking(async (driver, path, request) => {
       const lock = await driver.lock(path, request);
       const change = async (next: LockRequest): Promise<void> => {
-        await lock.change({ takes: request.takes, forbids: next.forbids }).catch(() => {});
+        await lock.change({ takes: next.takes, forbids: request.forbids });
         await lock.change(next);
       };
       return { ...lock, change };
