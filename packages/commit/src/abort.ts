@@ -1,9 +1,10 @@
 import type { ChainEnvironment, LayerFacts, NodeId } from '@downfold/chain';
 import type { Staging } from '@downfold/image';
 import { CommitError } from './errors.ts';
-import { positionOf } from './execute.ts';
+import { borrowedBy, positionOf } from './execute.ts';
 import type { Journal } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
+import type { LiveDisk } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
 import { markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
@@ -34,15 +35,18 @@ export async function abortJob(
   parts: EngineParts,
   environment: ChainEnvironment,
   open: Journal,
+  live?: LiveDisk,
 ): Promise<AbortResult> {
   await using journal = open;
   assertOrphan(parts, journal);
-  if (journal.records.some(({ type }) => type === 'DONE')) throw pastAbort(journal);
-  await using locks = await lockPlan(inPlace(journal), environment);
-  const found = await planFoundAgain(parts, environment, journal, false);
+  if (journal.records.some(({ type }) => type === 'DONE' || type === 'PIVOT'))
+    throw pastAbort(journal);
+  const borrowed = borrowedBy(live === undefined ? {} : { live });
+  await using locks = await lockPlan(inPlace(journal), environment, borrowed);
+  const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: false });
   const { plan, environment: inside, gone } = found;
   const position = positionOf(journal.records);
-  await using layers = await openLayers(plan, inside, locks, gone);
+  await using layers = await openLayers(plan, { environment: inside, locks, borrowed, gone });
   const given = journal.records.some(({ type }) => type === 'ABORT');
   if (!given) {
     const stagings = await openStagings(plan, layers, position);
@@ -54,8 +58,13 @@ export async function abortJob(
     for (const staging of stagings) await staging.discard();
   }
   let clustersFreed = 0;
-  for (const node of plan.writes)
-    if (!gone.has(node)) clustersFreed += await layers.get(node).image.reclaimLeaks({});
+  for (const node of plan.writes) {
+    if (gone.has(node)) continue;
+    const { image, facts } = layers.get(node);
+    // what seems to leak there belongs to requests
+    if (borrowed?.isActive(facts.identity) !== true) clustersFreed += await image.reclaimLeaks({});
+  }
+  await layers.putInPlace();
   // what is only staged has ended nobody's meaning yet
   const onlyStaged = Object.keys(position.stagings).length > 0;
   const nodes = onlyStaged ? [] : [...invalidated(journal)].filter((node) => !gone.has(node));

@@ -99,6 +99,7 @@ export function createEngine(parts: EngineParts): Engine {
         parts,
         environment(options?.signal),
         await journalBeside(parts.backend, path),
+        options?.live,
       );
     },
     journalOf: async (file) => {

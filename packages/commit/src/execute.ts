@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
-import { identityOf, type LayerFacts, type NodeId } from '@downfold/chain';
+import { type ChainEnvironment, identityOf } from '@downfold/chain';
 import { StorageError } from '@downfold/storage';
+import { Borrowed } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import {
   createJournal,
@@ -9,14 +10,16 @@ import {
   type JournalRecord,
   journalPath,
   leafOf,
+  pivotIn,
 } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
+import type { LiveMirror } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
-import { clearMixed } from './marks.ts';
-import type { CommitResult, Job, Position } from './parts.ts';
-import type { CommitPlan } from './plan.ts';
+import { clearMixed, markAbandoned, retire } from './marks.ts';
+import type { CommitResult, Job, Position, RunOptions } from './parts.ts';
+import { type CommitPlan, pathOf } from './plan.ts';
 import { Throttle } from './progress.ts';
-import { StepRunner } from './step-runner.ts';
+import { invalidated, StepRunner } from './step-runner.ts';
 import { chainView, factsOfPlan } from './view.ts';
 
 /** Where a job starts. */
@@ -30,10 +33,13 @@ export async function execute(job: Job): Promise<CommitResult> {
   const { parts, environment, plan } = job;
   const started = parts.clock.now();
   const leaf = leafOf(plan);
-  await using locks = await lockPlan(plan, environment);
-  await using layers = await openLayers(plan, environment, locks);
+  const borrowed = borrowedBy(job.options);
+  assertRunnable(job);
+  await using locks = await lockPlan(plan, environment, borrowed);
+  await using layers = await openLayers(plan, { environment, locks, borrowed });
   await layers.assertUnchanged(parts.backend);
   await layers.preflight(job.options, environment.signal);
+  await layers.putInPlace();
   const intent = {
     type: 'INTENT',
     format: 1,
@@ -43,6 +49,31 @@ export async function execute(job: Job): Promise<CommitResult> {
   } as const;
   await using journal = await createJournal(parts.backend, journalPath(leaf), intent);
   return await runSteps(job, layers, journal, START, started);
+}
+
+/** The layers of the disk in use that a job works beneath. */
+export function borrowedBy({
+  live,
+  onSection,
+}: Pick<RunOptions, 'live' | 'onSection'>): Borrowed | null {
+  return live === undefined ? null : new Borrowed(live, onSection);
+}
+
+/** @throws CommitError `COMMIT_UNSUPPORTED` when a strategy needs, or cannot have, a disk in use */
+export function assertRunnable({ plan, strategy, options }: Job): void {
+  const file = leafOf(plan);
+  const refuse = (why: string): never => {
+    throw new CommitError('COMMIT_UNSUPPORTED', `${file}: ${why}`, { image: file });
+  };
+  if (strategy.pivots === true && options.live === undefined)
+    refuse(
+      `strategy '${strategy.name}' commits the active layer of a disk in use, and nobody uses it; to give up a job that was interrupted: downfold abort '${file}'`,
+    );
+  // what was copied is compared with what it came from, and the guest changes it at once
+  if (options.live !== undefined && options.verify === true && plan.request.operation !== 'commit')
+    refuse('what is pulled into a disk in use cannot be verified');
+  if (strategy.pivots === true && options.verify === true)
+    refuse('what is committed of a disk in use cannot be verified');
 }
 
 /** Runs the strategy's steps from a position to the end. */
@@ -55,6 +86,7 @@ export async function runSteps(
 ): Promise<CommitResult> {
   const { parts, plan, strategy, options } = job;
   const view = chainView(factsOfPlan(plan, abilities(job)), layers);
+  const mirror = mirrorOf(job, layers);
   const runner = new StepRunner({
     backend: parts.backend,
     layers,
@@ -64,11 +96,16 @@ export async function runSteps(
     options,
     throttle: options.throttle ?? new Throttle(0, parts.clock),
     from,
+    mirror,
     date: parts.clock.date(),
   });
   try {
-    for await (const batch of strategy.steps(plan, view, from.cursor))
+    for await (const batch of strategy.steps(plan, view, from.cursor)) {
       for (const step of batch) await runner.run(step);
+      if (runner.ending === 'cancel') break;
+    }
+    if (runner.ending === 'cancel')
+      return await leftAsCopy(job, layers, journal, runner, from, started);
     await runner.finish();
     await clearMixed(plan, layers, parts.backend);
     const deleted =
@@ -78,7 +115,69 @@ export async function runSteps(
   } catch (cause) {
     await runner.stop(cause);
     throw await stopped(job, journal, runner.copied, cause);
+  } finally {
+    mirror?.stop();
   }
+}
+
+/** From before the first step on it knows what changes. */
+function mirrorOf({ strategy, plan, options }: Job, layers: Layers): LiveMirror | null {
+  const { base } = plan.request;
+  if (strategy.pivots !== true || base === null) return null;
+  return options.live?.mirror(layers.get(base).image) ?? null;
+}
+
+/** The user wanted a copy in base, not another disk: links are as they were, and images between are what they are no time's content of. */
+async function leftAsCopy(
+  job: Job,
+  layers: Layers,
+  journal: Journal,
+  runner: StepRunner,
+  from: Position,
+  started: number,
+): Promise<CommitResult> {
+  const { parts, plan } = job;
+  const { base, top } = plan.request;
+  const nodes = [...invalidated(journal)].filter((node) => node !== base && node !== top);
+  const mark = { job: journal.intent.job, date: parts.clock.date() };
+  await markAbandoned(nodes, layers, parts.backend, mark);
+  await journal.remove();
+  const invalidates = plan.invalidates.filter(({ node }) => node !== top);
+  const copied = { ...job, plan: { ...plan, invalidates } };
+  return resultOf(copied, journal, runner, from, { deleted: [], started });
+}
+
+/** Goes on with a job after its pivot: base is the disk, perhaps in use again, and is left alone; the others are marked. */
+export async function finishPivoted(
+  job: Job,
+  journal: Journal,
+  borrowed: Borrowed | null,
+): Promise<CommitResult> {
+  const { parts, plan, environment } = job;
+  const started = parts.clock.now();
+  const lost = plan.invalidates.map(({ node }) => node);
+  const images = plan.images.filter(({ node }) => lost.includes(node));
+  const marked = { ...plan, images, chainLength: 0, writes: [], reads: [], relinks: [] };
+  await using locks = await lockPlan(marked, environment, borrowed);
+  await using layers = await openLayers(marked, {
+    environment: markable(environment),
+    locks,
+    borrowed,
+  });
+  const unmarked: { image: string; why: string }[] = [];
+  const date = parts.clock.date();
+  for (const node of lost) {
+    const why = await retire(node, { backend: parts.backend, layers, journal, date });
+    if (why !== null) unmarked.push({ image: pathOf(plan, node), why });
+  }
+  await journal.remove();
+  const nothing = { ...START, unmarked, verified: false };
+  return resultOf(job, journal, nothing, START, { deleted: [], started });
+}
+
+/** An environment in which what is marked already may be opened. */
+function markable(environment: ChainEnvironment): ChainEnvironment {
+  return { ...environment, policy: { ...environment.policy, allowMarked: true } };
 }
 
 /** Goes on with a job of which all is done but deleting what lost its meaning. */
@@ -98,8 +197,7 @@ function resultOf(
   from: Position,
   { deleted, started }: { readonly deleted: readonly string[]; readonly started: number },
 ): CommitResult {
-  const pathOf = (node: NodeId): string =>
-    (plan.images.find((one) => one.node === node) as LayerFacts).path;
+  const pivoted = pivotIn(journal);
   return {
     operation: plan.request.operation,
     strategy: plan.strategy.name,
@@ -108,15 +206,16 @@ function resultOf(
     bytesZeroed: done.zeroed - from.zeroed,
     bytesSkippedByResume: from.copied,
     cases: plan.cases,
-    invalidated: plan.invalidates.map(({ node }) => pathOf(node)),
+    invalidated: plan.invalidates.map(({ node }) => pathOf(plan, node)),
     unmarked: done.unmarked,
     unreadable: plan.unreadable,
     relinked: plan.relinks.map(({ overlay, to }) => ({
-      image: pathOf(overlay),
+      image: pathOf(plan, overlay),
       backing: to?.name ?? null,
     })),
     verified: done.verified,
     deleted,
+    ...(pivoted === null ? {} : { pivoted: pathOf(plan, pivoted.to) }),
     seconds: (parts.clock.now() - started) / 1000,
   };
 }
@@ -196,6 +295,7 @@ async function deleteInvalid(
   const { images, chainLength, invalidates } = job.plan;
   const deletes = images
     .slice(0, chainLength)
+    .filter(({ node }) => node !== job.plan.request.top)
     .filter(({ node }) => invalidates.some((one) => one.node === node))
     .map(({ node }) => node);
   if (deletes.length === 0) return [];

@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { LayerFacts, NodeId } from '@downfold/chain';
 import type { BackingReference, StagingToken } from '@downfold/image';
 import { type OpenMode, type Storage, type StorageBackend, StorageError } from '@downfold/storage';
-import { hostOffset } from '@downfold/units';
+import { byteLength, hostOffset } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { isTornIntent } from './journal-torn.ts';
 import type { CommitPlan } from './plan.ts';
@@ -93,6 +93,8 @@ export interface Journal extends AsyncDisposable {
   readonly intent: Intent;
   /** Appends a record; durable when it resolves. */
   append(record: JournalRecord): Promise<void>;
+  /** After a failed `append`: that record is durably not there when it resolves, whatever became of it. */
+  takeBack(): Promise<void>;
   /** Takes the journal away, durably. */
   remove(): Promise<void>;
 }
@@ -277,11 +279,18 @@ class OpenJournal implements Journal {
     const bytes = new TextEncoder().encode(`${checksum(text)} ${text}\n`);
     // what a torn append left behind must not follow this record
     if ((await this.#storage.length()) > this.#end)
-      await this.#storage.setLength(this.#end as never);
+      await this.#storage.setLength(byteLength(this.#end));
     await this.#storage.write(hostOffset(this.#end), bytes, { what: `journal ${record.type}` });
     await this.#storage.flush(`journal: ${record.type}`);
     this.#end += bytes.length;
     this.records.push(record);
+  }
+
+  async takeBack(): Promise<void> {
+    // this file is spoilt when a flush failed; another open one is not
+    await using storage = await this.#backend.open(this.path, 'write');
+    if ((await storage.length()) > this.#end) await storage.setLength(byteLength(this.#end));
+    await storage.flush('journal: a record taken back');
   }
 
   async remove(): Promise<void> {

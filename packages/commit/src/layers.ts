@@ -10,6 +10,7 @@ import {
 } from '@downfold/chain';
 import type { CowSource, Image } from '@downfold/image';
 import type { OpenMode, StorageBackend } from '@downfold/storage';
+import type { Borrowed } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import type { CommitPlan } from './plan.ts';
 import type { Progress } from './progress.ts';
@@ -29,6 +30,10 @@ export interface Layers extends AsyncDisposable {
   closeOutsiders(): Promise<void>;
   /** Opens an image for writing, whether it was open or not. */
   reopen(node: NodeId): Promise<ChainLayer>;
+  /** The disk in use whose layers some of them are, and stay; null: nobody uses them. */
+  readonly borrowed: Borrowed | null;
+  /** Puts those that were opened for writing under the disk in use. They must have been checked. */
+  putInPlace(): Promise<void>;
   /** @throws CommitError `COMMIT_CHANGED` when an image is not as the plan found it; the message names the difference. */
   assertUnchanged(backend: StorageBackend): Promise<void>;
   /** @throws CommitError `COMMIT_UNCHECKED`, or ImageError `IMAGE_NO_ROOM`, when an image cannot be written safely. */
@@ -38,19 +43,27 @@ export interface Layers extends AsyncDisposable {
   ): Promise<void>;
 }
 
+/** What opening the images of a plan needs. */
+export interface LayersParts {
+  readonly environment: ChainEnvironment;
+  readonly locks: Pick<ImageLocks, 'release'>;
+  readonly borrowed: Borrowed | null;
+  /** Default: all are there. */
+  readonly gone?: ReadonlySet<NodeId>;
+}
+
 /**
  * Opens the images of a plan, which are locked, found by their paths, not by following references: a crash may have switched some already. Not those that
- * are `gone`. Of `locks`, those of images that are closed early are let go; the rest stays the caller's.
+ * are `gone`, and those of a disk in use only where they are to be written and are open for reading there. Of `locks`, those of images that are
+ * closed early are let go; the rest stays the caller's.
  */
 export async function openLayers(
   plan: CommitPlan,
-  environment: ChainEnvironment,
-  locks: Pick<ImageLocks, 'release'>,
-  gone: ReadonlySet<NodeId> = new Set(),
+  { environment, locks, borrowed, gone }: LayersParts,
 ): Promise<Layers> {
-  const layers = new OpenLayers(plan, environment, locks);
+  const layers = new OpenLayers(plan, environment, locks, borrowed);
   try {
-    await layers.openAll(gone);
+    await layers.openAll(gone ?? new Set());
     return layers;
   } catch (cause) {
     await layers[Symbol.asyncDispose]();
@@ -62,12 +75,19 @@ class OpenLayers implements Layers {
   readonly #plan: CommitPlan;
   readonly #environment: ChainEnvironment;
   readonly #locks: Pick<ImageLocks, 'release'>;
+  readonly borrowed: Borrowed | null;
   readonly #open: Map<NodeId, ChainLayer> = new Map();
   readonly #links: Map<NodeId, NodeId | null>;
   /** What `view` made for the links as they are. */
   readonly #views: Map<NodeId, CowSource> = new Map();
 
-  constructor(plan: CommitPlan, environment: ChainEnvironment, locks: Pick<ImageLocks, 'release'>) {
+  constructor(
+    plan: CommitPlan,
+    environment: ChainEnvironment,
+    locks: Pick<ImageLocks, 'release'>,
+    borrowed: Borrowed | null,
+  ) {
+    this.borrowed = borrowed;
     this.#plan = plan;
     this.#environment = environment;
     this.#locks = locks;
@@ -123,7 +143,7 @@ class OpenLayers implements Layers {
     const { images, chainLength, relinks } = this.#plan;
     for (const { node, path } of images.slice(chainLength)) {
       const layer = this.#open.get(node);
-      if (layer?.image.writable !== true) continue;
+      if (layer?.image.writable !== true || this.#isLent(layer.image)) continue;
       if (relinks.some(({ overlay }) => overlay === node)) continue;
       this.#open.delete(node);
       await layer.image[Symbol.asyncDispose]();
@@ -135,15 +155,24 @@ class OpenLayers implements Layers {
     const facts = this.#plan.images.find((one) => one.node === node) as LayerFacts;
     const open = this.#open.get(node);
     if (open?.image.writable === true) return open;
-    await open?.image[Symbol.asyncDispose]();
     this.#open.delete(node);
     this.#views.clear();
-    return this.#openAs(facts, 'write');
+    const isLent = open !== undefined && this.#isLent(open.image);
+    if (!isLent) await open?.image[Symbol.asyncDispose]();
+    const layer = await this.#openAs(facts, 'write');
+    if (isLent) await this.borrowed?.putInPlace([layer.image]);
+    return layer;
+  }
+
+  async putInPlace(): Promise<void> {
+    const own = [...this.#open.values()].map(({ image }) => image);
+    await this.borrowed?.putInPlace(own.filter((image) => image.writable && !this.#isLent(image)));
   }
 
   async assertUnchanged(backend: StorageBackend): Promise<void> {
     for (const { facts, image } of this.#open.values())
-      assertSame(facts, await factsOf(facts.node, facts.path, image, backend));
+      if (this.borrowed?.isActive(facts.identity) !== true)
+        assertSame(facts, await factsOf(facts.node, facts.path, image, backend));
   }
 
   async preflight(
@@ -153,7 +182,9 @@ class OpenLayers implements Layers {
     const { writes, relinks } = this.#plan;
     for (const [done, node] of writes.entries()) {
       onProgress?.({ phase: 'check', done, total: writes.length });
-      const { image } = this.get(node);
+      const { image, facts } = this.get(node);
+      // it was checked before the disk was used
+      if (this.borrowed?.isActive(facts.identity) === true) continue;
       const { corruptions } = await image.check({ signal });
       if (corruptions > 0)
         throw new CommitError(
@@ -167,12 +198,25 @@ class OpenLayers implements Layers {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { image } of this.#open.values()) await image[Symbol.asyncDispose]();
-    this.#open.clear();
+    try {
+      await this.borrowed?.putBack(this.#environment);
+    } finally {
+      for (const { image } of this.#open.values())
+        if (!this.#isLent(image)) await image[Symbol.asyncDispose]();
+      this.#open.clear();
+    }
+  }
+
+  #isLent(image: Image): boolean {
+    return this.borrowed?.has(image) === true;
   }
 
   async #openAs(facts: LayerFacts, mode: OpenMode): Promise<ChainLayer> {
-    const layer = await openLayer(facts, mode, this.#environment);
+    const lent = this.borrowed?.find(facts.identity);
+    const layer =
+      lent !== undefined && (mode === 'read' || lent.image.writable)
+        ? { facts, image: lent.image }
+        : await openLayer(facts, mode, this.#environment);
     this.#open.set(facts.node, layer);
     return layer;
   }

@@ -1,6 +1,8 @@
 import { type NodeId, readMark, writeMark } from '@downfold/chain';
 import type { ImageMark } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
+import { DownfoldError } from '@downfold/units';
+import { type Journal, pivotIn } from './journal.ts';
 import type { Layers } from './layers.ts';
 import type { CommitPlan } from './plan.ts';
 
@@ -33,4 +35,39 @@ export async function markAbandoned(
     marked.push(node);
   }
   return marked;
+}
+
+/** What marking an image that lost its meaning needs. */
+export interface Retiring {
+  readonly backend: StorageBackend;
+  readonly layers: Pick<Layers, 'reopen'>;
+  readonly journal: Journal;
+  /** ISO date for marks. */
+  readonly date: string;
+}
+
+/** Marks an image that lost its meaning, or whose place another one took. Resolves with why that cannot be done; null: it is marked. */
+export async function retire(node: NodeId, parts: Retiring): Promise<string | null> {
+  const { backend, layers, journal, date } = parts;
+  const state = pivotIn(journal)?.from === node ? 'superseded' : 'invalid';
+  try {
+    const { image } = await layers.reopen(node);
+    await writeMark(image, { state, job: journal.intent.job, date }, backend);
+    return null;
+  } catch (cause) {
+    if (!isUnmarkable(cause)) throw cause;
+    return (cause as Error).message;
+  }
+}
+
+const UNMARKABLE: ReadonlySet<string> = new Set([
+  'IMAGE_NEEDS_REPAIR',
+  'STORAGE_ACCESS',
+  // it is gone, or another file has its name: there is nothing left to mark
+  'STORAGE_NOT_FOUND',
+  'CHAIN_MISSING',
+]);
+
+function isUnmarkable(cause: unknown): boolean {
+  return cause instanceof DownfoldError && UNMARKABLE.has(cause.code);
 }

@@ -16,7 +16,7 @@ import {
 } from '@downfold/chain';
 import { READER, type StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
-import { CommitError } from './errors.ts';
+import { CommitError, type CommitErrorCode } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
 import { type Layers, pathDown } from './layers.ts';
@@ -86,10 +86,14 @@ export async function planRequest(
   environment: ChainEnvironment,
   strategy: CommitStrategy,
   request: PlanRequest,
-  { estimate = true }: PlanOptions = {},
+  { estimate = true, live }: PlanOptions = {},
 ): Promise<CommitPlan> {
-  await using chain = await chainOf(request, environment);
+  await using chain =
+    live === undefined
+      ? await chainOf(request, environment)
+      : await chainInUse(live, request, strategy, environment);
   const ends = await endsOf(chain, request, strategy, parts.backend);
+  assertPlace(strategy, live !== undefined && ends.top === live.layers.length - 1);
   await using onto = await ontoOf(chain, request, strategy, environment);
   const open = [...chain.layers, ...onto.layers];
   const directories = open.map(({ facts }) => posix.dirname(facts.path));
@@ -112,7 +116,7 @@ export async function planRequest(
     can: abilities({ parts }),
   };
   const others = strategy.keepsSiblings ? facts.others : [];
-  await using layers = await lookedAt(facts, open, others, environment);
+  await using layers = await lookedAt(facts, open, others, environment, live?.layers ?? []);
   const view = chainView(facts, layers);
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
@@ -134,6 +138,43 @@ async function chainOf(
   const layers = [{ facts: await factsOf('l0', path, image, backend), image }];
   const all = opened.move();
   return { layers, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** The layers of a disk in use up to the request's image, with what is known of them now. They stay the disk's. */
+async function chainInUse(
+  live: LiveDisk,
+  { file }: PlanRequest,
+  { operation }: CommitStrategy,
+  { backend }: ChainEnvironment,
+): Promise<OpenChain> {
+  const path = await backend.realPath(file);
+  const identity = await identityOf(path, backend);
+  const at = live.layers.findIndex(
+    ({ image }) => identity !== null && identityKey(image.data.identity) === identityKey(identity),
+  );
+  const refuse = (code: CommitErrorCode, why: string): never => {
+    throw new CommitError(code, `${path}: ${why}`, { image: path });
+  };
+  if (at < 0) refuse('COMMIT_BAD_REQUEST', 'is no layer of the disk in use');
+  if (operation === 'rebase') refuse('COMMIT_UNSUPPORTED', 'cannot be rebased while it is in use');
+  if (operation === 'commit' && at < live.layers.length - 1)
+    refuse('COMMIT_BAD_REQUEST', 'is not the active layer of the disk in use');
+  const layers: ChainLayer[] = [];
+  for (const [index, { facts, image }] of live.layers.slice(0, at + 1).entries())
+    layers.push({ facts: await factsOf(`l${index}`, facts.path, image, backend), image });
+  return { layers, [Symbol.asyncDispose]: async () => {} };
+}
+
+/** What the guest writes to goes to base by a pivot, and nothing else does. */
+function assertPlace(strategy: CommitStrategy, isActive: boolean): void {
+  if (strategy.operation !== 'commit' || (strategy.pivots === true) === isActive) return;
+  throw new CommitError(
+    'COMMIT_UNSUPPORTED',
+    isActive
+      ? `strategy '${strategy.name}' cannot commit the active layer of a disk in use: it is written to all the time; one that pivots can`
+      : `strategy '${strategy.name}' commits the active layer of a disk in use, and nothing else`,
+    { strategy: strategy.name },
+  );
 }
 
 function commitRequest(
@@ -292,10 +333,17 @@ async function lookedAt(
   open: readonly ChainLayer[],
   others: ViewFacts['others'],
   environment: ChainEnvironment,
+  lent: readonly ChainLayer[],
 ): Promise<Pick<Layers, 'get' | 'path'> & AsyncDisposable> {
   const layers = new Map(open.map((layer) => [layer.facts.node, layer]));
   await using opened = new AsyncDisposableStack();
   for (const { facts } of others) {
+    const key = identityKey(facts.identity);
+    const used = lent.find(({ image }) => identityKey(image.data.identity) === key);
+    if (used !== undefined) {
+      layers.set(facts.node, { facts, image: used.image });
+      continue;
+    }
     opened.use(await lockImage(facts.path, READER, environment));
     const layer = await openLayer(facts, 'read', environment);
     opened.use(layer.image);

@@ -8,9 +8,17 @@ import {
   openLayer,
 } from '@downfold/chain';
 import type { StorageBackend } from '@downfold/storage';
+import type { Borrowed } from './borrowed.ts';
 import { CommitError } from './errors.ts';
-import { finishDone, positionOf, runSteps } from './execute.ts';
-import { type Journal, type JournalOwner, journalPath } from './journal.ts';
+import {
+  assertRunnable,
+  borrowedBy,
+  finishDone,
+  finishPivoted,
+  positionOf,
+  runSteps,
+} from './execute.ts';
+import { type Journal, type JournalOwner, journalPath, pivotIn } from './journal.ts';
 import { openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
@@ -34,21 +42,43 @@ export async function resumeJob(
     const plan = inPlace(journal);
     return finishDone({ parts, environment, plan, strategy: strategyFor(plan), options }, journal);
   }
-  await using locks = await lockPlan(inPlace(journal), environment);
-  const found = await planFoundAgain(parts, environment, journal, true);
+  const borrowed = borrowedBy(options);
+  if (pivotIn(journal) !== null) {
+    const then = inPlace(journal);
+    const images = await Promise.all(then.images.map((one) => toBeMarked(one, parts.backend)));
+    const plan = { ...then, images };
+    const job: Job = { parts, environment, plan, strategy: strategyFor(plan), options };
+    return finishPivoted(job, journal, borrowed);
+  }
+  await using locks = await lockPlan(inPlace(journal), environment, borrowed);
+  const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: true });
   const { plan, environment: inside, gone } = found;
   const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
-  await using layers = await openLayers(plan, inside, locks, gone);
+  assertRunnable(job);
+  await using layers = await openLayers(plan, { environment: inside, locks, borrowed, gone });
   await journal.append({ type: 'RESUMED', owner: parts.owner });
   const position = positionOf(journal.records);
   for (const node of plan.writes) {
-    const { image } = layers.get(node);
+    const { image, facts } = layers.get(node);
+    // it was made sound before the disk was used, and what seems to leak belongs to requests
+    if (borrowed?.isActive(facts.identity) === true) continue;
     // what a killed process wrote shows here, and may still be lost to a power cut
     await image.flush();
     // what the crash left counted but unreferenced is given back before anything is written
     await image.reclaimLeaks({ signal: options.signal, keep: position.stagings[node] ?? null });
   }
+  await layers.putInPlace();
   return await runSteps(job, layers, journal, position, started);
+}
+
+/** What looking for the images of a journal needs. */
+interface Search {
+  readonly parts: EngineParts;
+  readonly environment: ChainEnvironment;
+  readonly journal: Journal;
+  readonly borrowed: Borrowed | null;
+  /** The job is to be finished, so sources that it still reads must be as they were. */
+  readonly goesOn: boolean;
 }
 
 /** The plan of a journal with its images where they are now, checked, and the environment in which they may be opened. */
@@ -59,17 +89,12 @@ interface FoundAgain {
   readonly gone: ReadonlySet<NodeId>;
 }
 
-/** `goesOn`: the job is to be finished, so sources that it still reads must be as they were. */
-export async function planFoundAgain(
-  parts: EngineParts,
-  environment: ChainEnvironment,
-  journal: Journal,
-  goesOn: boolean,
-): Promise<FoundAgain> {
+export async function planFoundAgain(search: Search): Promise<FoundAgain> {
+  const { environment, journal } = search;
   // images that the job itself marked already must not stand in its way
   const inside = { ...environment, policy: { ...environment.policy, allowMarked: true } };
-  const needsSources = goesOn && !isComplete(positionOf(journal.records));
-  const found = await foundAgain(journal, parts, inside, { goesOn, needsSources });
+  const needsSources = search.goesOn && !isComplete(positionOf(journal.records));
+  const found = await foundAgain({ ...search, environment: inside }, needsSources);
   return { ...found, environment: inside };
 }
 
@@ -129,11 +154,10 @@ function assertFlushesHeld(parts: EngineParts, journal: Journal): void {
  * inode, format, sizes and, while they are still needed as sources, length and time of change must not.
  */
 async function foundAgain(
-  journal: Journal,
-  parts: EngineParts,
-  environment: ChainEnvironment,
-  { goesOn, needsSources }: { readonly goesOn: boolean; readonly needsSources: boolean },
+  search: Search,
+  needsSources: boolean,
 ): Promise<Omit<FoundAgain, 'environment'>> {
+  const { journal, parts, goesOn } = search;
   const plan = inPlace(journal);
   const images: LayerFacts[] = [];
   const gone = new Set<NodeId>();
@@ -144,7 +168,7 @@ async function foundAgain(
       images.push(await toBeMarked(then, parts.backend));
       continue;
     }
-    const now = await lookAgain(then, parts, environment);
+    const now = await lookAgain(then, search);
     if (now === null) {
       const isLost = plan.invalidates.some((one) => one.node === node);
       if (!isLost || (goesOn && (needsSources || plan.writes.includes(node))))
@@ -153,7 +177,8 @@ async function foundAgain(
       images.push(then);
       continue;
     }
-    const changed = differenceOf(plan, then, now, needsSources);
+    const isUsed = search.borrowed !== null && index === plan.chainLength - 1;
+    const changed = differenceOf(plan, then, now, { needsSources, isUsed });
     if (changed !== null)
       throw new CommitError(
         'COMMIT_CHANGED',
@@ -197,35 +222,36 @@ async function toBeMarked(then: LayerFacts, backend: StorageBackend): Promise<La
 /** Null: it is not there. */
 async function lookAgain(
   then: LayerFacts,
-  parts: EngineParts,
-  environment: ChainEnvironment,
+  { parts, environment, borrowed }: Search,
 ): Promise<LayerFacts | null> {
   const identity = await identityOf(then.path, parts.backend);
   if (identity === null) return null;
+  const lent = borrowed?.find(identity);
+  if (lent !== undefined) return factsOf(then.node, then.path, lent.image, parts.backend);
   const layer = await openLayer({ ...then, identity }, 'read', environment);
   await using image = layer.image;
   return await factsOf(then.node, then.path, image, parts.backend);
 }
 
-/** What is different in a way that forbids to go on; null: nothing. */
+/** What is different in a way that forbids to go on; null: nothing. `isUsed`: the guest may have written to it, and made it larger. */
 function differenceOf(
   plan: CommitPlan,
   then: LayerFacts,
   now: LayerFacts,
-  needsSources: boolean,
+  { needsSources, isUsed }: { readonly needsSources: boolean; readonly isUsed: boolean },
 ): string | null {
   if (then.identity.inode !== now.identity.inode) return 'another file has its name';
   const sizes = [
     then.geometry.virtualSize,
     ...(then.node === plan.request.base && plan.growBaseTo !== null ? [plan.growBaseTo] : []),
   ];
-  if (!sizes.includes(now.geometry.virtualSize))
+  if (!isUsed && !sizes.includes(now.geometry.virtualSize))
     return `its virtual size changed to ${now.geometry.virtualSize}`;
   const relink = plan.relinks.find(({ overlay }) => overlay === then.node);
   const names = [then.backing?.name, ...(relink === undefined ? [] : [relink.to?.name])];
   if (!names.includes(now.backing?.name))
     return `its backing file changed to '${now.backing?.name ?? 'none'}'`;
-  if (!needsSources || !plan.reads.includes(then.node)) return null;
+  if (isUsed || !needsSources || !plan.reads.includes(then.node)) return null;
   if (then.fileLength !== now.fileLength)
     return `its length changed from ${then.fileLength} to ${now.fileLength}`;
   if (then.modified !== now.modified) return 'it was written to';

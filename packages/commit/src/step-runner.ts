@@ -1,11 +1,16 @@
-import { type LayerFacts, type NodeId, writeMark } from '@downfold/chain';
+import type { LayerFacts, NodeId } from '@downfold/chain';
 import type { CowSource, Staging, StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
-import { DownfoldError, type GuestRange, hostOffset, splitRange } from '@downfold/units';
+import { type GuestRange, hostOffset, splitRange } from '@downfold/units';
 import { copyUnlike } from './copy-unlike.ts';
+import { CommitError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import { isLinked, type Layers } from './layers.ts';
+import type { ActiveEnding, LiveMirror } from './live.ts';
+import { relinkBeneath, whereStillOpen } from './live-steps.ts';
+import { retire } from './marks.ts';
 import type { Position, RunOptions } from './parts.ts';
+import { pivot } from './pivot.ts';
 import type { CommitPlan } from './plan.ts';
 import type { Throttle } from './progress.ts';
 import type { Cursor, Step } from './step.ts';
@@ -28,6 +33,8 @@ export interface RunnerParts {
   readonly options: RunOptions;
   readonly throttle: Pick<Throttle, 'pass'>;
   readonly from: Position;
+  /** Of a job that ends with a pivot: knows what changed since before its first step. */
+  readonly mirror: LiveMirror | null;
   /** ISO date for marks. */
   readonly date: string;
 }
@@ -55,11 +62,22 @@ export class StepRunner {
   #epoch: Promise<void> = Promise.resolve();
   #failed: { readonly cause: unknown } | null = null;
   #relinked = 0;
+  #isComplete: boolean;
+  #isSwitching = false;
+  #ending: 'complete' | 'cancel' | null = null;
+  /** Bytes that were copied again because the disk changed them. */
+  #mirrored = 0;
 
   constructor(parts: RunnerParts) {
     this.#parts = parts;
     this.copied = parts.from.copied;
     this.zeroed = parts.from.zeroed;
+    this.#isComplete = parts.from.cursor?.['complete'] === true;
+  }
+
+  /** How the disk's user ended a pivot; null: there was none. */
+  get ending(): 'complete' | 'cancel' | null {
+    return this.#ending;
   }
 
   async run(step: Step): Promise<void> {
@@ -80,6 +98,8 @@ export class StepRunner {
         return this.#publish(step);
       case 'relink':
         return this.#relink(step);
+      case 'pivot':
+        return this.#pivot(step);
       case 'retire':
         return this.#retire(step.node);
       case 'deallocate':
@@ -92,6 +112,7 @@ export class StepRunner {
     await this.#settle();
     await this.#flush([...this.#dirty]);
     if (this.#parts.options.verify === true) await this.#verify();
+    await this.#beforeSwitch();
   }
 
   /** Waits for what is under way after an error; after a cancellation makes what was copied durable too. */
@@ -111,20 +132,31 @@ export class StepRunner {
     for (const piece of splitRange(step.range, PIECE_BYTES)) {
       await this.#admit(piece.length);
       this.#wrote({ node: step.to, range: piece, from: step.from });
-      if (step.host !== null) {
-        const host = hostOffset(step.host + (piece.offset - step.range.offset));
-        await this.#lane(
-          () => to.copyFrom(from.data, host, piece.offset, piece.length, { fill }),
-          piece.length,
-        );
-        continue;
-      }
-      await this.#lane(async () => {
-        const bytes = new Uint8Array(piece.length);
-        await from.read(piece.offset, bytes, null);
-        await to.write(piece.offset, bytes, { fill });
-      }, piece.length);
+      const { host } = step;
+      const copy = async (part: GuestRange): Promise<void> => {
+        if (host !== null) {
+          const at = hostOffset(host + (part.offset - step.range.offset));
+          return to.copyFrom(from.data, at, part.offset, part.length, { fill });
+        }
+        const bytes = new Uint8Array(part.length);
+        await from.read(part.offset, bytes, null);
+        await to.write(part.offset, bytes, { fill });
+      };
+      await this.#lane(() => this.#inTurn(step.to, piece, copy), piece.length);
     }
+  }
+
+  /** Runs `work` for a piece of a node; where the guest writes too, for what it left, and not while it does. */
+  async #inTurn(
+    node: NodeId,
+    piece: GuestRange,
+    work: (part: GuestRange) => Promise<void>,
+  ): Promise<void> {
+    const { layers } = this.#parts;
+    const { image } = layers.get(node);
+    const { borrowed } = layers;
+    if (borrowed?.isShared(image) === true) return whereStillOpen(borrowed, image, piece, work);
+    await work(piece);
   }
 
   async #zero(step: StepOf<'zero'>): Promise<void> {
@@ -132,8 +164,9 @@ export class StepRunner {
     const fill = this.#parts.layers.below(step.node);
     await this.#admit(0);
     this.#wrote({ node: step.node, range: step.range, from: null });
+    const zero = (part: GuestRange): Promise<void> => to.writeZeroes(part, { fill });
     await this.#lane(async () => {
-      await to.writeZeroes(step.range, { fill });
+      await this.#inTurn(step.node, step.range, zero);
       this.zeroed += step.range.length;
     }, 0);
   }
@@ -191,7 +224,7 @@ export class StepRunner {
     options.onProgress?.({
       phase: 'copy',
       done: this.copied + this.zeroed,
-      total: plan.bytesToCopy + plan.bytesToZero,
+      total: plan.bytesToCopy + plan.bytesToZero + this.#mirrored,
     });
   }
 
@@ -206,6 +239,7 @@ export class StepRunner {
   /** P4: the images durable, then the cursor. Goes on in the background. */
   async #checkpoint(cursor: Cursor): Promise<void> {
     await this.#settle();
+    if (cursor['complete'] === true) this.#isComplete = true;
     const nodes = [...this.#dirty];
     const { journal } = this.#parts;
     const stagings: Record<NodeId, StagingToken> = {};
@@ -253,15 +287,60 @@ export class StepRunner {
   }
 
   async #publish({ node, keepUndo }: StepOf<'publish'>): Promise<void> {
-    const { journal, options, date } = this.#parts;
+    const { layers, journal, options, date } = this.#parts;
     const staging = this.#stagings.get(node);
     if (staging === undefined || staging.published) return;
     await this.#flush([...this.#dirty]);
     if (options.verify === true) await this.#verify();
+    this.#isComplete = true;
+    await this.#beforeSwitch();
     await journal.append({ type: 'PUBLISH', node });
     const name = `downfold-undo-${journal.intent.job}`;
-    await staging.publish({ keepUndo: keepUndo ? { name, date } : null });
+    const publish = (): Promise<void> =>
+      staging.publish({ keepUndo: keepUndo ? { name, date } : null });
+    const { borrowed } = layers;
+    if (borrowed?.has(layers.get(node).image) === true) await borrowed.section('publish', publish);
+    else await publish();
     this.#stagings.delete(node);
+  }
+
+  /** Asks once, when all data is in place and only what others see is left to be switched. */
+  async #beforeSwitch(): Promise<void> {
+    if (!this.#isComplete || this.#isSwitching) return;
+    this.#isSwitching = true;
+    await this.#parts.options.beforeSwitch?.();
+    this.#parts.options.signal?.throwIfAborted();
+  }
+
+  /** C3 to C5; `pivot.ts`. */
+  async #pivot({ from, to }: StepOf<'pivot'>): Promise<void> {
+    const { layers, journal, plan, backend, options, mirror, throttle } = this.#parts;
+    const { borrowed } = layers;
+    if (borrowed === null || mirror === null)
+      throw new CommitError('COMMIT_UNSUPPORTED', `${plan.strategy.name} needs a disk in use`);
+    await this.#flush([...this.#dirty]);
+    await mirror.converge({
+      signal: options.signal,
+      pass: (bytes) => throttle.pass(bytes, options.signal),
+      copied: (bytes) => {
+        this.#mirrored += bytes;
+        this.copied += bytes;
+        this.#report();
+      },
+    });
+    this.#isComplete = true;
+    this.#ending = await pivot({
+      borrowed,
+      mirror,
+      journal,
+      backend,
+      from: layers.get(from).image,
+      to: layers.get(to).image,
+      record: { type: 'PIVOT', from, to },
+      wasMixed: factsIn(plan, to).mark?.state === 'mixed',
+      active: options.active ?? AT_ONCE,
+      beforeSwitch: () => this.#beforeSwitch(),
+    });
   }
 
   /** P5 to P8: what will be shown is durable and, when asked, verified; then SWITCH; then the reference. */
@@ -270,12 +349,22 @@ export class StepRunner {
     await this.#flush([...this.#dirty]);
     if (options.verify === true) await this.#verify();
     await layers.closeOutsiders();
+    await this.#beforeSwitch();
     options.onProgress?.({ phase: 'relink', done: this.#relinked++, total: plan.relinks.length });
     const { image } = layers.get(overlay);
-    if (!isLinked(image, reference)) {
+    const isSwitched = isLinked(image, reference);
+    if (!isSwitched)
       await journal.append({ type: 'SWITCH', overlay, from: image.backing, to: reference });
-      await image.setBacking(reference);
-    }
+    const { borrowed } = layers;
+    if (borrowed?.has(image) === true)
+      await relinkBeneath(borrowed, {
+        overlay: image,
+        backing: backing === null ? null : layers.get(backing).image,
+        reference,
+        below: layers.below(overlay),
+        plannedSize: factsIn(plan, overlay).geometry.virtualSize,
+      });
+    else if (!isSwitched) await image.setBacking(reference);
     layers.link(overlay, backing);
   }
 
@@ -350,21 +439,20 @@ export class StepRunner {
 
   /** Marks an image that lost its meaning; where that cannot be done the result says so. */
   async #retire(node: NodeId): Promise<void> {
-    const { backend, layers, journal, date } = this.#parts;
-    try {
-      const { image } = await layers.reopen(node);
-      await writeMark(image, { state: 'invalid', job: journal.intent.job, date }, backend);
-    } catch (cause) {
-      if (!isUnmarkable(cause)) throw cause;
-      this.unmarked.push({ image: this.#name(node), why: (cause as Error).message });
-    }
+    const why = await retire(node, this.#parts);
+    if (why !== null) this.unmarked.push({ image: this.#name(node), why });
   }
 
   /** What is deallocated is held elsewhere, durably (the strategy's barrier) and, when asked, verified. */
   async #deallocate({ node, range }: StepOf<'deallocate'>): Promise<void> {
     const { layers, options } = this.#parts;
     if (options.verify === true) await this.#verify();
-    await layers.get(node).image.deallocate(range, options);
+    const { image } = layers.get(node);
+    const { borrowed } = layers;
+    const letGo = (): Promise<void> => image.deallocate(range, options);
+    // what is read of it meanwhile would be gone
+    if (borrowed?.has(image) === true) await borrowed.holding(range, 'requests', letGo);
+    else await letGo();
     this.#dirty.add(node);
   }
 }
@@ -380,14 +468,5 @@ function factsIn(plan: CommitPlan, node: NodeId): LayerFacts {
   return plan.images.find((one) => one.node === node) as LayerFacts;
 }
 
-const UNMARKABLE: ReadonlySet<string> = new Set([
-  'IMAGE_NEEDS_REPAIR',
-  'STORAGE_ACCESS',
-  // it is gone, or another file has its name: there is nothing left to mark
-  'STORAGE_NOT_FOUND',
-  'CHAIN_MISSING',
-]);
-
-function isUnmarkable(cause: unknown): boolean {
-  return cause instanceof DownfoldError && UNMARKABLE.has(cause.code);
-}
+/** Nobody asks how a job ends. */
+const AT_ONCE: ActiveEnding = { ready: () => undefined, ended: async () => 'complete' };

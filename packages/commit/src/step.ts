@@ -50,6 +50,11 @@ export type Step =
       readonly backing: NodeId | null;
       readonly reference: BackingReference | null;
     }
+  /**
+   * `from`, the active layer of a disk in use, is what the disk shows; `to` becomes so, and is kept so until the user ends it: then the disk is on
+   * `to`, or, where the user wants only a copy, the job is over. All before is durable in `to`.
+   */
+  | { readonly do: 'pivot'; readonly from: NodeId; readonly to: NodeId }
   /** `node` no longer represents any point in time and is marked so, in the file or beside it; after an `invalidate` that names it. */
   | { readonly do: 'retire'; readonly node: NodeId }
   /** A place to go on from: durable in the journal once everything before it is durable. */

@@ -54,6 +54,8 @@ export interface CommitStrategy {
   readonly summary: string;
   /** Nobody but base changes meaning: can be asked for with siblings that must be kept. */
   readonly keepsSiblings: boolean;
+  /** Commits the active layer of a disk in use, ending with a `pivot`: works only there. Default: never does. */
+  readonly pivots?: boolean;
   /** @throws CommitError `COMMIT_UNSUPPORTED` with the reason when it cannot do the request. */
   plan(request: CommitRequest, view: ChainView, options?: OperationOptions): Promise<CommitPlan>;
   /** All steps from `cursor` on (null: from the start), in batches. The last checkpoint's cursor is the way back in. */

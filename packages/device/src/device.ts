@@ -15,10 +15,12 @@ import { giveBack, unitsIn, zero, zeroAsData } from './changes.ts';
 import { DeviceError, type DeviceErrorCode } from './errors.ts';
 import { Flushers } from './flusher.ts';
 import { type LiveChain, linkLayers } from './live-chain.ts';
+import { Mirror } from './mirror.ts';
 import { type Change, Observers, type WriteObserver } from './observers.ts';
 import type {
   ChangeOptions,
   DeviceOptions,
+  LayerLocks,
   ReplaceOptions,
   StatusOptions,
   ZeroOptions,
@@ -48,6 +50,8 @@ type Changing = Pick<Change, 'kind' | 'offset' | 'length' | 'source'>;
  */
 export class Device implements AsyncDisposable {
   readonly readOnly: boolean;
+  /** The locks on the layers, for jobs that raise one and lower it again. The disk does not touch them. */
+  readonly locks: LayerLocks;
   #chain: LiveChain;
   #size: number;
   readonly #now: () => number;
@@ -67,6 +71,7 @@ export class Device implements AsyncDisposable {
   /** @throws DeviceError `DEVICE_BAD_CHAIN` */
   constructor(options: DeviceOptions) {
     const { layers, now = () => performance.now(), zeroesByMetadata = hasUnits } = options;
+    this.locks = options.locks ?? UNLOCKED;
     this.readOnly = options.readOnly ?? layers.at(-1)?.image.writable === false;
     this.#chain = linkLayers(layers, this.readOnly);
     this.#size = this.#chain.active.geometry.virtualSize;
@@ -169,6 +174,11 @@ export class Device implements AsyncDisposable {
   /** Tells `observer` of every change that has not been acknowledged yet, and of all later ones; what it returns ends that. */
   observe(observer: WriteObserver): () => void {
     return this.#observers.add(observer);
+  }
+
+  /** Starts to keep `target`, a lower layer that is open for writing, like the disk; see `Mirror`. */
+  mirror(target: Image): Mirror {
+    return new Mirror(this, target);
   }
 
   /**
@@ -311,6 +321,9 @@ export class Device implements AsyncDisposable {
       },
       replace: (layers, options) => this.#replace(layers, options),
       flush: () => this.#flushLayers(this.#chain.layers),
+      fail: (cause) => {
+        this.#failure ??= { cause };
+      },
       over: () => {
         throw this.#error('DEVICE_DRAINED', 'the section is over');
       },
@@ -376,7 +389,7 @@ export class Device implements AsyncDisposable {
     const { cause } = this.#failure;
     throw this.#error(
       'DEVICE_FLUSH_FAILED',
-      'a flush failed: what was written since the last good one may be lost; takes no more changes',
+      'a flush failed, or a job lost track: what was written since the last good one may be lost; takes no more changes',
       undefined,
       cause,
     );
@@ -402,3 +415,5 @@ export class Device implements AsyncDisposable {
 function hasUnits(image: Image): boolean {
   return image.geometry.allocationGranularity > 1;
 }
+
+const UNLOCKED: LayerLocks = { change: async () => null, release: async () => {} };

@@ -2,10 +2,12 @@ export type { BlockStatus } from './block-status.ts';
 export { Device } from './device.ts';
 export { DirtyMap } from './dirty-map.ts';
 export { DeviceError, type DeviceErrorCode } from './errors.ts';
+export { Mirror, type MirrorOptions } from './mirror.ts';
 export type { Change, WriteObserver } from './observers.ts';
 export type {
   ChangeOptions,
   DeviceOptions,
+  LayerLocks,
   ReplaceOptions,
   StatusOptions,
   ZeroOptions,

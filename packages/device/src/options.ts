@@ -1,11 +1,16 @@
-import type { ChainLayer } from '@downfold/chain';
+import type { ChainLayer, ImageLocks } from '@downfold/chain';
 import type { Image } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
+
+/** Locks on layers, by path. */
+export type LayerLocks = Pick<ImageLocks, 'change' | 'release'>;
 
 /** How a disk is made. */
 export interface DeviceOptions {
   /** Open layers, bottom first; the last one is the active layer. They stay the caller's: the disk never closes them unasked. */
   readonly layers: readonly ChainLayer[];
+  /** The locks on the layers, which stay the caller's too; for jobs. Default: there are none. */
+  readonly locks?: LayerLocks;
   /** Refuses changes. Default: when the active layer is open for reading only. */
   readonly readOnly?: boolean;
   /** Milliseconds, for reports on drained sections. Default `performance.now`. */

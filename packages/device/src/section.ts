@@ -13,6 +13,8 @@ export interface DrainedSection {
   replace(layers: readonly ChainLayer[], options?: ReplaceOptions): Promise<void>;
   /** As `Device.flush`, which would wait for the section. */
   flush(): Promise<void>;
+  /** The disk takes no more changes, as after a failed flush: what it was to be changed for is not known to be safe. Reads go on. */
+  fail(cause: unknown): void;
 }
 
 /** What a section needs of its disk. */
@@ -44,6 +46,10 @@ export class LiveSection implements DrainedSection {
 
   async flush(): Promise<void> {
     await this.#live().flush();
+  }
+
+  fail(cause: unknown): void {
+    this.#live().fail(cause);
   }
 
   end(): void {

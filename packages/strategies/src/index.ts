@@ -1,3 +1,4 @@
+export { active } from './active.ts';
 export { auto } from './auto.ts';
 export { copyDown } from './copy-down.ts';
 export { depthFirst } from './depth-first.ts';
