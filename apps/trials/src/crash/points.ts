@@ -71,6 +71,8 @@ const STEPS: Readonly<Record<Step['do'], readonly StrategyName[]>> = {
   stage: ['staged'],
   publish: ['staged'],
   relink: ALL,
+  // only beneath a disk in use: see live/
+  pivot: [],
   retire: MARKING,
   checkpoint: ALL,
 };
@@ -82,6 +84,7 @@ const RECORDS: Readonly<Record<JournalRecord['type'], readonly StrategyName[]>> 
   PROGRESS: ALL,
   SWITCH: ALL,
   PUBLISH: ['staged'],
+  PIVOT: [],
   FAILED: [],
   ABORT: ALL,
   RESUMED: ALL,

@@ -1,96 +1,130 @@
+import { setImmediate } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
 import type { CaseContext } from '@downfold/compliance';
 import type { Device } from '@downfold/device';
-import { type ByteLength, type GuestOffset, guestOffset } from '@downfold/units';
+import { type GuestRange, guestOffset, rangeBetween } from '@downfold/units';
 
 export const SECTOR = 512;
 /** Requests in flight at most. */
 const DEPTH = 12;
-/** Values of sectors: 0 is zeros. */
-const VALUES = 251;
 
 /** One change of a sector. */
 interface Change {
-  readonly value: number;
+  /** 0: it became zeros. */
+  readonly sequence: number;
   /** When it was called, and from when on it must survive a crash: numbers of the recording's log. */
   readonly called: number;
   promised: number;
 }
 
+/** What a guest is made with. */
+export interface GuestParts {
+  readonly device: Device;
+  /** What the disk shows; durable. */
+  readonly old: Uint8Array;
+  readonly draw: CaseContext;
+  /** The length of the log. */
+  now(): number;
+}
+
 /**
  * A guest that keeps random requests in flight and knows what it must find: at once the state when a read was called (overlapping requests keep
- * their order), and after a crash no sector older than what it was promised.
+ * their order), and after a crash no sector older than what it was promised. Sectors say what they are: address, sequence, checksum.
  */
 export class Guest {
   readonly mistakes: string[] = [];
-  readonly #device: Device;
-  readonly #draw: CaseContext;
-  readonly #now: () => number;
+  readonly #parts: GuestParts;
   readonly #sectors: Change[][];
   #resolved: Change[] = [];
   #sequence = 0;
 
-  /** @param old what the sectors show; durable. @param now the length of the log */
-  constructor(device: Device, old: Uint8Array, draw: CaseContext, now: () => number) {
-    this.#device = device;
-    this.#draw = draw;
-    this.#now = now;
-    this.#sectors = Array.from({ length: device.size / SECTOR }, (_, sector) => [
-      { value: old[sector * SECTOR] as number, called: 0, promised: 0 },
+  constructor(parts: GuestParts) {
+    this.#parts = parts;
+    this.#sectors = Array.from({ length: parts.device.size / SECTOR }, () => [
+      { sequence: OLD, called: 0, promised: 0 },
     ]);
   }
 
-  async run(count: number): Promise<void> {
+  /** Sends `count` requests at least, and goes on while `more` says so. */
+  async run(count: number, more: () => boolean = () => false): Promise<void> {
     const flying = new Set<Promise<void>>();
-    for (let done = 0; done < count; done++) {
+    for (let done = 0; done < count || more(); done++) {
       const work = this.#request().finally(() => flying.delete(work));
       flying.add(work);
-      if (flying.size >= DEPTH || this.#draw.random() < 0.1) await Promise.race(flying);
+      if (flying.size >= DEPTH || this.#parts.draw.random() < 0.1) await Promise.race(flying);
+      // others want to go on too
+      if (done >= count) await setImmediate();
     }
     await Promise.all(flying);
   }
 
+  /** What is wrong with the disk when nothing is under way. */
+  wrongNow(found: Uint8Array): string | null {
+    return this.#wrong(found, (changes) => changes.slice(-1));
+  }
+
   /** What is wrong with the disk after a crash at `at`. */
   wrongAfter(at: number, found: Uint8Array): string | null {
+    return this.#wrong(found, (changes) => {
+      const durable = changes.findLastIndex(({ promised }) => promised <= at);
+      return changes.slice(durable).filter(({ called }) => called <= at);
+    });
+  }
+
+  #wrong(found: Uint8Array, legalOf: (changes: Change[]) => readonly Change[]): string | null {
     for (const [sector, changes] of this.#sectors.entries()) {
       const bytes = found.subarray(sector * SECTOR, (sector + 1) * SECTOR);
-      const value = bytes[0] as number;
-      if (bytes.some((byte) => byte !== value)) return `sector ${sector} is torn`;
-      const durable = changes.findLastIndex(({ promised }) => promised <= at);
-      const legal = changes.slice(durable).filter(({ called }) => called <= at);
-      if (!legal.some((change) => change.value === value))
-        return `sector ${sector} is ${value}, not one of ${legal.map((change) => change.value)}`;
+      const legal = legalOf(changes);
+      if (!legal.some(({ sequence }) => this.#content(sector, sequence).equals(bytes)))
+        return `sector ${sector} is ${describe(bytes)}, not one of ${legal.map(({ sequence }) => sequence)}`;
     }
     return null;
   }
 
-  #request(): Promise<void> {
-    const { integer, random } = this.#draw;
-    const first = integer(this.#sectors.length);
-    const count = 1 + integer(Math.min(random() < 0.1 ? 64 : 12, this.#sectors.length - first));
-    const draw = random();
-    const range = {
-      offset: guestOffset(first * SECTOR),
-      length: (count * SECTOR) as ByteLength,
-    };
-    if (draw < 0.35) return this.#read(first, count);
-    if (draw < 0.45) return this.#flush();
-    const fua = random() < 0.2;
-    const value = draw < 0.85 ? 1 + (this.#sequence++ % VALUES) : 0;
-    const made = this.#made(first, count, value);
-    const source = new Uint8Array(count * SECTOR).fill(value);
-    return this.#promise(
-      value === 0
-        ? this.#device.writeZeroes(range, { fua, mayUnmap: random() < 0.8 })
-        : this.#device.write(range.offset, source, { fua }),
-      made,
-      fua,
-    );
+  #content(sector: number, sequence: number): Buffer {
+    const { old } = this.#parts;
+    if (sequence === OLD) return Buffer.from(old.subarray(sector * SECTOR, (sector + 1) * SECTOR));
+    return sequence === 0 ? Buffer.alloc(SECTOR) : stamp(sector, sequence);
   }
 
-  #made(first: number, count: number, value: number): Change[] {
+  #request(): Promise<void> {
+    const { device, draw } = this.#parts;
+    const { integer, random } = draw;
+    const first = integer(this.#sectors.length);
+    const count = 1 + integer(Math.min(random() < 0.1 ? 64 : 12, this.#sectors.length - first));
+    const kind = random();
+    if (kind < 0.35) return this.#read(first, count);
+    if (kind < 0.45) return this.#flush();
+    const fua = random() < 0.2;
+    if (kind < 0.5) return this.#discard(first, count, fua);
+    const sequence = kind < 0.88 ? ++this.#sequence : 0;
+    const made = this.#made(first, count, sequence);
+    const range = rangeOf(first, count);
+    if (sequence === 0)
+      return this.#promise(device.writeZeroes(range, { fua, mayUnmap: random() < 0.8 }), made, fua);
+    const source = Buffer.concat(
+      Array.from({ length: count }, (_, index) => stamp(first + index, sequence)),
+    );
+    return this.#promise(device.write(range.offset, source, { fua }), made, fua);
+  }
+
+  /** Whole units of the active layer; of parts nothing is promised. */
+  #discard(first: number, count: number, fua: boolean): Promise<void> {
+    const { device } = this.#parts;
+    const active = device.layers.at(-1)?.image.geometry.allocationGranularity ?? 1;
+    // another layer may be the active one when the turn of this request comes
+    const unit = Math.max(LARGEST_UNIT, active) / SECTOR;
+    const start = first - (first % unit);
+    const length = Math.min(this.#sectors.length - start, Math.ceil(count / unit) * unit);
+    const made = this.#made(start, length, 0);
+    return this.#promise(device.discard(rangeOf(start, length), { fua }), made, fua);
+  }
+
+  #made(first: number, count: number, sequence: number): Change[] {
     const made: Change[] = [];
     for (const changes of this.#sectors.slice(first, first + count)) {
-      const change = { value, called: this.#now(), promised: Number.POSITIVE_INFINITY };
+      const called = this.#parts.now();
+      const change = { sequence, called, promised: Number.POSITIVE_INFINITY };
       changes.push(change);
       made.push(change);
     }
@@ -99,26 +133,58 @@ export class Guest {
 
   async #promise(work: Promise<void>, made: readonly Change[], fua: boolean): Promise<void> {
     await work;
-    if (fua) for (const change of made) change.promised = Math.min(change.promised, this.#now());
+    if (fua) this.#promised(made);
     else this.#resolved.push(...made);
   }
 
   async #flush(): Promise<void> {
-    const covered = [...this.#resolved];
-    await this.#device.flush();
-    for (const change of covered) change.promised = Math.min(change.promised, this.#now());
+    const covered = this.#resolved.splice(0);
+    await this.#parts.device.flush();
+    this.#promised(covered);
+  }
+
+  #promised(made: readonly Change[]): void {
+    for (const change of made) change.promised = Math.min(change.promised, this.#parts.now());
   }
 
   async #read(first: number, count: number): Promise<void> {
     const expected = this.#sectors
       .slice(first, first + count)
-      .map((changes) => changes.at(-1)?.value);
+      .map((changes) => (changes.at(-1) as Change).sequence);
     const target = new Uint8Array(count * SECTOR);
-    await this.#device.read((first * SECTOR) as GuestOffset, target);
-    const wrong = target.findIndex((byte, at) => byte !== expected[Math.floor(at / SECTOR)]);
-    if (wrong !== -1)
-      this.mistakes.push(
-        `byte ${first * SECTOR + wrong} read as ${target[wrong]}, not ${expected[Math.floor(wrong / SECTOR)]}`,
-      );
+    await this.#parts.device.read(guestOffset(first * SECTOR), target);
+    for (const [index, sequence] of expected.entries()) {
+      const found = target.subarray(index * SECTOR, (index + 1) * SECTOR);
+      if (!this.#content(first + index, sequence).equals(found))
+        this.mistakes.push(`sector ${first + index} read as ${describe(found)}, not ${sequence}`);
+    }
   }
+}
+
+/** Sequence of what was there before the guest. */
+const OLD = -1;
+/** Every layer of a trial has units of so many bytes at most. */
+const LARGEST_UNIT = 65_536;
+
+/** A sector that says where it belongs and which write it is of; the last four bytes are the CRC-32 of the others. */
+function stamp(sector: number, sequence: number): Buffer {
+  const bytes = Buffer.alloc(SECTOR, 1 + ((sector * 31 + sequence) % 255));
+  bytes.writeUInt32LE(sector, 0);
+  bytes.writeUInt32LE(sequence, 4);
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, SECTOR - 4)), SECTOR - 4);
+  return bytes;
+}
+
+/** What a sector that is not what it should be is, for people. */
+function describe(bytes: Uint8Array): string {
+  const found = Buffer.from(bytes);
+  if (found.every((byte) => byte === 0)) return 'zeros';
+  const [sector, sequence] = [found.readUInt32LE(0), found.readUInt32LE(4)];
+  return stamp(sector, sequence).equals(found)
+    ? `sector ${sector}, sequence ${sequence}`
+    : `foreign or torn (starts with ${found.subarray(0, 8).toString('hex')})`;
+}
+
+function rangeOf(first: number, count: number): GuestRange {
+  return rangeBetween(guestOffset(first * SECTOR), (first + count) * SECTOR);
 }

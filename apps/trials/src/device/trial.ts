@@ -34,7 +34,7 @@ export async function tryDevice(seed: number, requests: number): Promise<DeviceT
   const device = new Device({ layers });
   const old = new Uint8Array(SIZE);
   await device.read(guestOffset(0), old);
-  const guest = new Guest(device, old, draw, () => recording.log.length);
+  const guest = new Guest({ device, old, draw, now: () => recording.log.length });
   await Promise.all([guest.run(requests), pullIntoMiddle(device, draw)]);
   const problems = [...guest.mistakes];
   const told = new Set<string>();
