@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import type { CaseContext } from '@downfold/compliance';
 import type { Device } from '@downfold/device';
@@ -51,9 +50,8 @@ export class Guest {
     for (let done = 0; done < count || more(); done++) {
       const work = this.#request().finally(() => flying.delete(work));
       flying.add(work);
-      if (flying.size >= DEPTH || this.#parts.draw.random() < 0.1) await Promise.race(flying);
-      // others want to go on too
-      if (done >= count) await setImmediate();
+      const pause = this.#parts.draw.random() < 0.1 || done >= count;
+      if (flying.size >= DEPTH || pause) await Promise.race(flying);
     }
     await Promise.all(flying);
   }
