@@ -331,8 +331,9 @@ export class Device implements AsyncDisposable {
   }
 
   async #replace(layers: readonly ChainLayer[], options: ReplaceOptions = {}): Promise<void> {
-    this.#assertSound();
     const next = linkLayers(layers, this.readOnly);
+    // layers that are only read may be put back also when nothing is changed any more
+    if (next.active !== this.#chain.active) this.#assertSound();
     const size = next.active.geometry.virtualSize;
     if (size < this.#size)
       throw this.#error(
