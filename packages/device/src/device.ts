@@ -14,7 +14,7 @@ import { type BlockStatus, firstStatuses, joined } from './block-status.ts';
 import { giveBack, unitsIn, zero, zeroAsData } from './changes.ts';
 import { DeviceError, type DeviceErrorCode } from './errors.ts';
 import { Flushers } from './flusher.ts';
-import { type LiveChain, linkLayers } from './live-chain.ts';
+import { isReopened, type LiveChain, linkLayers } from './live-chain.ts';
 import { Mirror } from './mirror.ts';
 import { type Change, Observers, type WriteObserver } from './observers.ts';
 import type {
@@ -332,8 +332,8 @@ export class Device implements AsyncDisposable {
 
   async #replace(layers: readonly ChainLayer[], options: ReplaceOptions = {}): Promise<void> {
     const next = linkLayers(layers, this.readOnly);
-    // layers that are only read may be put back also when nothing is changed any more
-    if (next.active !== this.#chain.active) this.#assertSound();
+    // files that are only opened in another way below may be so also when nothing is changed any more
+    if (!isReopened(this.#chain, next)) this.#assertSound();
     const size = next.active.geometry.virtualSize;
     if (size < this.#size)
       throw this.#error(

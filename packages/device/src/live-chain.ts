@@ -1,4 +1,4 @@
-import { type ChainLayer, viewOf } from '@downfold/chain';
+import { type ChainLayer, identityKey, viewOf } from '@downfold/chain';
 import type { CowSource, Image } from '@downfold/image';
 import { DeviceError } from './errors.ts';
 
@@ -27,4 +27,11 @@ export function linkLayers(layers: readonly ChainLayer[], readOnly: boolean): Li
     });
   const below = layers.length === 1 ? null : viewOf(layers, layers.length - 2);
   return { layers: [...layers], active, below };
+}
+
+/** Whether the layers are the same files in the same order, with the same active layer. */
+export function isReopened(before: LiveChain, now: LiveChain): boolean {
+  const keys = ({ layers }: LiveChain): string =>
+    layers.map(({ image }) => identityKey(image.data.identity)).join();
+  return before.active === now.active && keys(before) === keys(now);
 }

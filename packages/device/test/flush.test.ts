@@ -54,6 +54,7 @@ describe('flush', () => {
         if (what === 'flush' && isBroken) throw new Error('EIO');
       },
     });
+    const other = await toyLayer({ size });
     const device = deviceOn([layer]);
     await device.write(guestOffset(0), bytes(CELL, 1));
     const all = [
@@ -76,7 +77,7 @@ describe('flush', () => {
       device.discard(range(0, CELL)),
       device.resize(layer.image.geometry.virtualSize),
       device.drained((section) => section.flush()),
-      device.drained((section) => section.replace(section.layers)),
+      device.drained((section) => section.replace([layer, other])),
     ])
       await expectCode(work, 'DEVICE_FLUSH_FAILED');
     await expect(device.flush()).rejects.toMatchObject({
