@@ -283,6 +283,7 @@ describe.skipIf(!qemuIsHere())('on files', () => {
           now: () => 0,
           problems,
           changed: () => undefined,
+          ended: () => undefined,
         });
         expect(problems).toEqual([]);
         const disk = await diskIn(backend, directory.path);

@@ -1,5 +1,5 @@
 import { ChainError, defaultPolicy, openChain, readMark, viewOf } from '@downfold/chain';
-import type { CommitStrategy, LiveDisk, RunOptions } from '@downfold/commit';
+import type { CommitStrategy, LiveDisk, RunOptions, SectionReport } from '@downfold/commit';
 import { type CaseContext, caseContext } from '@downfold/compliance';
 import type { Device } from '@downfold/device';
 import { qcow2 } from '@downfold/qcow2';
@@ -68,6 +68,10 @@ export async function tryLive(trial: LiveTrial): Promise<LiveOutcome> {
     now: () => recording.log.length,
     problems,
     changed: () => changes.push(recording.log.length),
+    ended: (what) => {
+      const isLate = what === 'pivot' && trial.ending !== 'cancel' && pivotIn(recording) < 0;
+      if (isLate) problems.push('requests go on after the pivot, and PIVOT is not durable');
+    },
   });
   const early = changedBeforePivot(recording, changes);
   if (early !== null) problems.push(early);
@@ -82,6 +86,13 @@ interface Notes {
   readonly problems: string[];
   /** A change is about to be acknowledged. */
   changed(): void;
+  /** A section is over. */
+  ended(what: SectionReport['what']): void;
+}
+
+/** When PIVOT was durable: a number of the log; -1: never. */
+function pivotIn({ log }: Recording): number {
+  return log.findIndex((one) => one.kind === 'flush' && one.barrier === 'journal: PIVOT');
 }
 
 /**
@@ -91,7 +102,7 @@ interface Notes {
 function changedBeforePivot(recording: Recording, changes: readonly number[]): string | null {
   const { log, disk } = recording;
   const inode = disk.inodeOf(pathIn('/', 'base'));
-  const pivot = log.findIndex((one) => one.kind === 'flush' && one.barrier === 'journal: PIVOT');
+  const pivot = pivotIn(recording);
   if (pivot < 0) return null;
   const flushed = log
     .slice(0, pivot)
@@ -107,7 +118,7 @@ export async function runLive(
   directory: string,
   trial: LiveTrial,
   draw: CaseContext,
-  { now, problems, changed }: Notes,
+  { now, problems, changed, ended }: Notes,
 ): Promise<{ readonly guest: Guest; readonly heldMs: number; readonly old: Uint8Array }> {
   const paths = NAMES.map((name) => pathIn(directory, name));
   await using world = await useDisk(backend, paths);
@@ -120,8 +131,9 @@ export async function runLive(
   let heldMs = 0;
   const job = async (): Promise<void> => {
     try {
-      await commitBeneath(backend, directory, trial, device, (ms) => {
-        heldMs = Math.max(heldMs, ms);
+      await commitBeneath(backend, directory, trial, device, ({ what, workMs }) => {
+        heldMs = Math.max(heldMs, workMs);
+        ended(what);
       });
     } catch (cause) {
       problems.push(`the job failed: ${(cause as Error).stack}`);
@@ -142,7 +154,7 @@ async function commitBeneath(
   directory: string,
   trial: LiveTrial,
   device: Device,
-  onHeld: (ms: number) => void,
+  onSection: (report: SectionReport) => void,
 ): Promise<void> {
   const engine = engineOn(backend, 1, trial.strategies ?? STRATEGIES);
   const live = trial.sabotage?.(device) ?? device;
@@ -161,7 +173,7 @@ async function commitBeneath(
   );
   const options: RunOptions = {
     live,
-    onSection: ({ workMs }) => onHeld(workMs),
+    onSection,
     beforeSwitch: async () => {
       if (trial.snapshot === true) await snapshot(backend, device, pathIn(directory, 'snapshot'));
     },
