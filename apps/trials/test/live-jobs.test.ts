@@ -38,7 +38,7 @@ async function shown(device: Device): Promise<Buffer> {
 }
 
 function start(
-  { backend }: Bench,
+  { backend }: Pick<Bench, 'backend'>,
   device: Device,
   strategy: string,
   options: RunOptions = {},
@@ -131,6 +131,51 @@ describe('what a job borrows', () => {
     expect(await admits(here, BASE)).toBe('READER');
     expect(world.device.layers).toHaveLength(4);
     expect((await shown(world.device)).length).toBe(before.length);
+  });
+});
+
+describe('a disk that changes while a job works', () => {
+  test('and grows past a short top shows zeros there, not what base holds', async () => {
+    const backend = memoryBackend(new MemoryDisk());
+    const KIB = 1024;
+    for (const [path, size, below] of [
+      [BASE, 512, null],
+      [TOP, 64, 'base.qcow2'],
+      [ACTIVE, 128, 'top.qcow2'],
+    ] as const) {
+      const storage = await backend.create(path, { secret: false });
+      await using image = await qcow2.create(storage, {
+        virtualSize: byteLength(size * KIB),
+        backing: below === null ? null : { name: below, format: 'qcow2' },
+      });
+      await image.write(guestOffset(0), Buffer.alloc((size / 2) * KIB, 7), { fill: null });
+      if (below === null)
+        await image.write(guestOffset(0), Buffer.alloc(size * KIB, 6), { fill: null });
+      await image.flush();
+    }
+    await using world = await useDisk(backend, [BASE, TOP, ACTIVE]);
+    const { device } = world;
+    await start({ backend }, device, 'copy-down', {
+      beforeSwitch: () => device.resize(byteLength(256 * KIB)),
+    });
+    expect(device.layers).toHaveLength(2);
+    const grown = Buffer.alloc(192 * KIB);
+    await device.read(guestOffset(64 * KIB), grown);
+    expect(grown.every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('gets data into a layer that it only reads, and reads the same', async () => {
+    const here = await bench(4);
+    await using world = await useDisk(here.backend, paths);
+    const before = await shown(world.device);
+    const engine = engineOn(here.backend, 1, STRATEGIES);
+    const live = world.device;
+    const request = { file: TOP, format: 'qcow2', strategy: 'stream' };
+    const plan = await engine.plan(request, { live, estimate: false });
+    await engine.run(plan, { live });
+    expect(live.layers.map(({ image }) => image.label)).toEqual([TOP, ACTIVE]);
+    expect(writable(world)).toEqual([ACTIVE]);
+    expect(await shown(live)).toEqual(before);
   });
 });
 

@@ -75,7 +75,8 @@ export function createEngine(parts: EngineParts): Engine {
       await assertNoJournal(parts.backend, await parts.backend.realPath(request.file));
       return planRequest(parts, environment(options?.signal), strategy, request, options);
     },
-    run: async (plan, options = {}) => {
+    run: async (plan, given = {}) => {
+      const options = askedOnce(given);
       const leaf = leafOf(plan);
       const strategy = strategyOf(parts, plan.strategy);
       const job = { parts, environment: environment(options.signal), plan, strategy, options };
@@ -89,7 +90,8 @@ export function createEngine(parts: EngineParts): Engine {
         return execute(job);
       }, options);
     },
-    resume: async (file, options = {}) => {
+    resume: async (file, given = {}) => {
+      const options = askedOnce(given);
       const path = await parts.backend.realPath(file);
       return retrying(() => goOn(path, options), options);
     },
@@ -107,6 +109,26 @@ export function createEngine(parts: EngineParts): Engine {
       const records = await readJournal(parts.backend, path);
       return records === null ? null : summaryOf(path, records);
     },
+  };
+}
+
+/** A job that is tried again after a failure neither asks again whether it may switch, nor how it ends. */
+function askedOnce(options: RunOptions): RunOptions {
+  const { beforeSwitch, active } = options;
+  return {
+    ...options,
+    ...(beforeSwitch === undefined ? {} : { beforeSwitch: once(beforeSwitch) }),
+    ...(active === undefined
+      ? {}
+      : { active: { ready: once(() => active.ready()), ended: once(() => active.ended()) } }),
+  };
+}
+
+function once<T>(call: () => T): () => T {
+  let called: { readonly value: T } | null = null;
+  return () => {
+    called ??= { value: call() };
+    return called.value;
   };
 }
 
