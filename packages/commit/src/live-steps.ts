@@ -60,7 +60,7 @@ async function hideGrown({ overlay, backing, below, plannedSize }: LiveRelink): 
 }
 
 /** The parts of a range that an image leaves to what lies below. */
-export async function unallocatedIn(
+async function unallocatedIn(
   image: Image,
   range: GuestRange,
 ): Promise<readonly GuestRange[]> {
