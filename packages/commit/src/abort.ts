@@ -1,7 +1,8 @@
 import type { ChainEnvironment, LayerFacts, NodeId } from '@downfold/chain';
 import type { Staging } from '@downfold/image';
+import { borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
-import { borrowedBy, positionOf } from './execute.ts';
+import { positionOf } from './execute.ts';
 import type { Journal } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveDisk } from './live.ts';

@@ -16,6 +16,7 @@ import {
   rangeEnd,
 } from '@downfold/units';
 import type { LiveDisk, LiveSection, SectionReport } from './live.ts';
+import type { RunOptions } from './parts.ts';
 
 /**
  * The layers of a disk in use, as a job borrows them. Those that it writes below the active layer it puts there itself, open for writing, and puts
@@ -154,4 +155,12 @@ function widened(range: GuestRange, unit: number, size: number): GuestRange {
   const end = Math.min(size, alignUp(rangeEnd(range), unit));
   const start = Math.min(end, alignDown(range.offset, unit));
   return rangeBetween(guestOffset(start), end);
+}
+
+/** The layers of the disk in use that a job works beneath. */
+export function borrowedBy({
+  live,
+  onSection,
+}: Pick<RunOptions, 'live' | 'onSection'>): Borrowed | null {
+  return live === undefined ? null : new Borrowed(live, onSection);
 }

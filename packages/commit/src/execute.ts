@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
-import { type ChainEnvironment, identityOf } from '@downfold/chain';
+import { identityOf } from '@downfold/chain';
 import { StorageError } from '@downfold/storage';
-import { Borrowed } from './borrowed.ts';
+import { borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import {
   createJournal,
@@ -10,20 +10,18 @@ import {
   type JournalRecord,
   journalPath,
   leafOf,
-  pivotIn,
 } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveMirror } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
-import { clearMixed, markAbandoned, retire } from './marks.ts';
-import type { CommitResult, Job, Position, RunOptions } from './parts.ts';
-import { type CommitPlan, pathOf } from './plan.ts';
+import { clearMixed } from './marks.ts';
+import { type CommitResult, type Job, type Position, START } from './parts.ts';
+import { leftAsCopy } from './pivot-end.ts';
+import type { CommitPlan } from './plan.ts';
 import { Throttle } from './progress.ts';
-import { invalidated, StepRunner } from './step-runner.ts';
+import { resultOf } from './result.ts';
+import { StepRunner } from './step-runner.ts';
 import { chainView, factsOfPlan } from './view.ts';
-
-/** Where a job starts. */
-const START: Position = { cursor: null, copied: 0, zeroed: 0, stagings: {} };
 
 /**
  * Runs a plan from the start: checks every image, writes INTENT, then the strategy's steps. Order of steps: facts on
@@ -49,14 +47,6 @@ export async function execute(job: Job): Promise<CommitResult> {
   } as const;
   await using journal = await createJournal(parts.backend, journalPath(leaf), intent);
   return await runSteps(job, layers, journal, START, started);
-}
-
-/** The layers of the disk in use that a job works beneath. */
-export function borrowedBy({
-  live,
-  onSection,
-}: Pick<RunOptions, 'live' | 'onSection'>): Borrowed | null {
-  return live === undefined ? null : new Borrowed(live, onSection);
 }
 
 /** @throws CommitError `COMMIT_UNSUPPORTED` when a strategy needs, or cannot have, a disk in use */
@@ -127,59 +117,6 @@ function mirrorOf({ strategy, plan, options }: Job, layers: Layers): LiveMirror 
   return options.live?.mirror(layers.get(base).image) ?? null;
 }
 
-/** The user wanted a copy in base, not another disk: links are as they were, and images between are what they are no time's content of. */
-async function leftAsCopy(
-  job: Job,
-  layers: Layers,
-  journal: Journal,
-  runner: StepRunner,
-  from: Position,
-  started: number,
-): Promise<CommitResult> {
-  const { parts, plan } = job;
-  const { base, top } = plan.request;
-  const nodes = [...invalidated(journal)].filter((node) => node !== base && node !== top);
-  const mark = { job: journal.intent.job, date: parts.clock.date() };
-  await markAbandoned(nodes, layers, parts.backend, mark);
-  await journal.remove();
-  const invalidates = plan.invalidates.filter(({ node }) => node !== top);
-  const copied = { ...job, plan: { ...plan, invalidates } };
-  return resultOf(copied, journal, runner, from, { deleted: [], started });
-}
-
-/** Goes on with a job after its pivot: base is the disk, perhaps in use again, and is left alone; the others are marked. */
-export async function finishPivoted(
-  job: Job,
-  journal: Journal,
-  borrowed: Borrowed | null,
-): Promise<CommitResult> {
-  const { parts, plan, environment } = job;
-  const started = parts.clock.now();
-  const lost = plan.invalidates.map(({ node }) => node);
-  const images = plan.images.filter(({ node }) => lost.includes(node));
-  const marked = { ...plan, images, chainLength: 0, writes: [], reads: [], relinks: [] };
-  await using locks = await lockPlan(marked, environment, borrowed);
-  await using layers = await openLayers(marked, {
-    environment: markable(environment),
-    locks,
-    borrowed,
-  });
-  const unmarked: { image: string; why: string }[] = [];
-  const date = parts.clock.date();
-  for (const node of lost) {
-    const why = await retire(node, { backend: parts.backend, layers, journal, date });
-    if (why !== null) unmarked.push({ image: pathOf(plan, node), why });
-  }
-  await journal.remove();
-  const nothing = { ...START, unmarked, verified: false };
-  return resultOf(job, journal, nothing, START, { deleted: [], started });
-}
-
-/** An environment in which what is marked already may be opened. */
-function markable(environment: ChainEnvironment): ChainEnvironment {
-  return { ...environment, policy: { ...environment.policy, allowMarked: true } };
-}
-
 /** Goes on with a job of which all is done but deleting what lost its meaning. */
 export async function finishDone(job: Job, journal: Journal): Promise<CommitResult> {
   const started = job.parts.clock.now();
@@ -188,36 +125,6 @@ export async function finishDone(job: Job, journal: Journal): Promise<CommitResu
   await journal.remove();
   const nothing = { ...position, unmarked: [], verified: false };
   return resultOf(job, journal, nothing, position, { deleted, started });
-}
-
-function resultOf(
-  { plan, parts }: Job,
-  journal: Journal,
-  done: Pick<StepRunner, 'copied' | 'zeroed' | 'unmarked' | 'verified'>,
-  from: Position,
-  { deleted, started }: { readonly deleted: readonly string[]; readonly started: number },
-): CommitResult {
-  const pivoted = pivotIn(journal);
-  return {
-    operation: plan.request.operation,
-    strategy: plan.strategy.name,
-    job: journal.intent.job,
-    bytesCopied: done.copied - from.copied,
-    bytesZeroed: done.zeroed - from.zeroed,
-    bytesSkippedByResume: from.copied,
-    cases: plan.cases,
-    invalidated: plan.invalidates.map(({ node }) => pathOf(plan, node)),
-    unmarked: done.unmarked,
-    unreadable: plan.unreadable,
-    relinked: plan.relinks.map(({ overlay, to }) => ({
-      image: pathOf(plan, overlay),
-      backing: to?.name ?? null,
-    })),
-    verified: done.verified,
-    deleted,
-    ...(pivoted === null ? {} : { pivoted: pathOf(plan, pivoted.to) }),
-    seconds: (parts.clock.now() - started) / 1000,
-  };
 }
 
 /** Whether a format, by name, has an ability. */

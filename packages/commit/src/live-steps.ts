@@ -60,10 +60,7 @@ async function hideGrown({ overlay, backing, below, plannedSize }: LiveRelink): 
 }
 
 /** The parts of a range that an image leaves to what lies below. */
-async function unallocatedIn(
-  image: Image,
-  range: GuestRange,
-): Promise<readonly GuestRange[]> {
+async function unallocatedIn(image: Image, range: GuestRange): Promise<readonly GuestRange[]> {
   const open: GuestRange[] = [];
   for await (const batch of image.extents(range))
     for (const { offset, length, status } of batch)

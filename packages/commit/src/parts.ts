@@ -109,3 +109,6 @@ export interface Position {
   /** Stagings that are worth going on with, by node. */
   readonly stagings: Readonly<Record<string, StagingToken>>;
 }
+
+/** Where a job starts. */
+export const START: Position = { cursor: null, copied: 0, zeroed: 0, stagings: {} };

@@ -16,13 +16,14 @@ import {
 } from '@downfold/chain';
 import { READER, type StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
-import { CommitError, type CommitErrorCode } from './errors.ts';
+import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
 import { type Layers, pathDown } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';
+import { assertPlace, chainInUse } from './plan-live.ts';
 import {
   assertReadable,
   assertSiblings,
@@ -91,7 +92,7 @@ export async function planRequest(
   await using chain =
     live === undefined
       ? await chainOf(request, environment)
-      : await chainInUse(live, request, strategy, environment);
+      : await chainInUse(live, request.file, strategy, environment);
   const ends = await endsOf(chain, request, strategy, parts.backend);
   assertPlace(strategy, live !== undefined && ends.top === live.layers.length - 1);
   await using onto = await ontoOf(chain, request, strategy, environment);
@@ -138,43 +139,6 @@ async function chainOf(
   const layers = [{ facts: await factsOf('l0', path, image, backend), image }];
   const all = opened.move();
   return { layers, [Symbol.asyncDispose]: () => all.disposeAsync() };
-}
-
-/** The layers of a disk in use up to the request's image, with what is known of them now. They stay the disk's. */
-async function chainInUse(
-  live: LiveDisk,
-  { file }: PlanRequest,
-  { operation }: CommitStrategy,
-  { backend }: ChainEnvironment,
-): Promise<OpenChain> {
-  const path = await backend.realPath(file);
-  const identity = await identityOf(path, backend);
-  const at = live.layers.findIndex(
-    ({ image }) => identity !== null && identityKey(image.data.identity) === identityKey(identity),
-  );
-  const refuse = (code: CommitErrorCode, why: string): never => {
-    throw new CommitError(code, `${path}: ${why}`, { image: path });
-  };
-  if (at < 0) refuse('COMMIT_BAD_REQUEST', 'is no layer of the disk in use');
-  if (operation === 'rebase') refuse('COMMIT_UNSUPPORTED', 'cannot be rebased while it is in use');
-  if (operation === 'commit' && at < live.layers.length - 1)
-    refuse('COMMIT_BAD_REQUEST', 'is not the active layer of the disk in use');
-  const layers: ChainLayer[] = [];
-  for (const [index, { facts, image }] of live.layers.slice(0, at + 1).entries())
-    layers.push({ facts: await factsOf(`l${index}`, facts.path, image, backend), image });
-  return { layers, [Symbol.asyncDispose]: async () => {} };
-}
-
-/** What the guest writes to goes to base by a pivot, and nothing else does. */
-function assertPlace(strategy: CommitStrategy, isActive: boolean): void {
-  if (strategy.operation !== 'commit' || (strategy.pivots === true) === isActive) return;
-  throw new CommitError(
-    'COMMIT_UNSUPPORTED',
-    isActive
-      ? `strategy '${strategy.name}' cannot commit the active layer of a disk in use: it is written to all the time; one that pivots can`
-      : `strategy '${strategy.name}' commits the active layer of a disk in use, and nothing else`,
-    { strategy: strategy.name },
-  );
 }
 
 function commitRequest(

@@ -8,20 +8,14 @@ import {
   openLayer,
 } from '@downfold/chain';
 import type { StorageBackend } from '@downfold/storage';
-import type { Borrowed } from './borrowed.ts';
+import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
-import {
-  assertRunnable,
-  borrowedBy,
-  finishDone,
-  finishPivoted,
-  positionOf,
-  runSteps,
-} from './execute.ts';
+import { assertRunnable, finishDone, positionOf, runSteps } from './execute.ts';
 import { type Journal, type JournalOwner, journalPath, pivotIn } from './journal.ts';
 import { openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
+import { finishPivoted } from './pivot-end.ts';
 import type { CommitPlan } from './plan.ts';
 import type { CommitStrategy } from './strategy.ts';
 
