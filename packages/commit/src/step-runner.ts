@@ -15,8 +15,8 @@ import type { CommitPlan } from './plan.ts';
 import type { Throttle } from './progress.ts';
 import type { Cursor, Step } from './step.ts';
 import type { ChainView } from './strategy.ts';
-import { type Claim, compareRange, zeros } from './verify.ts';
-import { wholeOf } from './view.ts';
+import { Verifier } from './verifier.ts';
+import { type Claim, zeros } from './verify.ts';
 
 /** Bytes of one copy: what a signal or a throttle waits for at most. */
 const PIECE_BYTES = 4 << 20;
@@ -50,15 +50,13 @@ type Target = Pick<Staging, 'write' | 'copyFrom' | 'writeZeroes' | 'flush'>;
 export class StepRunner {
   copied: number;
   zeroed: number;
-  verified = false;
   readonly unmarked: { readonly image: string; readonly why: string }[] = [];
   readonly #parts: RunnerParts;
   readonly #lanes: Set<Promise<void>> = new Set();
   /** Nodes written since their last flush was called. */
   readonly #dirty: Set<NodeId> = new Set();
   readonly #stagings: Map<NodeId, Staging> = new Map();
-  /** What was written since the last comparison, when the user wants one and sources do not stay. */
-  #claims: Claim[] = [];
+  readonly #verifier: Verifier;
   #epoch: Promise<void> = Promise.resolve();
   #failed: { readonly cause: unknown } | null = null;
   #relinked = 0;
@@ -70,9 +68,14 @@ export class StepRunner {
 
   constructor(parts: RunnerParts) {
     this.#parts = parts;
+    this.#verifier = new Verifier(parts, (node) => this.#shown(node));
     this.copied = parts.from.copied;
     this.zeroed = parts.from.zeroed;
     this.#isComplete = parts.from.cursor?.['complete'] === true;
+  }
+
+  get verified(): boolean {
+    return this.#verifier.verified;
   }
 
   /** How the disk's user ended a pivot; null: there was none. */
@@ -111,7 +114,7 @@ export class StepRunner {
   async finish(): Promise<void> {
     await this.#settle();
     await this.#flush([...this.#dirty]);
-    if (this.#parts.options.verify === true) await this.#verify();
+    await this.#verifier.verify();
     await this.#beforeSwitch();
   }
 
@@ -192,7 +195,7 @@ export class StepRunner {
 
   #wrote(claim: Claim): void {
     this.#dirty.add(claim.node);
-    if (this.#parts.options.verify === true && !this.#sourcesStay()) this.#claims.push(claim);
+    this.#verifier.note(claim);
   }
 
   /** Waits until `bytes` more may be copied; stops here when the job is cancelled or has failed. */
@@ -287,11 +290,11 @@ export class StepRunner {
   }
 
   async #publish({ node, keepUndo }: StepOf<'publish'>): Promise<void> {
-    const { layers, journal, options, date } = this.#parts;
+    const { layers, journal, date } = this.#parts;
     const staging = this.#stagings.get(node);
     if (staging === undefined || staging.published) return;
     await this.#flush([...this.#dirty]);
-    if (options.verify === true) await this.#verify();
+    await this.#verifier.verify();
     this.#isComplete = true;
     await this.#beforeSwitch();
     await journal.append({ type: 'PUBLISH', node });
@@ -347,7 +350,7 @@ export class StepRunner {
   async #relink({ overlay, backing, reference }: StepOf<'relink'>): Promise<void> {
     const { layers, journal, plan, options } = this.#parts;
     await this.#flush([...this.#dirty]);
-    if (options.verify === true) await this.#verify();
+    await this.#verifier.verify();
     await layers.closeOutsiders();
     await this.#beforeSwitch();
     options.onProgress?.({ phase: 'relink', done: this.#relinked++, total: plan.relinks.length });
@@ -366,62 +369,6 @@ export class StepRunner {
       });
     else if (!isSwitched) await image.setBacking(reference);
     layers.link(overlay, backing);
-  }
-
-  /** Whether what was committed can still be read where it came from: then all of it is compared at once, an earlier run's too. */
-  #sourcesStay(): boolean {
-    const { request, reads } = this.#parts.plan;
-    return request.operation === 'commit' && reads.includes(request.top);
-  }
-
-  async #verify(): Promise<void> {
-    if (!this.#sourcesStay()) return this.#verifyClaims();
-    if (this.verified) return;
-    const { layers, view, plan, options } = this.#parts;
-    const base = plan.request.base as NodeId;
-    const { top } = plan.request;
-    const [ofBase, ofTop] = [this.#shown(base), layers.view(top)];
-    const names = { foundName: this.#name(base), wantedName: this.#name(top) };
-    const total = plan.bytesToCopy + plan.bytesToZero;
-    let done = 0;
-    const onPiece = (bytes: number): void => {
-      done += bytes;
-      options.onProgress?.({ phase: 'verify', done, total });
-    };
-    const range = wholeOf(layers.get(top).facts);
-    for await (const batch of view.extentsAbove({ base, top }, range, options))
-      for (const extent of batch)
-        if (extent.owner !== null)
-          await compareRange(
-            { found: ofBase, wanted: ofTop, ...names },
-            extent,
-            onPiece,
-            options.signal,
-          );
-    this.verified = true;
-  }
-
-  /** Reads back what was written since the last time, while what it came from is still there. */
-  async #verifyClaims(): Promise<void> {
-    const { layers, options } = this.#parts;
-    const claims = this.#claims;
-    this.#claims = [];
-    for (const { node, range, from } of claims) {
-      const wanted: CowSource =
-        from === null ? zeros : (at, target) => layers.get(from).image.read(at, target, null);
-      await compareRange(
-        {
-          found: this.#shown(node),
-          wanted,
-          foundName: this.#name(node),
-          wantedName: from === null ? 'zeros' : this.#name(from),
-        },
-        range,
-        () => undefined,
-        options.signal,
-      );
-    }
-    this.verified = true;
   }
 
   /** What a node shows, with what is staged on it. */
@@ -446,7 +393,7 @@ export class StepRunner {
   /** What is deallocated is held elsewhere, durably (the strategy's barrier) and, when asked, verified. */
   async #deallocate({ node, range }: StepOf<'deallocate'>): Promise<void> {
     const { layers, options } = this.#parts;
-    if (options.verify === true) await this.#verify();
+    await this.#verifier.verify();
     const { image } = layers.get(node);
     const { borrowed } = layers;
     const letGo = (): Promise<void> => image.deallocate(range, options);
