@@ -64,8 +64,13 @@ export function nbdBackendDriver({ tls }: NbdBackendOptions = {}): BackendDriver
     lock: async (path, request) => {
       await using file = await open(path, 'read');
       const { identity, label } = file;
-      const release = locks.take(`${identity.device}:${identity.inode}`, label, request);
-      return { identity, remote: true, [Symbol.asyncDispose]: async () => release() };
+      const held = locks.take(`${identity.device}:${identity.inode}`, label, request);
+      return {
+        identity,
+        remote: true,
+        change: async (next) => held.change(next),
+        [Symbol.asyncDispose]: async () => held.release(),
+      };
     },
   };
 }

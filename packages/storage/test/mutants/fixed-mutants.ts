@@ -91,6 +91,7 @@ export const fixedMutants: readonly Mutant[] = [
       lock: async () => ({
         identity: { device: '1', inode: '1' },
         remote: true,
+        change: async () => {},
         [Symbol.asyncDispose]: async () => {},
       }),
     }),
