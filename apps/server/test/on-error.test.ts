@@ -2,9 +2,9 @@ import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { connectQmp } from '@downfold/qmp';
 import { expect, it } from 'vitest';
-import { Bench, BIN, MIB, makeChain, Served } from './support.ts';
+import { Bench, BIN, haveAll, MIB, makeChain, Served } from './support.ts';
 
-const havePrlimit = spawnSync('prlimit', ['--version'], { stdio: 'ignore' }).status === 0;
+const havePrlimit = haveAll('prlimit');
 const COMMIT = {
   'job-id': 'j',
   device: 'disk',

@@ -18,17 +18,20 @@ if (!existsSync(here('../dist/main.js')))
     'apps/server/dist/main.js is not there: these tests run what is built; `pnpm build`',
   );
 
-/** Judges that are not ours. */
-const TOOLS = ['qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'] as const;
-const missing = TOOLS.filter(
-  (tool) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status !== 0,
-);
-if (missing.length > 0 && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
-  throw new Error(`DOWNFOLD_REQUIRE_QEMU=1, but there is no ${missing.join(', ')}`);
-if (missing.length > 0) console.warn(`NO ${missing.join(', ')}: tests that need it are skipped`);
+/** Whether programs that judge or drive the server are here; said aloud when not, and an error in CI. */
+export function haveAll(...programs: readonly string[]): boolean {
+  const missing = programs.filter(
+    (program) => spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status !== 0,
+  );
+  if (missing.length === 0) return true;
+  if (process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
+    throw new Error(`DOWNFOLD_REQUIRE_QEMU=1, but there is no ${missing.join(', ')}`);
+  console.warn(`NO ${missing.join(', ')}: tests that need it are skipped`);
+  return false;
+}
 
-/** Whether QEMU's and libnbd's tools are here to judge. CI requires them. */
-export const haveTools: boolean = missing.length === 0;
+/** Whether QEMU's and libnbd's tools are here to judge. */
+export const haveTools: boolean = haveAll('qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy');
 
 export const MIB: number = 1 << 20;
 

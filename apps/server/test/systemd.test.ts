@@ -1,15 +1,12 @@
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { connectNbd } from '@downfold/nbd';
 import { connectQmp } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
 import { inheritedSockets } from '../src/systemd.ts';
-import { Bench, BIN, contentOf, MIB, makeChain } from './support.ts';
+import { Bench, BIN, contentOf, haveAll, MIB, makeChain } from './support.ts';
 
 const UNITS = fileURLToPath(new URL('../systemd/', import.meta.url));
-const has = (program: string): boolean =>
-  spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
 
 /** As systemd does it: descriptors from 3 on, and the id of the process that they are for. Perl is part of every Debian. */
 const SUPERVISOR = `
@@ -73,7 +70,7 @@ describe('sockets that systemd hands over', () => {
   });
 });
 
-it.skipIf(!has('systemd-notify'))('says that it is ready, and that it stops', async () => {
+it.skipIf(!haveAll('systemd-notify'))('says that it is ready, and that it stops', async () => {
   await using bench = new Bench();
   await makeChain(bench);
   const listening = bench.run('perl', '-MSocket', '-e', LISTENER);
@@ -88,7 +85,7 @@ it.skipIf(!has('systemd-notify'))('says that it is ready, and that it stops', as
   expect(stdout).toMatch(/READY=1[\s\S]*STOPPING=1/);
 });
 
-it.skipIf(!has('systemd-analyze'))('the units are understood by systemd', async () => {
+it.skipIf(!haveAll('systemd-analyze'))('the units are understood by systemd', async () => {
   await using bench = new Bench();
   mkdirSync(bench.file('units'));
   const names = readdirSync(UNITS);
