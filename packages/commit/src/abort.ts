@@ -1,4 +1,4 @@
-import type { ChainEnvironment, LayerFacts, NodeId } from '@downfold/chain';
+import type { ChainEnvironment, NodeId } from '@downfold/chain';
 import type { Staging } from '@downfold/image';
 import { borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
@@ -9,7 +9,7 @@ import type { LiveDisk } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
 import { markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
-import type { CommitPlan } from './plan.ts';
+import { type CommitPlan, pathOf } from './plan.ts';
 import { assertOrphan, inPlace, isComplete, planFoundAgain } from './resume.ts';
 import { invalidated } from './step-runner.ts';
 
@@ -72,14 +72,13 @@ export async function abortJob(
   const mark = { job: journal.intent.job, date: parts.clock.date() };
   const mixed = await markAbandoned(nodes, layers, parts.backend, mark);
   await journal.remove();
-  const pathOf = (node: NodeId): string =>
-    (plan.images.find((one) => one.node === node) as LayerFacts).path;
+  const path = (node: NodeId): string => pathOf(plan, node);
   return {
     job: journal.intent.job,
     strategy: plan.strategy.name,
     undone: mixed.length === 0,
-    mixed: mixed.map(pathOf),
-    gone: [...gone].map(pathOf),
+    mixed: mixed.map(path),
+    gone: [...gone].map(path),
     clustersFreed,
   };
 }

@@ -7,11 +7,12 @@ import {
 import type { StorageBackend } from '@downfold/storage';
 import { type AbortResult, abortJob } from './abort.ts';
 import { CommitError } from './errors.ts';
-import { execute } from './execute.ts';
+import { execute, positionOf } from './execute.ts';
 import {
   type Journal,
   type JournalOwner,
   journalPath,
+  lastOwner,
   leafOf,
   openJournal,
   pivotIn,
@@ -149,15 +150,10 @@ async function journalBeside(backend: StorageBackend, path: string): Promise<Jou
 
 function summaryOf(path: string, journal: Pick<Journal, 'intent' | 'records'>): JournalSummary {
   const { intent, records } = journal;
-  let { owner } = intent;
-  let copied = 0;
-  for (const record of records) {
-    if (record.type === 'RESUMED') owner = record.owner;
-    if (record.type === 'PROGRESS') copied = record.copied;
-  }
   const pivot = pivotIn(journal);
   const pivoted = pivot === null ? null : pathOf(inPlace({ path, intent }), pivot.to);
-  return { job: intent.job, plan: intent.plan, owner, copied, pivoted };
+  const { copied } = positionOf(records);
+  return { job: intent.job, plan: intent.plan, owner: lastOwner(journal), copied, pivoted };
 }
 
 function strategyOf(

@@ -12,17 +12,18 @@ export type {
   SectionTimes,
 } from './live.ts';
 export type { CommitResult, EngineParts, Failure, RunOptions } from './parts.ts';
-export type {
-  Candidate,
-  CaseBytes,
-  CommitPlan,
-  CommitRequest,
-  Dependent,
-  ImageCost,
-  Invalidation,
-  Operation,
-  Relink,
-  Unreadable,
+export {
+  type Candidate,
+  type CaseBytes,
+  type CommitPlan,
+  type CommitRequest,
+  type Dependent,
+  factsIn,
+  type ImageCost,
+  type Invalidation,
+  type Operation,
+  type Relink,
+  type Unreadable,
 } from './plan.ts';
 export {
   commitPlan,

@@ -71,6 +71,13 @@ export function leafOf(plan: CommitPlan): string {
   return (plan.images[plan.chainLength - 1] as LayerFacts).path;
 }
 
+/** Who worked on a job last. */
+export function lastOwner({ intent, records }: Pick<Journal, 'intent' | 'records'>): JournalOwner {
+  let { owner } = intent;
+  for (const record of records) if (record.type === 'RESUMED') owner = record.owner;
+  return owner;
+}
+
 /** The pivot that a journal tells of; null: there was none. */
 export function pivotIn({
   records,

@@ -12,7 +12,7 @@ import type { CowSource, Image } from '@downfold/image';
 import type { OpenMode, StorageBackend } from '@downfold/storage';
 import type { Borrowed } from './borrowed.ts';
 import { CommitError } from './errors.ts';
-import type { CommitPlan } from './plan.ts';
+import { type CommitPlan, factsIn } from './plan.ts';
 import type { Progress } from './progress.ts';
 
 /** The images of a plan, open: what will be written for writing, what is read for reading; the lost ones not before they are marked. */
@@ -152,7 +152,7 @@ class OpenLayers implements Layers {
   }
 
   async reopen(node: NodeId): Promise<ChainLayer> {
-    const facts = this.#plan.images.find((one) => one.node === node) as LayerFacts;
+    const facts = factsIn(this.#plan, node);
     const open = this.#open.get(node);
     if (open?.image.writable === true) return open;
     this.#open.delete(node);

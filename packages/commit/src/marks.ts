@@ -4,7 +4,7 @@ import type { StorageBackend } from '@downfold/storage';
 import { DownfoldError } from '@downfold/units';
 import { type Journal, pivotIn } from './journal.ts';
 import type { Layers } from './layers.ts';
-import type { CommitPlan } from './plan.ts';
+import { type CommitPlan, factsIn } from './plan.ts';
 
 /** Base holds all of it now: if an abandoned job once marked it as a mixture, it is none any more. */
 export async function clearMixed(
@@ -14,8 +14,8 @@ export async function clearMixed(
 ): Promise<void> {
   const { operation, base } = plan.request;
   if (operation !== 'commit' || base === null) return;
-  const facts = plan.images.find(({ node }) => node === base);
-  if (facts?.mark?.state === 'mixed') await writeMark(layers.get(base).image, null, backend);
+  if (factsIn(plan, base).mark?.state === 'mixed')
+    await writeMark(layers.get(base).image, null, backend);
 }
 
 /** What a job that was given up leaves behind as markers: images whose content is of no point in time. Resolves with all of them. */

@@ -143,9 +143,14 @@ export interface CommitPlan {
   readonly estimatedSeconds: number | null;
 }
 
-/** Where an image of a plan lies. */
-export function pathOf({ images }: Pick<CommitPlan, 'images'>, node: NodeId): string {
+/** What a plan knows of one of its images. */
+export function factsIn({ images }: Pick<CommitPlan, 'images'>, node: NodeId | null): LayerFacts {
   const facts = images.find((one) => one.node === node);
   if (facts === undefined) throw new RangeError(`${node} is no image of the plan`);
-  return facts.path;
+  return facts;
+}
+
+/** Where an image of a plan lies. */
+export function pathOf(plan: Pick<CommitPlan, 'images'>, node: NodeId): string {
+  return factsIn(plan, node).path;
 }

@@ -11,7 +11,7 @@ import type { StorageBackend } from '@downfold/storage';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import { assertRunnable, finishDone, positionOf, runSteps } from './execute.ts';
-import { type Journal, type JournalOwner, journalPath, pivotIn } from './journal.ts';
+import { type Journal, type JournalOwner, journalPath, lastOwner, pivotIn } from './journal.ts';
 import { openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
@@ -101,13 +101,6 @@ export function assertOrphan(parts: EngineParts, journal: Journal): void {
       `${journal.path}: process ${owner.pid} on ${owner.host} still runs this job`,
       { journal: journal.path, pid: owner.pid },
     );
-}
-
-/** Who worked on a job last. */
-function lastOwner(journal: Journal): JournalOwner {
-  let { owner } = journal.intent;
-  for (const record of journal.records) if (record.type === 'RESUMED') owner = record.owner;
-  return owner;
 }
 
 /** All data is where it shall be: sources are not needed any more, and may be relinked or emptied. */

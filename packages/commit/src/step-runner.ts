@@ -1,4 +1,4 @@
-import type { LayerFacts, NodeId } from '@downfold/chain';
+import type { NodeId } from '@downfold/chain';
 import type { CowSource, Staging, StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
 import { type GuestRange, hostOffset, splitRange } from '@downfold/units';
@@ -11,7 +11,7 @@ import { relinkBeneath, whereStillOpen } from './live-steps.ts';
 import { retire } from './marks.ts';
 import type { Position, RunOptions } from './parts.ts';
 import { pivot } from './pivot.ts';
-import type { CommitPlan } from './plan.ts';
+import { type CommitPlan, factsIn, pathOf } from './plan.ts';
 import type { Throttle } from './progress.ts';
 import type { Cursor, Step } from './step.ts';
 import type { ChainView } from './strategy.ts';
@@ -385,14 +385,10 @@ export class StepRunner {
     return (offset, target) => staging.read(offset, target, below);
   }
 
-  #name(node: NodeId): string {
-    return factsIn(this.#parts.plan, node).path;
-  }
-
   /** Marks an image that lost its meaning; where that cannot be done the result says so. */
   async #retire(node: NodeId): Promise<void> {
     const why = await retire(node, this.#parts);
-    if (why !== null) this.unmarked.push({ image: this.#name(node), why });
+    if (why !== null) this.unmarked.push({ image: pathOf(this.#parts.plan, node), why });
   }
 
   /** What is deallocated is held elsewhere, durably (the strategy's barrier) and, when asked, verified. */
@@ -414,10 +410,6 @@ export function invalidated(journal: Journal): ReadonlySet<NodeId> {
   return new Set(
     journal.records.flatMap((record) => (record.type === 'INVALIDATES' ? record.nodes : [])),
   );
-}
-
-function factsIn(plan: CommitPlan, node: NodeId): LayerFacts {
-  return plan.images.find((one) => one.node === node) as LayerFacts;
 }
 
 /** Nobody asks how a job ends. */

@@ -5,12 +5,13 @@ import {
   type CommitStrategy,
   commitPlan,
   commonCosts,
+  factsIn,
   planFacts,
   type Step,
 } from '@downfold/commit';
 import { rangeEnd } from '@downfold/units';
 import { copySteps } from './copy-down.ts';
-import { factsOf, wholeDisk } from './steps.ts';
+import { wholeDisk } from './steps.ts';
 
 /**
  * Commits the active layer of a disk in use: what it shows above base is copied into base, then what the guest changed meanwhile, until base is what
@@ -68,7 +69,7 @@ async function* steps(
       ? []
       : [{ do: 'grow', node: base, virtualSize: plan.growBaseTo } as const]),
   ];
-  for await (const batch of copySteps(plan, view, 0, rangeEnd(wholeDisk(factsOf(plan, top)))))
+  for await (const batch of copySteps(plan, view, 0, rangeEnd(wholeDisk(factsIn(plan, top)))))
     yield batch.filter((step) => step.do !== 'checkpoint');
   yield [
     { do: 'barrier', nodes: [base] },

@@ -6,12 +6,13 @@ import {
   type Cursor,
   commitPlan,
   commonCosts,
+  factsIn,
   planFacts,
   type Step,
   writesBase,
 } from '@downfold/commit';
 import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
-import { copyExtent, Epochs, epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
+import { copyExtent, Epochs, epochOf, relinkStep, wholeDisk } from './steps.ts';
 
 /**
  * What QEMU does, made safe: one pass from the start of the disk to its end copies what top shows above base into base; then top's
@@ -60,7 +61,7 @@ async function* steps(
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const { base, top, emptyTop } = plan.request;
   if (base === null) return;
-  const whole = wholeDisk(factsOf(plan, top));
+  const whole = wholeDisk(factsIn(plan, top));
   if (cursor?.['phase'] !== 'relink') {
     yield [
       { do: 'invalidate', nodes: [base, ...plan.invalidates.map(({ node }) => node)] },

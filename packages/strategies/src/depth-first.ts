@@ -8,6 +8,7 @@ import {
   type Cursor,
   commitPlan,
   emptiedCost,
+  factsIn,
   headerCost,
   type ImageCost,
   type Invalidation,
@@ -30,7 +31,7 @@ import {
 } from '@downfold/units';
 import { preserved } from './copy-down.ts';
 import { Shadow, type Span } from './shadow.ts';
-import { copiedBy, copyExtent, cut, epochOf, factsOf, relinkStep } from './steps.ts';
+import { copiedBy, copyExtent, cut, epochOf, relinkStep } from './steps.ts';
 
 /**
  * Pairwise from the bottom: the lowest layer above base is drained into base (skipping what the next one shadows), each cluster is
@@ -173,8 +174,8 @@ async function* steps(
   view: ChainView,
   cursor: Cursor | null,
 ): AsyncGenerator<readonly Step[], void, undefined> {
-  const base = factsOf(plan, plan.request.base);
-  const top = factsOf(plan, plan.request.top);
+  const base = factsIn(plan, plan.request.base);
+  const top = factsIn(plan, plan.request.top);
   const drained = drainedLayers(plan, plan.request);
   if (cursor?.['phase'] !== 'relink')
     for (let index = Number(cursor?.['layer'] ?? 0); index < drained.length; index++)

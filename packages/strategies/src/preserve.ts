@@ -6,6 +6,7 @@ import {
   type Cursor,
   commitPlan,
   commonCosts,
+  factsIn,
   planFacts,
   type Step,
   writeCost,
@@ -20,7 +21,7 @@ import {
   splitRange,
 } from '@downfold/units';
 import { Shadow } from './shadow.ts';
-import { copyExtent, epochOf, factsOf, relinkStep, type Writing, wholeDisk } from './steps.ts';
+import { copyExtent, epochOf, relinkStep, type Writing, wholeDisk } from './steps.ts';
 
 /**
  * As copy-down, but before a part of base is overwritten, its old content is pushed into every image that reads it through base:
@@ -111,7 +112,7 @@ async function* steps(
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const { base, top, emptyTop } = plan.request;
   if (base === null) return;
-  const whole = wholeDisk(factsOf(plan, top));
+  const whole = wholeDisk(factsIn(plan, top));
   if (cursor?.['phase'] !== 'relink') {
     yield [
       { do: 'invalidate', nodes: [base] },
@@ -136,7 +137,7 @@ async function* epochs(
   view: ChainView,
   from: number,
 ): AsyncGenerator<readonly Step[], void, undefined> {
-  const base = factsOf(plan, plan.request.base);
+  const base = factsIn(plan, plan.request.base);
   const readers = view.overlaysOf(base.node);
   const units = [base, ...readers].map(({ geometry }) => geometry.allocationGranularity);
   const epoch = Math.max(epochOf(plan, 1 + readers.length), ...units);
@@ -165,7 +166,7 @@ async function* writesOf(
   const { request, zeroTail } = plan;
   const { base, top } = request;
   if (base === null) return;
-  const range = rangeBetween(guestOffset(from), rangeEnd(wholeDisk(factsOf(plan, top))));
+  const range = rangeBetween(guestOffset(from), rangeEnd(wholeDisk(factsIn(plan, top))));
   for await (const batch of view.extentsAbove({ base, top }, range))
     for (const extent of batch)
       if (extent.status === 'zero') yield* zeroPieces(base, extent, piece);

@@ -1,11 +1,12 @@
 import type { LayerFacts, NodeId } from '@downfold/chain';
-import type {
-  ChainView,
-  CommitPlan,
-  CommitStrategy,
-  Cursor,
-  NodeExtent,
-  Step,
+import {
+  type ChainView,
+  type CommitPlan,
+  type CommitStrategy,
+  type Cursor,
+  factsIn,
+  type NodeExtent,
+  type Step,
 } from '@downfold/commit';
 import {
   type ByteLength,
@@ -17,7 +18,7 @@ import {
 } from '@downfold/units';
 import { pullPlan } from './pull-plan.ts';
 import { Shadow } from './shadow.ts';
-import { Epochs, epochOf, factsOf, relinkStep, wholeDisk } from './steps.ts';
+import { Epochs, epochOf, relinkStep, wholeDisk } from './steps.ts';
 
 /**
  * Gives an image another backing file. Safe: where the old and the new backing file show different bytes, the old ones go into
@@ -67,7 +68,7 @@ async function* saving(
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const { base, top } = plan.request;
   const epochs = new Epochs(plan);
-  for await (const batch of differing(view, factsOf(plan, top), base, from)) {
+  for await (const batch of differing(view, factsIn(plan, top), base, from)) {
     const list: Step[] = [];
     for (const run of batch)
       for (const range of splitRange(run, epochOf(plan)))

@@ -6,13 +6,14 @@ import {
   type Cursor,
   commitPlan,
   commonCosts,
+  factsIn,
   planFacts,
   type Step,
   writesBase,
 } from '@downfold/commit';
 import { rangeEnd } from '@downfold/units';
 import { copySteps, preserved } from './copy-down.ts';
-import { factsOf, relinkStep, wholeDisk } from './steps.ts';
+import { relinkStep, wholeDisk } from './steps.ts';
 
 /**
  * Base's new content is written aside, under a mapping of its own that nobody reads; one write of base's header publishes all of it at
@@ -59,9 +60,9 @@ async function* steps(
 ): AsyncGenerator<readonly Step[], void, undefined> {
   const { base, top, emptyTop, keepUndo } = plan.request;
   if (base === null) return;
-  const whole = wholeDisk(factsOf(plan, top));
+  const whole = wholeDisk(factsIn(plan, top));
   if (cursor?.['phase'] !== 'relink') {
-    const virtualSize = plan.growBaseTo ?? factsOf(plan, base).geometry.virtualSize;
+    const virtualSize = plan.growBaseTo ?? factsIn(plan, base).geometry.virtualSize;
     yield [{ do: 'stage', node: base, virtualSize }];
     // nothing can be written to a staging that is published already
     if (cursor?.['phase'] !== 'publish') {

@@ -50,13 +50,6 @@ export function copiedBy(step: Writing): number {
   return step.do === 'copy' ? step.range.length : 0;
 }
 
-/** The facts of a node of a plan. */
-export function factsOf(plan: CommitPlan, node: NodeId | null): LayerFacts {
-  const facts = plan.images.find((one) => one.node === node);
-  if (facts === undefined) throw new RangeError(`${node} is no image of the plan`);
-  return facts;
-}
-
 /** All of an image's virtual disk. */
 export function wholeDisk({ geometry }: LayerFacts): GuestRange {
   return rangeBetween(0 as GuestOffset, geometry.virtualSize);

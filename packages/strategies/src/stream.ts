@@ -5,21 +5,13 @@ import {
   type CommitPlan,
   type CommitStrategy,
   type Cursor,
+  factsIn,
   type Step,
 } from '@downfold/commit';
 import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
 import { pullPlan } from './pull-plan.ts';
 import { Shadow } from './shadow.ts';
-import {
-  copyExtent,
-  cut,
-  Epochs,
-  epochOf,
-  factsOf,
-  relinkStep,
-  type Writing,
-  wholeDisk,
-} from './steps.ts';
+import { copyExtent, cut, Epochs, epochOf, relinkStep, type Writing, wholeDisk } from './steps.ts';
 
 /**
  * Pulls up into an image what the layers between it and base hold, then relinks it to base, or to nothing. Nobody changes meaning; the
@@ -60,7 +52,7 @@ async function* steps(
   if (cursor?.['phase'] !== 'relink') {
     const epochs = new Epochs(plan);
     const from = Number(cursor?.['offset'] ?? 0);
-    for await (const batch of pulled(view, factsOf(plan, top), base, from, epochOf(plan)))
+    for await (const batch of pulled(view, factsIn(plan, top), base, from, epochOf(plan)))
       yield batch.flatMap((step) => [...epochs.admit(step)]);
     yield [
       { do: 'barrier', nodes: [top] },
