@@ -1,6 +1,7 @@
 import {
   type BackendDriver,
   LockTable,
+  numberOf,
   type OpenMode,
   openBackend,
   type StorageBackend,
@@ -9,7 +10,7 @@ import { httpError } from './errors.ts';
 import { HttpClient } from './http-client.ts';
 import { HttpDriver } from './http-driver.ts';
 import { probe } from './ranges.ts';
-import { modifiedOf, numberOf } from './validator.ts';
+import { modifiedOf } from './validator.ts';
 
 const TIMEOUT_MS = 30_000;
 
@@ -44,14 +45,7 @@ export function httpBackendDriver({
     flushDirectory: unsupported,
     lock: async (path, request) => {
       await using file = await open(path, 'read');
-      const { identity, label } = file;
-      const held = locks.take(`${identity.device}:${identity.inode}`, label, request);
-      return {
-        identity,
-        remote: true,
-        change: async (next) => held.change(next),
-        [Symbol.asyncDispose]: async () => held.release(),
-      };
+      return locks.lock(file.label, file.identity, request, { remote: true });
     },
     facts: async (path) => {
       await using file = await open(path, 'read');

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import { numberOf } from '@downfold/storage';
 
 /** What one version of a resource is known by. Both of these are strong: equal values mean equal bytes. */
 export type Validator =
@@ -36,10 +36,4 @@ export function conditionOf({ kind, value }: Validator): Record<string, string> 
 export function modifiedOf({ kind, value }: Validator): string {
   if (kind === 'last-modified') return (BigInt(Date.parse(value)) * NANOSECONDS_PER_MS).toString();
   return numberOf(value);
-}
-
-/** A number of 129 bits that stands for a text. */
-export function numberOf(text: string): string {
-  const digest = createHash('sha256').update(text).digest('hex');
-  return BigInt(`0x1${digest.slice(0, 32)}`).toString();
 }

@@ -55,13 +55,7 @@ export function memoryBackendDriver(disk: MemoryDisk, observer?: DiskObserver): 
     },
     lock: async (path, request) => {
       const inode = disk.inodeOf(path);
-      const held = disk.locks.take(String(inode), path, request);
-      return {
-        identity: disk.identityOf(inode),
-        remote: false,
-        change: async (next) => held.change(next),
-        [Symbol.asyncDispose]: async () => held.release(),
-      };
+      return disk.locks.lock(path, disk.identityOf(inode), request, { remote: false });
     },
   };
 }

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import type { ClientTls } from '@downfold/nbd';
 import {
   type BackendDriver,
   type FileIdentity,
   LockTable,
+  numberOf,
   type OpenMode,
   openBackend,
   type StorageBackend,
@@ -63,14 +63,7 @@ export function nbdBackendDriver({ tls }: NbdBackendOptions = {}): BackendDriver
     },
     lock: async (path, request) => {
       await using file = await open(path, 'read');
-      const { identity, label } = file;
-      const held = locks.take(`${identity.device}:${identity.inode}`, label, request);
-      return {
-        identity,
-        remote: true,
-        change: async (next) => held.change(next),
-        [Symbol.asyncDispose]: async () => held.release(),
-      };
+      return locks.lock(file.label, file.identity, request, { remote: true });
     },
   };
 }
@@ -81,11 +74,6 @@ function identityOf({ serverKey, exportName }: NbdLocation): FileIdentity {
     device: numberOf(`nbd server ${serverKey}`),
     inode: numberOf(`nbd export ${exportName}`),
   };
-}
-
-function numberOf(text: string): string {
-  const digest = createHash('sha256').update(text).digest('hex');
-  return BigInt(`0x1${digest.slice(0, 32)}`).toString();
 }
 
 async function unsupported(uri: string, problem: string): Promise<never> {

@@ -18,6 +18,7 @@ export {
   WRITER,
 } from './lock.ts';
 export { LockTable, lockedError, type TableLock } from './lock-table.ts';
+export { numberOf } from './number-of.ts';
 export { openBackend, openStorage } from './open.ts';
 export type {
   FileIdentity,

@@ -1,10 +1,28 @@
+import type { StorageLock } from './backend.ts';
 import { StorageError } from './errors.ts';
 import { conflictOf, type LockConflict, type LockRequest, type Permission } from './lock.ts';
+import type { FileIdentity } from './storage.ts';
 
 /** Locks of one process, for backends whose files no other process sees. */
 export class LockTable {
   /** Locks that are held, by the file's identity. */
   readonly #held: Map<string, Set<LockRequest>> = new Map();
+
+  /** Takes a lock, as a backend hands it out. @throws StorageError `STORAGE_LOCKED`, naming `path` */
+  lock(
+    path: string,
+    identity: FileIdentity,
+    request: LockRequest,
+    { remote }: Pick<StorageLock, 'remote'>,
+  ): StorageLock {
+    const held = this.take(`${identity.device}:${identity.inode}`, path, request);
+    return {
+      identity,
+      remote,
+      change: async (next) => held.change(next),
+      [Symbol.asyncDispose]: async () => held.release(),
+    };
+  }
 
   /** Takes a lock. @throws StorageError `STORAGE_LOCKED`, naming `path` */
   take(inode: string, path: string, request: LockRequest): TableLock {

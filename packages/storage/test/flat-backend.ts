@@ -151,13 +151,7 @@ export function flatBackend(disk: FlatDisk = new FlatDisk()): BackendDriver {
     realPath: async (path) => disk.realPath(path),
     lock: async (path, request) => {
       const { inode } = disk.find(path);
-      const held = disk.locks.take(inode, path, request);
-      return {
-        identity: { device: '1', inode },
-        remote: false,
-        change: async (next) => held.change(next),
-        [Symbol.asyncDispose]: async () => held.release(),
-      };
+      return disk.locks.lock(path, { device: '1', inode }, request, { remote: false });
     },
   };
 }
