@@ -4,6 +4,7 @@ import { openBackend, type Storage } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Calls, fileBackendDriver, nodeCalls } from '../src/index.ts';
+import { nativeCalls } from '../src/native.ts';
 import { scratch, systemError } from './support.ts';
 
 const at = hostOffset;
@@ -328,13 +329,16 @@ describe('flushes', () => {
 });
 
 describe('what has the system begin to write', () => {
-  test('comes without a flush where koffi is there, and says what stands in the way', async () => {
+  test('needs no flush where koffi is there; else the flush says what stands in the way', async () => {
     await using directory = await scratch();
     const handle = await fs.promises.open(join(directory.path, 'file'), 'w+');
     await handle.write(new Uint8Array(MEBIBYTE));
-    await nodeCalls.writeOut(handle.fd);
     const { fd } = handle;
+    // the very call that `writeOut` does without a flush for
+    if (nativeCalls() !== null) expect(await nativeCalls()?.startWriting(fd)).toBe(true);
+    await nodeCalls.writeOut(fd);
     await handle.close();
+    if (nativeCalls() !== null) expect(await nativeCalls()?.startWriting(fd)).toBe(false);
     await expect(nodeCalls.writeOut(fd)).rejects.toMatchObject({ code: 'EBADF' });
   });
 });
