@@ -44,6 +44,7 @@ export async function snapshotSync(graph: Graph, name: string, how: SnapshotFile
   if (!how.existing) await createOverlay(path, disk, how.format);
   const added =
     how.nodeName ?? `snapshot-${posix.basename(path).replaceAll(/[^A-Za-z0-9._-]/g, '-')}`;
+  let overlay: ChainLayer | null = null;
   try {
     await graph.add({
       driver: how.format,
@@ -52,16 +53,20 @@ export async function snapshotSync(graph: Graph, name: string, how: SnapshotFile
       file: { driver: 'file', filename: path },
       backing: null,
     });
-    try {
-      await snapshot(graph, name, added);
-    } catch (cause) {
-      await graph.remove(added);
-      throw cause;
-    }
+    overlay = graph.root(added).disk.active;
+    await snapshot(graph, name, added);
   } catch (cause) {
+    // once it is the active layer it stays, whatever failed after that: it may hold what clients wrote since
+    if (overlay !== null && isLayer(disk, overlay)) throw cause;
+    if (overlay !== null) await graph.remove(added);
     if (!how.existing) await disk.environment.backend.remove(path);
     throw cause;
   }
+}
+
+function isLayer({ layers }: Disk, { facts }: ChainLayer): boolean {
+  const key = identityKey(facts.identity);
+  return layers.some((layer) => identityKey(layer.facts.identity) === key);
 }
 
 async function createOverlay(path: string, disk: Disk, format: FormatName): Promise<void> {

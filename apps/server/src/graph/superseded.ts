@@ -6,6 +6,7 @@ import {
   imageOf,
   type OpenChain,
   openChain,
+  openImageAt,
   overlaysOf,
   readMark,
   scanPool,
@@ -40,8 +41,12 @@ export async function successorOf(
     return { path: pivoted, format: (facts?.format ?? format) as FormatName };
   }
   const policy = { ...environment.policy, allowMarked: true };
-  if (!(await isSuperseded(path, format, environment))) return null;
-  await using chain = await openChain(path, format, { ...environment, policy });
+  const inside = { ...environment, policy };
+  {
+    await using image = await openImageAt(path, format, 'read', inside);
+    if ((await readMark(image, inside.backend))?.state !== 'superseded') return null;
+  }
+  await using chain = await openChain(path, format, inside);
   const next = chain.layers.findLast(({ facts }) => facts.mark === null);
   if (next === undefined) return null;
   await assertNothingStandsOn(next, chain, environment);
@@ -81,20 +86,6 @@ export function journalBeside(
     newJobId: () => '',
     clock,
   }).journalOf(path);
-}
-
-async function isSuperseded(
-  path: string,
-  formatName: string,
-  { backend, formats }: ChainEnvironment,
-): Promise<boolean> {
-  const format = formats.find(({ name }) => name === formatName);
-  if (format === undefined) return false;
-  const storage = await backend.open(path, 'read');
-  await using stack = new AsyncDisposableStack();
-  stack.use(storage);
-  await using image = await format.open(storage, { mode: 'read' });
-  return (await readMark(image, backend))?.state === 'superseded';
 }
 
 function asSuccessor({ facts }: ChainLayer): Successor {

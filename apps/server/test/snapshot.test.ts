@@ -1,0 +1,47 @@
+import { existsSync } from 'node:fs';
+import { READER } from '@downfold/storage';
+import { expect, it } from 'vitest';
+import { Graph } from '../src/graph/graph.ts';
+import { snapshotSync } from '../src/graph/snapshot.ts';
+import { Bench, makeChain } from './support.ts';
+
+it('what fails once the overlay is the active layer leaves it there: it may hold what clients wrote', async () => {
+  await using bench = new Bench();
+  await makeChain(bench);
+  await using graph = new Graph({ allow: [], lock: 'auto' });
+  await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+  const { disk } = graph.root('disk');
+  const user = { label: 'a guest', isJob: false, needsActive: false };
+  await disk.use(user, { writes: true });
+  const change = disk.locks.change.bind(disk.locks);
+  disk.locks.change = async (path, request) => {
+    // the last step of all: the lock of what was the active layer is lowered
+    if (request === READER) throw new Error('no more locks');
+    return await change(path, request);
+  };
+  const file = bench.file('overlay.qcow2');
+  const how = { file, nodeName: 'overlay', format: 'qcow2', existing: false } as const;
+  await expect(snapshotSync(graph, 'disk', how)).rejects.toThrow('no more locks');
+  disk.locks.change = change;
+  expect(disk.active.facts.path).toBe(file);
+  expect(existsSync(file)).toBe(true);
+  disk.release(user);
+});
+
+it('what fails before takes away what was made', async () => {
+  await using bench = new Bench();
+  await makeChain(bench);
+  await using graph = new Graph({ allow: [], lock: 'auto' });
+  await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+  const { disk } = graph.root('disk');
+  const before = disk.active.facts.path;
+  const job = { label: 'a job', isJob: true, needsActive: true };
+  await disk.use(job, { writes: false });
+  const file = bench.file('overlay.qcow2');
+  const how = { file, nodeName: 'overlay', format: 'qcow2', existing: false } as const;
+  await expect(snapshotSync(graph, 'disk', how)).rejects.toMatchObject({ code: 'SERVER_IN_USE' });
+  expect(disk.active.facts.path).toBe(before);
+  expect(existsSync(file)).toBe(false);
+  expect(graph.find('overlay')).toBeUndefined();
+  disk.release(job);
+});
