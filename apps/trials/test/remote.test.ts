@@ -8,7 +8,7 @@ import {
   openChain,
   viewOf,
 } from '@downfold/chain';
-import { assertSameBytes } from '@downfold/compliance';
+import { assertSameBytes, foreignServer } from '@downfold/compliance';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import { openBackend, type StorageBackend } from '@downfold/storage';
@@ -18,8 +18,8 @@ import { nbdBackend, nbdBackendDriver } from '@downfold/storage-nbd';
 import { guestOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { engine } from '../src/downfold.ts';
+import { httpServer } from '../src/remote/http-server.ts';
 import { mounted } from '../src/remote/mounted.ts';
-import { httpServer, nbdServer } from '../src/remote/servers.ts';
 import { must } from '../src/tools/process.ts';
 import { checkByQemu, qemuIo, qemuIsHere, sameByQemu, viewByQemu } from '../src/tools/qemu.ts';
 import { scratch } from '../src/tools/scratch.ts';
@@ -72,7 +72,7 @@ describe.skipIf(!(qemuIsHere() && nbdkitIsHere))('images behind servers', () => 
     const filters = settings.filter((one) => one.startsWith('--'));
     const others = settings.filter((one) => !one.startsWith('--'));
     const args = ['-f', '-r', '-U', socket, ...filters, 'file', image, ...others];
-    await using _server = await nbdServer(socket, 'nbdkit', ...args);
+    await using _server = await foreignServer({ path: socket }, 'nbdkit', ...args);
     const uri = `nbd+unix:///?socket=${socket}`;
     const copy = join(files.path, 'copy.raw');
     await must('qemu-img', ['convert', '-f', 'qcow2', '-O', 'raw', uri, copy]);
@@ -100,7 +100,7 @@ describe.skipIf(!(qemuIsHere() && nbdkitIsHere))('images behind servers', () => 
     {
       const args = ['-f', '-U', socket, '--filter=blocksize-policy', 'file', image];
       const blocks = ['blocksize-minimum=512', 'blocksize-error-policy=error'];
-      await using _server = await nbdServer(socket, 'nbdkit', ...args, ...blocks);
+      await using _server = await foreignServer({ path: socket }, 'nbdkit', ...args, ...blocks);
       const storage = await nbdBackend().open(`nbd+unix:///?socket=${socket}`, 'write');
       await using disk = await qcow2.open(storage, { mode: 'write' });
       const bytes = new Uint8Array(5 * MiB).fill(9);
@@ -152,7 +152,7 @@ describe.skipIf(!(qemuIsHere() && nbdkitIsHere))('a commit whose base lies behin
     const environment: ChainEnvironment = { backend, formats: [qcow2, raw], policy };
     let before: Uint8Array;
     {
-      await using _server = await nbdServer(socket, tool, ...args);
+      await using _server = await foreignServer({ path: socket }, tool, ...args);
       {
         // the guest writes to top, through us, over the base behind the server
         await using chain = await openChain(top, 'qcow2', environment);

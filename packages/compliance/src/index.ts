@@ -1,5 +1,6 @@
 export { assertSameBytes } from './bytes.ts';
 export type { CaseContext, ComplianceCase, SubjectFactory, TestFunction } from './cases.ts';
+export { type ForeignServer, foreignServer, type ServerPlace } from './foreign-server.ts';
 export { caseContext, seededRandom } from './random.ts';
 export { applies, killers, runCase, verify } from './run.ts';
 export { currentTier, perTier, type Tier } from './tier.ts';

@@ -1,7 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { foreignServer } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { connectNbd, listExports, type NbdClient, STATE } from '../src/index.ts';
-import { foreignServer, havePeers, Random, runSync, scratch } from './support.ts';
+import { havePeers, Random, runSync, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 
@@ -60,7 +61,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     let model: Buffer;
     {
       await using _server = await foreignServer(
-        path,
+        { path },
         'qemu-nbd',
         ...args,
         '-t',
@@ -109,7 +110,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     const path = files.path('nbd');
     const extra = style === 'simple' ? ['--no-sr'] : [];
     await using _server = await foreignServer(
-      path,
+      { path },
       'nbdkit',
       '-f',
       '-U',
@@ -130,7 +131,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     const bytes = new Random(3).bytes(MiB);
     writeFileSync(image, bytes);
     await using _server = await foreignServer(
-      path,
+      { path },
       'nbdkit',
       '-r',
       '-f',
@@ -154,7 +155,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     const path = files.path('nbd');
     const filter = ['--filter=error', 'memory', '1M', 'error-pread=ENOSPC', 'error-pwrite-rate=0'];
     const args = ['-f', '-U', path, ...filter, 'error-pread-rate=100%'];
-    await using _server = await foreignServer(path, 'nbdkit', ...args);
+    await using _server = await foreignServer({ path }, 'nbdkit', ...args);
     await using client = await connectNbd({ server: { path } });
     const target = Buffer.alloc(4096);
     await expect(client.read(0, target)).rejects.toMatchObject({
@@ -173,7 +174,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     const filters = ['--filter=error', '--filter=delay', 'file', image];
     const settings = ['error-pread-rate=50%', 'delay-read=5ms'];
     await using _server = await foreignServer(
-      path,
+      { path },
       'nbdkit',
       '-f',
       '-U',
@@ -199,7 +200,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     using files = scratch();
     const path = files.path('nbd');
     const args = ['-f', '-U', path, '--filter=delay', 'memory', '1M', 'delay-read=100ms'];
-    await using _server = await foreignServer(path, 'nbdkit', ...args);
+    await using _server = await foreignServer({ path }, 'nbdkit', ...args);
     await using client = await connectNbd({ server: { path } });
     const start = performance.now();
     await Promise.all(Array.from({ length: 8 }, () => client.read(0, Buffer.alloc(512))));
@@ -211,7 +212,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     const path = files.path('nbd');
     const policy = ['blocksize-minimum=512', 'blocksize-error-policy=error'];
     const args = ['-f', '-U', path, '--filter=blocksize-policy', 'memory', '1M', ...policy];
-    await using _server = await foreignServer(path, 'nbdkit', ...args);
+    await using _server = await foreignServer({ path }, 'nbdkit', ...args);
     await using client = await connectNbd({ server: { path } });
     expect(client.info.blockSize.minimum).toBe(512);
     await expect(client.write(1, Buffer.alloc(512))).rejects.toMatchObject({ code: 'NBD_RANGE' });
@@ -222,7 +223,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     using files = scratch();
     const path = files.path('nbd');
     const args = ['-f', '-U', path, '--mask-handshake=0', 'memory', '1M'];
-    await using _server = await foreignServer(path, 'nbdkit', ...args);
+    await using _server = await foreignServer({ path }, 'nbdkit', ...args);
     await using client = await connectNbd({ server: { path }, contexts: ['base:allocation'] });
     expect(client.info).toMatchObject({ style: 'simple', size: MiB });
     await exercise(client, 14);
@@ -232,7 +233,7 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     using files = scratch();
     const path = files.path('nbd');
     await using _server = await foreignServer(
-      path,
+      { path },
       'nbdkit',
       '-o',
       '-f',

@@ -1,9 +1,7 @@
-import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { seededRandom } from '@downfold/compliance';
 
@@ -63,42 +61,4 @@ export async function run(tool: string, ...args: readonly string[]): Promise<str
 /** Runs a tool that must end before anything else happens. */
 export function runSync(tool: string, ...args: readonly string[]): string {
   return execFileSync(tool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-}
-
-/** A foreign server in the foreground, listening at the Unix socket `path`; it goes when the block ends. */
-export async function foreignServer(
-  path: string,
-  tool: string,
-  ...args: readonly string[]
-): Promise<AsyncDisposable> {
-  const child = spawn(tool, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (text) => {
-    said += text;
-  });
-  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  for (let tries = 0; !(existsSync(path) && (await answers(path))); tries++) {
-    if (child.exitCode !== null || tries > 500) {
-      child.kill('SIGKILL');
-      throw new Error(`${tool} does not listen: ${said}`);
-    }
-    await sleep(10);
-  }
-  return {
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGTERM');
-      await ended;
-    },
-  };
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('error', () => resolve(false));
-    socket.once('data', () => {
-      socket.destroy();
-      resolve(true);
-    });
-  });
 }

@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { foreignServer } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   type ClientTls,
@@ -13,7 +14,7 @@ import {
 import { type Authority, makeAuthority } from './certificates.ts';
 import { MemoryExport } from './memory-export.ts';
 import { RawClient } from './raw-client.ts';
-import { foreignServer, havePeers, Random, run, scratch } from './support.ts';
+import { havePeers, Random, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 const key = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
@@ -183,7 +184,7 @@ describe.skipIf(!havePeers)('TLS', () => {
             raw,
           ];
     // nbdkit hangs up on whoever only looks whether it is there; that is fine
-    await using _server = await foreignServer(path, tool, ...args);
+    await using _server = await foreignServer({ path }, tool, ...args);
     await expect(connectNbd({ server: { path } })).rejects.toMatchObject({ code: 'NBD_TLS' });
     await using client = await connectNbd({ server: { path }, tls: certified() });
     const bytes = new Random(2).bytes(MiB);
@@ -218,7 +219,7 @@ describe.skipIf(!havePeers)('TLS', () => {
             't',
             raw,
           ];
-    await using _server = await foreignServer(path, tool, ...args);
+    await using _server = await foreignServer({ path }, tool, ...args);
     await using client = await connectNbd({
       server: { path },
       tls: { psk: { identity: 'alice', key } },

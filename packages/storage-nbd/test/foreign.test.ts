@@ -1,11 +1,11 @@
 import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { assertSameBytes } from '@downfold/compliance';
+import { assertSameBytes, foreignServer } from '@downfold/compliance';
 import type { Storage } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { nbdBackend } from '../src/index.ts';
-import { foreignServer, havePeers, nbdkit, pattern, run, scratch } from './support.ts';
+import { havePeers, nbdkit, pattern, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 const backend = nbdBackend();

@@ -1,10 +1,10 @@
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { type ForeignServer, foreignServer } from '@downfold/compliance';
 
 const tools = ['nbdkit', 'qemu-img', 'qemu-io', 'qemu-nbd'];
 const missing = tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined);
@@ -36,39 +36,6 @@ export async function run(tool: string, ...args: readonly string[]): Promise<str
   return stdout;
 }
 
-/** A server of somebody else, in the foreground; it goes when the block ends. */
-export interface ForeignServer extends AsyncDisposable {
-  readonly process: ChildProcess;
-}
-
-/** Starts a server and waits until it greets at `where`. */
-export async function foreignServer(
-  where: { readonly path: string } | { readonly port: number },
-  tool: string,
-  ...args: readonly string[]
-): Promise<ForeignServer> {
-  const child = spawn(tool, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (text) => {
-    said += text;
-  });
-  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  for (let tries = 0; !(await greets(where)); tries++) {
-    if (child.exitCode !== null || tries > 500) {
-      child.kill('SIGKILL');
-      throw new Error(`${tool} does not listen: ${said}`);
-    }
-    await sleep(10);
-  }
-  return {
-    process: child,
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGTERM');
-      await ended;
-    },
-  };
-}
-
 /** nbdkit at a Unix socket: filters and plugin as its arguments say. Resolves with the URI of its default export. */
 export async function nbdkit(
   socket: string,
@@ -80,18 +47,6 @@ export async function nbdkit(
     process: server.process,
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
-}
-
-function greets(where: { readonly path: string } | { readonly port: number }): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = 'path' in where ? connect(where.path) : connect(where.port, '127.0.0.1');
-    socket.once('error', () => resolve(false));
-    socket.once('close', () => resolve(false));
-    socket.once('data', () => {
-      socket.destroy();
-      resolve(true);
-    });
-  });
 }
 
 /** A port that nobody listens at now. */

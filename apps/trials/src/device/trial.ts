@@ -1,4 +1,4 @@
-import { type ChainLayer, defaultPolicy, factsOf, openChain, viewOf } from '@downfold/chain';
+import { type ChainLayer, defaultPolicy, factsOf, viewOf } from '@downfold/chain';
 import { type CaseContext, caseContext } from '@downfold/compliance';
 import { Device } from '@downfold/device';
 import type { Image } from '@downfold/image';
@@ -8,6 +8,7 @@ import type { StorageBackend } from '@downfold/storage';
 import { crashStates, MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
 import { Guest, SECTOR } from './guest.ts';
+import { wrongIn } from './wrong-in.ts';
 
 const CLUSTERS = [512, 4096, 65_536] as const;
 const SIZE = 128 * 1024;
@@ -109,18 +110,11 @@ async function pullIntoMiddle(device: Device, draw: CaseContext): Promise<void> 
   }
 }
 
-async function wrongOn(disk: MemoryDisk, at: number, guest: Guest): Promise<string | null> {
+function wrongOn(disk: MemoryDisk, at: number, guest: Guest): Promise<string | null> {
   const environment = {
     backend: memoryBackend(disk),
     formats: [qcow2, raw],
     policy: defaultPolicy,
   };
-  await using chain = await openChain('/top.qcow2', 'qcow2', environment);
-  for (const { image } of chain.layers) {
-    const { corruptions } = await image.check();
-    if (corruptions > 0) return `${image.label} has ${corruptions} errors`;
-  }
-  const found = new Uint8Array(SIZE);
-  await viewOf(chain.layers, chain.layers.length - 1)(guestOffset(0), found);
-  return guest.wrongAfter(at, found);
+  return wrongIn(environment, { path: '/top.qcow2', size: SIZE }, at, guest);
 }

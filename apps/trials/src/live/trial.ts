@@ -1,4 +1,4 @@
-import { ChainError, defaultPolicy, openChain, readMark, viewOf } from '@downfold/chain';
+import { ChainError, defaultPolicy, readMark } from '@downfold/chain';
 import type { CommitStrategy, LiveDisk, RunOptions, SectionReport } from '@downfold/commit';
 import { type CaseContext, caseContext } from '@downfold/compliance';
 import type { Device } from '@downfold/device';
@@ -16,6 +16,7 @@ import { active, copyDown, depthFirst, preserve, staged, stream } from '@downfol
 import { byteLength, guestOffset } from '@downfold/units';
 import { engineOn } from '../crash/case.ts';
 import { Guest } from '../device/guest.ts';
+import { wrongIn } from '../device/wrong-in.ts';
 import { makeChain, NAMES, pathIn, SIZE, snapshot, useDisk } from './world.ts';
 
 export const STRATEGIES: readonly CommitStrategy[] = [
@@ -217,7 +218,7 @@ async function wrongOn(
   draw: CaseContext,
 ): Promise<readonly string[]> {
   const backend = memoryBackend(disk);
-  const before = await wrongIn(backend, at, guest);
+  const before = await wrongAt(backend, at, guest);
   if (before !== null) return [before];
   const engine = engineOn(backend, 2, STRATEGIES);
   const leaf = pathIn('/', 'active');
@@ -231,21 +232,14 @@ async function wrongOn(
     const { code } = cause as { readonly code?: string };
     if (code !== 'COMMIT_PAST_ABORT') return [`cannot be gone on with: ${(cause as Error).stack}`];
   }
-  const after = await wrongIn(backend, at, guest);
+  const after = await wrongAt(backend, at, guest);
   return after === null ? [] : [`after going on: ${after}`];
 }
 
-async function wrongIn(backend: StorageBackend, at: number, guest: Guest): Promise<string | null> {
+async function wrongAt(backend: StorageBackend, at: number, guest: Guest): Promise<string | null> {
   const environment = { backend, formats: [qcow2], policy: defaultPolicy };
   try {
-    await using chain = await openChain(await diskIn(backend), 'qcow2', environment);
-    for (const { image } of chain.layers) {
-      const { corruptions } = await image.check();
-      if (corruptions > 0) return `${image.label} has ${corruptions} errors`;
-    }
-    const found = new Uint8Array(SIZE);
-    await viewOf(chain.layers, chain.layers.length - 1)(guestOffset(0), found);
-    return guest.wrongAfter(at, found);
+    return await wrongIn(environment, { path: await diskIn(backend), size: SIZE }, at, guest);
   } catch (cause) {
     if (cause instanceof ChainError) return cause.message;
     throw cause;
