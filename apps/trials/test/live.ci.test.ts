@@ -4,10 +4,10 @@ import { describe, expect, test } from 'vitest';
 import { type LiveTrial, STRATEGIES, tryLive } from '../src/live/trial.ts';
 
 // A guest with many requests in flight while each strategy works beneath it, and every legal crash state, or a share of them.
-// Replay: DOWNFOLD_SEED=N vitest run --project trials live.test.ts
-const rounds = perTier({ quick: 1, ci: 2, long: 400 });
+// Replay: DOWNFOLD_TIER=ci DOWNFOLD_SEED=N vitest run --project trials live.ci
+const rounds = perTier({ quick: 2, ci: 2, long: 400 });
 const first = Number(process.env['DOWNFOLD_SEED'] ?? 1);
-const share = perTier({ quick: 0.08, ci: 0.3, long: 1 });
+const share = perTier({ quick: 0.3, ci: 0.3, long: 1 });
 
 describe('beneath a disk in use', () => {
   test.each(STRATEGIES.map(({ name }) => name))(
