@@ -18,6 +18,7 @@ export {
   type OpenChainOptions,
   openChain,
   openLayer,
+  rootsFor,
 } from './open-chain.ts';
 export { type ChainPolicy, defaultPolicy, type Formats } from './policy.ts';
 export type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';

@@ -4,13 +4,14 @@ import { borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import { positionOf } from './execute.ts';
 import type { Journal } from './journal.ts';
+import { inPlace } from './journal-plan.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
 import { markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
 import { type CommitPlan, pathOf } from './plan.ts';
-import { assertOrphan, inPlace, isComplete, planFoundAgain } from './resume.ts';
+import { assertOrphan, isComplete, planFoundAgain } from './resume.ts';
 import { invalidated } from './step-runner.ts';
 
 /** What giving a job up came to. Plain JSON. */

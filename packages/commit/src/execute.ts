@@ -11,13 +11,13 @@ import {
   journalPath,
   leafOf,
 } from './journal.ts';
+import { relativeTo } from './journal-plan.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveMirror } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
 import { clearMixed } from './marks.ts';
 import { type CommitResult, type Job, type Position, START } from './parts.ts';
 import { leftAsCopy } from './pivot-end.ts';
-import type { CommitPlan } from './plan.ts';
 import { Throttle } from './progress.ts';
 import { resultOf } from './result.ts';
 import { StepRunner } from './step-runner.ts';
@@ -224,14 +224,6 @@ async function deleteFiles({ parts, plan }: Job, journal: Journal): Promise<read
     deleted.push(path);
   }
   return deleted;
-}
-
-/** A plan whose paths are relative to a directory, so that its journal works wherever the files are mounted. */
-function relativeTo(plan: CommitPlan, directory: string): CommitPlan {
-  return {
-    ...plan,
-    images: plan.images.map((facts) => ({ ...facts, path: posix.relative(directory, facts.path) })),
-  };
 }
 
 /** The last position that a journal's records say is durable. */

@@ -19,11 +19,12 @@ import { type ByteLength, byteLength } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
+import { assertNoJournalOf } from './journals.ts';
 import { type Layers, pathDown } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';
-import { assertPlace, chainInUse } from './plan-live.ts';
+import { aboveFoundation, assertPlace, chainInUse, withoutFoundation } from './plan-live.ts';
 import {
   assertReadable,
   assertSiblings,
@@ -75,7 +76,7 @@ export interface PlanOptions {
   readonly signal?: AbortSignal;
   /** Reads a sample of what will be copied, to say how long it may take. Default true; without it `estimatedSeconds` is null. */
   readonly estimate?: boolean;
-  /** The disk that is in use: its layers are the chain, and are not opened or locked a second time. `file` is one of them; for a commit the active one. */
+  /** The disk that is in use: its layers are the chain, and are not opened or locked a second time. `file` is one of them; for a commit the active one, or one above top. */
   readonly live?: LiveDisk;
 }
 
@@ -89,12 +90,14 @@ export async function planRequest(
   request: PlanRequest,
   { estimate = true, live }: PlanOptions = {},
 ): Promise<CommitPlan> {
-  await using chain =
+  await using whole =
     live === undefined
       ? await chainOf(request, environment)
       : await chainInUse(live, request.file, strategy, environment);
-  const ends = await endsOf(chain, request, strategy, parts.backend);
-  assertPlace(strategy, live !== undefined && ends.top === live.layers.length - 1);
+  const wanted = await endsOf(whole, request, strategy, parts.backend);
+  assertPlace(strategy, whole, wanted, live);
+  const { chain, ends } =
+    live === undefined ? { chain: whole, ends: wanted } : aboveFoundation(whole, wanted, strategy);
   await using onto = await ontoOf(chain, request, strategy, environment);
   const open = [...chain.layers, ...onto.layers];
   const directories = open.map(({ facts }) => posix.dirname(facts.path));
@@ -113,7 +116,7 @@ export async function planRequest(
     links: linksOf(chain, onto, outsiders, graph, nodes),
     others: othersOf(graph, chain, nodes),
     outsiders: outsiders.map((image) => named(image, nodes)),
-    dependents: dependentsOn(graph, chain, ends),
+    dependents: dependentsOn(graph, live?.layers ?? chain.layers, chain, ends),
     can: abilities({ parts }),
   };
   const others = strategy.keepsSiblings ? facts.others : [];
@@ -121,8 +124,10 @@ export async function planRequest(
   const view = chainView(facts, layers);
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
+  await assertNoJournalOf(plan, live?.layers ?? whole.layers, parts.backend);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
-  return { ...plan, unreadable, pools: graph.directories, estimatedSeconds };
+  const told = live === undefined ? plan : withoutFoundation(plan);
+  return { ...told, unreadable, pools: graph.directories, estimatedSeconds };
 }
 
 /** The chain of the request's image; of one that is only given another name to read through, it alone: the old one may be wrong. */

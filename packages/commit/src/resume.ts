@@ -1,4 +1,3 @@
-import { posix } from 'node:path';
 import {
   type ChainEnvironment,
   factsOf,
@@ -11,7 +10,9 @@ import type { StorageBackend } from '@downfold/storage';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import { assertRunnable, finishDone, positionOf, runSteps } from './execute.ts';
+import { isFoundation } from './foundation.ts';
 import { type Journal, type JournalOwner, journalPath, lastOwner, pivotIn } from './journal.ts';
+import { inPlace } from './journal-plan.ts';
 import { openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
@@ -189,17 +190,6 @@ function notThere(image: string, { path }: Journal, canBeGivenUp: boolean): Comm
   );
 }
 
-/** The plan of a journal with absolute paths: the images lie where they lay, seen from the journal. */
-export function inPlace(journal: Pick<Journal, 'path' | 'intent'>): CommitPlan {
-  const { plan } = journal.intent;
-  const directory = posix.dirname(journal.path);
-  const images = plan.images.map((facts) => ({
-    ...facts,
-    path: posix.resolve(directory, facts.path),
-  }));
-  return { ...plan, images };
-}
-
 /** An image that is only to be marked may be gone by now; whether it is the same file is seen when it is opened. */
 async function toBeMarked(then: LayerFacts, backend: StorageBackend): Promise<LayerFacts> {
   const identity = await identityOf(then.path, backend);
@@ -213,8 +203,8 @@ async function lookAgain(
 ): Promise<LayerFacts | null> {
   const identity = await identityOf(then.path, parts.backend);
   if (identity === null) return null;
-  const lent = borrowed?.find(identity);
-  if (lent !== undefined) return factsOf(then.node, then.path, lent.image, parts.backend);
+  const lent = await borrowed?.factsOf(identity, then, parts.backend);
+  if (lent !== undefined) return lent;
   const layer = await openLayer({ ...then, identity }, 'read', environment);
   await using image = layer.image;
   return await factsOf(then.node, then.path, image, parts.backend);
@@ -234,6 +224,8 @@ function differenceOf(
   ];
   if (!isUsed && !sizes.includes(now.geometry.virtualSize))
     return `its virtual size changed to ${now.geometry.virtualSize}`;
+  // what a job only stands on may be another one's to relink
+  if (isFoundation(plan, then)) return null;
   const relink = plan.relinks.find(({ overlay }) => overlay === then.node);
   const names = [then.backing?.name, ...(relink === undefined ? [] : [relink.to?.name])];
   if (!names.includes(now.backing?.name))

@@ -1,7 +1,13 @@
 import type { NodeId } from '@downfold/chain';
 import type { CowSource, Staging, StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
-import { type GuestRange, hostOffset, splitRange } from '@downfold/units';
+import {
+  type GuestRange,
+  guestOffset,
+  hostOffset,
+  rangeBetween,
+  splitRange,
+} from '@downfold/units';
 import { copyUnlike } from './copy-unlike.ts';
 import { CommitError } from './errors.ts';
 import type { Journal } from './journal.ts';
@@ -159,7 +165,7 @@ export class StepRunner {
     const { image } = layers.get(node);
     const { borrowed } = layers;
     if (borrowed?.isShared(image) === true) return whereStillOpen(borrowed, image, piece, work);
-    await work(piece);
+    await layers.holding(node, piece, () => work(piece));
   }
 
   async #zero(step: StepOf<'zero'>): Promise<void> {
@@ -271,8 +277,11 @@ export class StepRunner {
   async #grow({ node, virtualSize }: StepOf<'grow'>): Promise<void> {
     const { layers, options } = this.#parts;
     const { image } = layers.get(node);
-    if (image.geometry.virtualSize >= virtualSize) return;
-    await image.resize(virtualSize, { fill: layers.below(node), signal: options.signal });
+    const end = image.geometry.virtualSize;
+    if (end >= virtualSize) return;
+    await layers.holding(node, rangeBetween(guestOffset(end), virtualSize), () =>
+      image.resize(virtualSize, { fill: layers.below(node), signal: options.signal }),
+    );
   }
 
   /** P3: the journal names them before anything that ends their meaning is written. */
@@ -285,12 +294,14 @@ export class StepRunner {
 
   async #stage({ node, virtualSize }: StepOf<'stage'>): Promise<void> {
     const { layers, from } = this.#parts;
-    const staging = await layers.get(node).image.stage({
-      virtualSize,
-      from: from.stagings[node] ?? null,
-      fill: layers.below(node),
+    const { image } = layers.get(node);
+    const end = image.geometry.virtualSize;
+    const grown = rangeBetween(guestOffset(Math.min(end, virtualSize)), virtualSize);
+    await layers.holding(node, grown, async () => {
+      const fill = layers.below(node);
+      const staging = await image.stage({ virtualSize, from: from.stagings[node] ?? null, fill });
+      this.#stagings.set(node, staging);
     });
-    this.#stagings.set(node, staging);
     this.#dirty.add(node);
   }
 
@@ -367,7 +378,7 @@ export class StepRunner {
     if (borrowed?.has(image) === true)
       await relinkBeneath(borrowed, {
         overlay: image,
-        backing: backing === null ? null : layers.get(backing).image,
+        backing: () => (backing === null ? null : layers.get(backing).image),
         reference,
         below: layers.below(overlay),
         plannedSize: factsIn(plan, overlay).geometry.virtualSize,
