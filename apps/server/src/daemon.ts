@@ -5,7 +5,8 @@ import { listenQmp, type QmpServer } from '@downfold/qmp';
 import { ServerError } from './errors.ts';
 import { Graph } from './graph/graph.ts';
 import { BlockJobs } from './jobs/block-jobs.ts';
-import { type Named, recover } from './jobs/recover.ts';
+import { Journals, type Named } from './jobs/journals.ts';
+import { recover } from './jobs/recover.ts';
 import type { Log } from './log.ts';
 import { Exports } from './nbd/exports.ts';
 import { Objects } from './options/objects.ts';
@@ -44,9 +45,10 @@ export async function startDaemon(
     (id) => qmp.emit('BLOCK_EXPORT_DELETED', { id }),
     log,
   );
-  const jobs = new BlockJobs(settings, (event) => tellOf(event, qmp), log);
+  const journals = new Journals(graph);
+  const jobs = new BlockJobs(graph, settings, (event) => tellOf(event, qmp), log);
   const qmp: QmpServer<ServerEvents> = qmpServer(
-    { graph, exports, jobs, quit: () => quit.resolve() },
+    { graph, exports, jobs, journals, quit: () => quit.resolve() },
     log,
   );
   stack.use(graph);
@@ -54,7 +56,7 @@ export async function startDaemon(
   stack.defer(() => jobs.stop());
   stack.use(qmp);
 
-  const named = await makeNodes(settings, graph, log);
+  journals.named = await makeNodes(settings, graph, log);
   const fd = sockets.get('nbd');
   const nbdServer =
     fd === undefined ? settings.nbdServer : { addr: { type: 'fd', str: String(fd) } as const };
@@ -62,7 +64,7 @@ export async function startDaemon(
   for (const options of settings.exports) {
     if (nbdServer !== null || settings.disk === null) await exports.add(options);
   }
-  await recover({ graph, jobs, named, resume: settings.resume, log });
+  await recover({ journals, jobs, resume: settings.resume, log });
   for (const path of settings.monitors) {
     stack.use(await listenQmp(qmp, { path }));
     log(`QMP at unix:${resolve(path)}`);

@@ -3,6 +3,7 @@ import { document, QmpError } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
 import { BlockJobs } from '../src/jobs/block-jobs.ts';
+import { Journals } from '../src/jobs/journals.ts';
 import { Exports } from '../src/nbd/exports.ts';
 import { Objects } from '../src/options/objects.ts';
 import { qmpServer } from '../src/qmp/server.ts';
@@ -20,8 +21,9 @@ it('docs/qmp.md is what the server declares', async () => {
   const graph = new Graph(access);
   const quiet = (): void => {};
   const exports = new Exports(graph, new Objects(), quiet, quiet);
-  const jobs = new BlockJobs({ ...access, pools: [] }, quiet, quiet);
-  await using server = qmpServer({ graph, exports, jobs, quit: quiet }, quiet);
+  const jobs = new BlockJobs(graph, { ...access, pools: [] }, quiet, quiet);
+  const journals = new Journals(graph);
+  await using server = qmpServer({ graph, exports, jobs, journals, quit: quiet }, quiet);
   await expect(`${PAGE}${document(server)}`).toMatchFileSnapshot('../../../docs/qmp.md');
 });
 

@@ -1,5 +1,6 @@
 import { type ChainEnvironment, type ChainPolicy, defaultPolicy } from '@downfold/chain';
 import { type AbortResult, abortJob } from './abort.ts';
+import { type Claim, claimOf } from './claim.ts';
 import { CommitError } from './errors.ts';
 import { execute, positionOf } from './execute.ts';
 import {
@@ -24,7 +25,10 @@ import type { CommitStrategy } from './strategy.ts';
 /** What an interrupted job's journal says. */
 export interface JournalSummary {
   readonly job: string;
+  /** Paths of its images are relative to the journal's directory. */
   readonly plan: CommitPlan;
+  /** What it needs of its images; absolute paths. */
+  readonly claim: Claim;
   readonly owner: JournalOwner;
   /** Bytes copied and durable. */
   readonly copied: number;
@@ -131,9 +135,11 @@ function once<T>(call: () => T): () => T {
 function summaryOf(path: string, journal: Pick<Journal, 'intent' | 'records'>): JournalSummary {
   const { intent, records } = journal;
   const pivot = pivotIn(journal);
-  const pivoted = pivot === null ? null : pathOf(inPlace({ path, intent }), pivot.to);
+  const plan = inPlace({ path, intent });
+  const pivoted = pivot === null ? null : pathOf(plan, pivot.to);
   const { copied } = positionOf(records);
-  return { job: intent.job, plan: intent.plan, owner: lastOwner(journal), copied, pivoted };
+  const [claim, owner] = [claimOf(plan), lastOwner(journal)];
+  return { job: intent.job, plan: intent.plan, claim, owner, copied, pivoted };
 }
 
 function strategyOf(

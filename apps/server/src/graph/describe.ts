@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import type { ChainLayer } from '@downfold/chain';
 import { backend } from '../environment.ts';
 import type { Graph } from './graph.ts';
-import { type GraphNode, type ImageNode, layerOf } from './node.ts';
+import { type FilterNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
 
 /** What every node has in common, for clients that expect it. */
 const UNUSED = {
@@ -26,6 +26,7 @@ export async function describeNodes(graph: Graph, flat: boolean): Promise<readon
 }
 
 async function describeNode(graph: Graph, node: GraphNode, flat: boolean): Promise<object> {
+  if (node.kind === 'filter') return describeFilter(node);
   if (node.kind === 'file') return describeFile(graph, node.name, node.path, node.readOnly);
   const { name, format, file, disk } = node;
   const place = layerOf(node);
@@ -41,6 +42,28 @@ async function describeNode(graph: Graph, node: GraphNode, flat: boolean): Promi
     ...UNUSED,
     // of an image that a job has let go nothing is known any more
     image: layers.length === 0 ? gone(file.path, format) : await imageInfo(layers, flat),
+  };
+}
+
+/** A filter over the uppermost layer that a job consumes. */
+function describeFilter({ name, driver, disk, use }: FilterNode): object {
+  const { consumes } = use.claim;
+  const over = disk.layers.findLastIndex(({ facts }) => consumes.includes(facts.path));
+  const layer = disk.layers[over] ?? disk.active;
+  const { path } = layer.facts;
+  return {
+    file: path,
+    'node-name': name,
+    ro: !layer.image.writable,
+    drv: driver,
+    backing_file: path,
+    backing_file_depth: Math.max(0, over + 1),
+    ...UNUSED,
+    image: {
+      filename: path,
+      format: driver,
+      'virtual-size': layer.image.geometry.virtualSize,
+    },
   };
 }
 

@@ -57,6 +57,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
   /** @throws ServerError `SERVER_IN_USE`, `SERVER_NODE` */
   async remove(name: string): Promise<void> {
     const node = this.node(name);
+    if (node.kind === 'filter') throw inUse(name, `job '${node.use.id}'`);
     if (node.kind === 'file') {
       const user = [...this.nodes.values()].find(
         (one) => one.kind === 'image' && one.file === node,
@@ -78,6 +79,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
   reopen(options: readonly BlockdevOptions[]): void {
     const nodes = options.map((wanted) => ({ wanted, node: this.node(wanted['node-name'] ?? '') }));
     for (const { wanted, node } of nodes) {
+      if (node.kind === 'filter') throw inUse(node.name, `job '${node.use.id}'`);
       const same = node.kind === 'file' ? isSameFile(wanted, node) : this.#isSame(wanted, node);
       if (!same)
         throw new ServerError(
@@ -89,7 +91,8 @@ export class Graph extends NodeTable implements AsyncDisposable {
       if (readOnly && node.kind === 'image' && node.disk?.writable === true)
         node.disk.assertUnused('is written to');
     }
-    for (const { wanted, node } of nodes) node.readOnly = wanted['read-only'] ?? false;
+    for (const { wanted, node } of nodes)
+      if (node.kind !== 'filter') node.readOnly = wanted['read-only'] ?? false;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

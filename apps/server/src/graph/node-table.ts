@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { type ChainLayer, identityKey } from '@downfold/chain';
 import { ServerError } from '../errors.ts';
-import type { Disk } from './disk.ts';
+import type { Disk, JobUse } from './disk.ts';
 import { type FileNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
 
 /** QEMU's rule for names, without its limit of 31 bytes. */
@@ -45,6 +45,13 @@ export class NodeTable {
     throw new ServerError('SERVER_NODE', `${path}: has no node`, { image: path });
   }
 
+  /** What a client calls the layer at a path. */
+  nameOf(path: string): string {
+    for (const node of this.nodes.values())
+      if (node.kind === 'image' && node.disk !== null && node.file.path === path) return node.name;
+    return path;
+  }
+
   /** The active layer of a disk, by its name. @throws ServerError `SERVER_NODE` */
   root(name: string): { readonly node: ImageNode; readonly disk: Disk } {
     const node = this.node(name);
@@ -56,6 +63,19 @@ export class NodeTable {
       `Need a root block node: '${name}' is not the active layer of a disk`,
       { node: name },
     );
+  }
+
+  /** @throws ServerError `SERVER_NODE` when the name is no name, or taken */
+  addFilter(name: string, disk: Disk, use: JobUse): void {
+    this.assertFree(name, false);
+    const isActive = use.claim.consumes.includes(disk.active.facts.path);
+    const driver = use.type === 'stream' ? 'copy-on-read' : isActive ? 'mirror_top' : 'commit_top';
+    this.nodes.set(name, { kind: 'filter', name, driver, disk, use });
+  }
+
+  /** The filter of a job that is over. */
+  dropFilter(name: string): void {
+    this.nodes.delete(name);
   }
 
   protected known({ facts }: ChainLayer): ImageNode | null {

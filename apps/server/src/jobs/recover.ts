@@ -1,50 +1,29 @@
 import type { JournalSummary } from '@downfold/commit';
-import type { Disk } from '../graph/disk.ts';
-import type { Graph } from '../graph/graph.ts';
-import { journalBeside } from '../graph/superseded.ts';
 import type { Log } from '../log.ts';
 import type { BlockJobs } from './block-jobs.ts';
+import type { Journals } from './journals.ts';
 
-/** An image that was named and is not the disk any more, and its disk: a journal may lie beside it. */
-export interface Named {
-  readonly path: string;
-  readonly disk: Disk;
-}
-
-/** What interrupted jobs are looked for with. */
+/** What interrupted jobs are gone on with. */
 export interface Recovery {
-  readonly graph: Graph;
+  readonly journals: Journals;
   readonly jobs: BlockJobs;
-  readonly named: Named | null;
   /** Goes on with them; else they are only reported. */
   readonly resume: boolean;
   readonly log: Log;
 }
 
-/** Looks for journals beside every layer of every disk, and reports them or goes on with their jobs. */
-export async function recover({ graph, jobs, named, resume, log }: Recovery): Promise<void> {
-  for (const disk of graph.disks) {
-    const paths = disk.layers.map(({ facts }) => facts.path);
-    if (named?.disk === disk) paths.unshift(named.path);
-    for (const path of paths) {
-      const journal = await journalBeside(path, disk.environment);
-      if (journal === null) continue;
-      log(`${path}: ${storyOf(journal)}`);
-      if (resume) await goOn(disk, path, journal, jobs, log);
-      else log(`${path}: serving it all the same; go on with it: downfoldd --resume`);
-    }
+/** Reports the interrupted jobs that a start finds, or goes on with them. */
+export async function recover({ journals, jobs, resume, log }: Recovery): Promise<void> {
+  for (const { disk, path, journal } of await journals.find()) {
+    log(`${path}: ${storyOf(journal)}`);
+    if (resume) {
+      const job = await jobs.resume(disk, path, journal);
+      log(`${path}: goes on as job '${job.id}'`);
+    } else
+      log(
+        `${path}: serving it all the same; go on with it: downfoldd --resume, or x-journal-resume; give it up: x-journal-abort`,
+      );
   }
-}
-
-async function goOn(
-  disk: Disk,
-  path: string,
-  journal: JournalSummary,
-  jobs: BlockJobs,
-  log: Log,
-): Promise<void> {
-  const job = await jobs.resume(disk, path, journal);
-  log(`${path}: goes on as job '${job.id}'`);
 }
 
 function storyOf({ job, plan, copied, pivoted }: JournalSummary): string {

@@ -81,8 +81,7 @@ export class Exports implements AsyncDisposable {
       name,
       disk,
       label,
-      isJob: false,
-      needsActive: false,
+      job: null,
       shuttingDown: false,
     };
     const device = await disk.use(one, { writes: writable });
