@@ -8,8 +8,9 @@ import {
 } from '@downfold/chain';
 import type { StorageBackend } from '@downfold/storage';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
+import { deleteFiles } from './delete.ts';
 import { CommitError } from './errors.ts';
-import { assertRunnable, finishDone, positionOf, runSteps } from './execute.ts';
+import { assertRunnable, positionOf, runSteps } from './execute.ts';
 import { isFoundation } from './foundation.ts';
 import { type Journal, type JournalOwner, journalPath, lastOwner, pivotIn } from './journal.ts';
 import { inPlace } from './journal-plan.ts';
@@ -18,6 +19,7 @@ import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import { finishPivoted } from './pivot-end.ts';
 import type { CommitPlan } from './plan.ts';
+import { resultOf } from './result.ts';
 import type { CommitStrategy } from './strategy.ts';
 
 /** Goes on with a job from its journal. Owns the journal. */
@@ -35,7 +37,10 @@ export async function resumeJob(
   if (options.afterFailedFlush !== true) assertFlushesHeld(parts, journal);
   if (journal.records.some(({ type }) => type === 'DONE')) {
     const plan = inPlace(journal);
-    return finishDone({ parts, environment, plan, strategy: strategyFor(plan), options }, journal);
+    return await finishDone(
+      { parts, environment, plan, strategy: strategyFor(plan), options },
+      journal,
+    );
   }
   const borrowed = borrowedBy(options);
   if (pivotIn(journal) !== null) {
@@ -43,7 +48,7 @@ export async function resumeJob(
     const images = await Promise.all(then.images.map((one) => toBeMarked(one, parts.backend)));
     const plan = { ...then, images };
     const job: Job = { parts, environment, plan, strategy: strategyFor(plan), options };
-    return finishPivoted(job, journal, borrowed);
+    return await finishPivoted(job, journal, borrowed);
   }
   await using locks = await lockPlan(inPlace(journal), environment, borrowed);
   const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: true });
@@ -64,6 +69,16 @@ export async function resumeJob(
   }
   await layers.putInPlace();
   return await runSteps(job, layers, journal, position, started);
+}
+
+/** Goes on with a job of which all is done but deleting what lost its meaning. */
+async function finishDone(job: Job, journal: Journal): Promise<CommitResult> {
+  const started = job.parts.clock.now();
+  const position = positionOf(journal.records);
+  const deleted = await deleteFiles(job, journal);
+  await journal.remove();
+  const nothing = { ...position, unmarked: [], verified: false };
+  return resultOf(job, journal, nothing, position, { deleted, started });
 }
 
 /** What looking for the images of a journal needs. */
