@@ -38,7 +38,7 @@ export async function startDaemon(
   for (const options of settings.objects) objects.add(options);
 
   // disposed of in the reverse order: no more commands, jobs, clients, disks
-  const graph = new Graph(settings);
+  const graph = new Graph(settings, log);
   const exports = new Exports(
     graph,
     objects,

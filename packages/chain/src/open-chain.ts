@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import type { Image } from '@downfold/image';
-import { type FileIdentity, type OpenMode, READER } from '@downfold/storage';
+import { type FileIdentity, isUrl, type OpenMode, READER } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { ChainLayer, LayerFacts, OpenChain } from './layer.ts';
 import { lockImage } from './lock.ts';
@@ -70,7 +70,8 @@ export async function rootsFor(
   environment: ChainEnvironment,
 ): Promise<readonly string[]> {
   const { policy, backend } = environment;
-  return Promise.all((policy.roots ?? [posix.dirname(leaf)]).map((root) => backend.realPath(root)));
+  const own = isUrl(leaf) ? [] : [posix.dirname(leaf)];
+  return Promise.all((policy.roots ?? own).map((root) => backend.realPath(root)));
 }
 
 async function assertNoLoop(

@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import type { BackingReference, Image, ImageFormat, ImageMark } from '@downfold/image';
-import { type OpenMode, type StorageBackend, StorageError } from '@downfold/storage';
+import { isUrl, type OpenMode, type StorageBackend, StorageError } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { LayerFacts } from './layer.ts';
 import { readMark } from './marks.ts';
@@ -33,7 +33,7 @@ export async function resolveBacking(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<ResolvedBacking> {
-  const name = plainName(reference.name, overlay);
+  const name = plainName(reference.name, overlay, roots);
   if (reference.format === null) throw noFormat(name, overlay);
   const { path, refused } = await locate(name, overlay, roots, backend);
   if (refused !== null) throw refused;
@@ -56,7 +56,7 @@ export async function locateBacking(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<Located> {
-  return await locate(plainName(reference.name, overlay), overlay, roots, backend);
+  return await locate(plainName(reference.name, overlay, roots), overlay, roots, backend);
 }
 
 /** What is wrong with a reference that has no format. The message names the fix. */
@@ -75,6 +75,7 @@ async function locate(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<Located> {
+  if (isUrl(name)) return { path: name, refused: null };
   const wanted = posix.resolve(posix.dirname(overlay), name);
   const path = await backend.realPath(wanted).catch((cause: unknown) => {
     if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
@@ -95,8 +96,9 @@ async function locate(
   return { path, refused };
 }
 
-/** The name as a path: `file:` stripped, protocols, `json:` and control characters refused. */
-function plainName(stored: string, overlay: string): string {
+/** The name as a path: `file:` stripped, protocols, `json:` and control characters refused; a URL that the user named is one too. */
+function plainName(stored: string, overlay: string, roots: readonly string[]): string {
+  if (isUrl(stored) && roots.includes(stored)) return stored;
   const name = stored.startsWith('file:') ? stored.slice('file:'.length) : stored;
   const refuse = (problem: string): never => {
     throw new ChainError('CHAIN_FORBIDDEN_NAME', `${overlay}: backing file name ${problem}`, {
@@ -111,6 +113,8 @@ function plainName(stored: string, overlay: string): string {
   if (colon >= 0 && (slash < 0 || colon < slash))
     refuse(`'${name.slice(0, 40)}' names a protocol; only plain files are opened`);
   if (name === '') refuse('is empty');
+  // there is no directory that it could be looked for in
+  if (isUrl(overlay)) refuse(`'${name.slice(0, 40)}' is one of a server's: say which image it is`);
   return name;
 }
 

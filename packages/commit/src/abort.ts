@@ -20,7 +20,7 @@ export interface AbortResult {
   readonly strategy: string;
   /** Every image of the pool reads as it did before the job. */
   readonly undone: boolean;
-  /** Paths of images whose content is of no point in time now, marked so; images above them read as before. */
+  /** Paths of images whose content is of no point in time now, marked so unless a server holds them raw; images above them read as before. */
   readonly mixed: readonly string[];
   /** Paths of images that are not there any more; it was not the job that removed them, and what reads through them cannot be read. */
   readonly gone: readonly string[];

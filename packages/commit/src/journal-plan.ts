@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { isUrl } from '@downfold/storage';
 import type { Journal } from './journal.ts';
 import type { CommitPlan } from './plan.ts';
 
@@ -14,5 +15,8 @@ export function relativeTo(plan: CommitPlan, directory: string): CommitPlan {
 }
 
 function withPaths(plan: CommitPlan, path: (before: string) => string): CommitPlan {
-  return { ...plan, images: plan.images.map((facts) => ({ ...facts, path: path(facts.path) })) };
+  const images = plan.images.map((facts) =>
+    isUrl(facts.path) ? facts : { ...facts, path: path(facts.path) },
+  );
+  return { ...plan, images };
 }

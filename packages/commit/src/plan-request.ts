@@ -14,7 +14,7 @@ import {
   openLayer,
   scanPool,
 } from '@downfold/chain';
-import { READER, type StorageBackend } from '@downfold/storage';
+import { isUrl, READER, type StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
@@ -100,7 +100,9 @@ export async function planRequest(
     live === undefined ? { chain: whole, ends: wanted } : aboveFoundation(whole, wanted, strategy);
   await using onto = await ontoOf(chain, request, strategy, environment);
   const open = [...chain.layers, ...onto.layers];
-  const directories = open.map(({ facts }) => posix.dirname(facts.path));
+  const directories = open
+    .filter(({ facts }) => !isUrl(facts.path))
+    .map(({ facts }) => posix.dirname(facts.path));
   const graph = await scanPool([...directories, ...(request.pools ?? [])], environment, {
     recursive: false,
   });
@@ -209,7 +211,11 @@ async function findLayer(chain: OpenChain, name: string, backend: StorageBackend
   const asWritten = layers.findIndex((_, index) => layers[index + 1]?.facts.backing?.name === name);
   if (asWritten >= 0) return asWritten;
   const leaf = layers.at(-1) as ChainLayer;
-  for (const path of [posix.resolve(name), posix.resolve(posix.dirname(leaf.facts.path), name)]) {
+  const { path: above } = leaf.facts;
+  const paths = isUrl(name)
+    ? [name]
+    : [posix.resolve(name), posix.resolve(posix.dirname(above), name)];
+  for (const path of paths) {
     const identity = await identityOf(path, backend);
     const found = layers.findIndex(
       ({ facts }) => identity !== null && identityKey(facts.identity) === identityKey(identity),

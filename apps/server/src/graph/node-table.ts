@@ -1,6 +1,8 @@
 import { posix } from 'node:path';
 import { type ChainLayer, identityKey } from '@downfold/chain';
+import { isUrl } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
+import type { ProtocolName } from '../qmp/schema/nodes.ts';
 import type { Disk, JobUse } from './disk.ts';
 import { type FileNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
 
@@ -88,6 +90,7 @@ export class NodeTable {
   protected addFile(path: string, name: string): FileNode {
     const node: FileNode = {
       kind: 'file',
+      driver: protocolOf(path),
       name,
       implicit: true,
       filename: path,
@@ -115,10 +118,16 @@ export class NodeTable {
 
   /** A name that no user can give, and that tells a person what it is. */
   protected freeName(path: string): string {
-    const name = `#${posix.basename(path)}`;
+    const name = `#${isUrl(path) ? path : posix.basename(path)}`;
     for (let next = 1; ; next++) {
       const free = next === 1 ? name : `${name}.${next}`;
       if (!this.nodes.has(free)) return free;
     }
   }
+}
+
+function protocolOf(path: string): ProtocolName {
+  if (!isUrl(path)) return 'file';
+  if (path.startsWith('nbd')) return 'nbd';
+  return path.startsWith('https:') ? 'https' : 'http';
 }

@@ -1,16 +1,17 @@
 import { type ChainLayer, identityKey } from '@downfold/chain';
-import type { FormatName } from '../qmp/schema/nodes.ts';
+import type { FormatName, ProtocolName } from '../qmp/schema/nodes.ts';
 import type { Disk, JobUse } from './disk.ts';
 
-/** A file, as a node has it. It is opened by the image in it. */
+/** A file, or what a server holds in the place of one, as a node has it. It is opened by the image in it. */
 export interface FileNode {
   readonly kind: 'file';
+  readonly driver: ProtocolName;
   readonly name: string;
   /** Made on the way, and gone with what it was made for. */
   readonly implicit: boolean;
   /** As it was named. */
   readonly filename: string;
-  /** Absolute, links resolved. */
+  /** Absolute, links resolved; or a URL. */
   readonly path: string;
   readOnly: boolean;
 }

@@ -17,6 +17,9 @@ import {
 export const FORMATS = ['qcow2', 'raw'] as const;
 export type FormatName = (typeof FORMATS)[number];
 
+/** Where the bytes of an image may lie. */
+export type ProtocolName = 'file' | 'nbd' | 'http' | 'https';
+
 /** What all nodes have. */
 interface CommonOptions {
   readonly 'node-name'?: string;
@@ -31,6 +34,32 @@ export interface FileOptions extends CommonOptions {
   readonly filename: string;
 }
 
+/** A node that is an export of an NBD server. */
+export interface NbdOptions extends CommonOptions {
+  readonly driver: 'nbd';
+  readonly server: NbdAddress;
+  readonly export?: string;
+}
+
+/** Where an NBD server listens. */
+export type NbdAddress =
+  | { readonly type: 'unix'; readonly path: string }
+  | { readonly type: 'inet'; readonly host: string; readonly port: string };
+
+/** A node that is a file behind HTTP. */
+export interface HttpOptions extends CommonOptions {
+  readonly driver: 'http' | 'https';
+  readonly url: string;
+}
+
+/** A node that holds the bytes of an image. */
+export type ProtocolOptions = FileOptions | NbdOptions | HttpOptions;
+
+/** Whether a node to be made is such a one. */
+export function isProtocol(options: BlockdevOptions): options is ProtocolOptions {
+  return options.driver !== 'qcow2' && options.driver !== 'raw';
+}
+
 /** A node that is an image in a file. */
 export interface ImageOptions extends CommonOptions {
   readonly driver: FormatName;
@@ -39,7 +68,7 @@ export interface ImageOptions extends CommonOptions {
   readonly backing?: BlockdevRef | null;
 }
 
-export type BlockdevOptions = FileOptions | ImageOptions;
+export type BlockdevOptions = ProtocolOptions | ImageOptions;
 /** Another node: by its name, or made here. */
 export type BlockdevRef = BlockdevOptions | string;
 
@@ -72,6 +101,23 @@ export const blockdevOptions: Type<BlockdevOptions> = union({
   },
   variants: {
     file: struct({ filename: str }, 'BlockdevOptionsFile'),
+    nbd: struct(
+      {
+        server: union({
+          name: 'SocketAddress',
+          tag: 'type',
+          base: {},
+          variants: {
+            inet: struct({ host: str, port: str }, 'InetSocketAddress'),
+            unix: struct({ path: str }, 'UnixSocketAddress'),
+          },
+        }),
+        export: about('default: the one without a name', optional(str)),
+      },
+      'BlockdevOptionsNbd',
+    ),
+    http: struct({ url: about('for reading only', str) }, 'BlockdevOptionsCurlHttp'),
+    https: struct({ url: about('for reading only', str) }, 'BlockdevOptionsCurlHttps'),
     qcow2: struct(
       {
         file: ref,
