@@ -6,14 +6,15 @@ import { clock, isAlive, thisProcess } from '@downfold/host';
 import type { ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import { isUrl, openBackend, routed, type StorageBackend } from '@downfold/storage';
+import { type BackendDriver, isUrl, openBackend, routed, type StorageBackend } from '@downfold/storage';
 import { fileBackendDriver } from '@downfold/storage-file';
 import { httpBackendDriver } from '@downfold/storage-http';
 import { nbdBackendDriver } from '@downfold/storage-nbd';
 import { active, auto, copyDown, depthFirst, preserve, staged, stream } from '@downfold/strategies';
 
-const nbd = nbdBackendDriver();
-const http = httpBackendDriver();
+const [nbdDriver, httpDriver] = [nbdBackendDriver(), httpBackendDriver()];
+const nbd = (): BackendDriver => nbdDriver;
+const http = (): BackendDriver => httpDriver;
 
 /** Files of this machine, and what servers hold: NBD exports, and files behind HTTP for reading. */
 export const backend: StorageBackend = openBackend(

@@ -20,7 +20,7 @@ export {
 export { LockTable, lockedError, type TableLock } from './lock-table.ts';
 export { numberOf } from './number-of.ts';
 export { openBackend, openStorage } from './open.ts';
-export { isUrl, routed } from './routed.ts';
+export { type BackendLoader, isUrl, routed } from './routed.ts';
 export type {
   FileIdentity,
   OperationOptions,

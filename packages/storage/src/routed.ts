@@ -7,28 +7,32 @@ export function isUrl(path: string): boolean {
   return SCHEME.test(path);
 }
 
+/** Makes a backend when it is first used. It is asked for each call, and gives the same one. */
+export type BackendLoader = () => BackendDriver | Promise<BackendDriver>;
+
 /**
  * `files`, and URLs by their schemes: each goes to the backend of its scheme (`nbd+unix`, `https`, …; in lower case).
  * One of another scheme is a path to `files`, which has no such file.
  */
 export function routed(
   files: BackendDriver,
-  schemes: Readonly<Record<string, BackendDriver>>,
+  schemes: Readonly<Record<string, BackendLoader>>,
 ): BackendDriver {
-  const at = (path: string): BackendDriver => {
+  const at = async (path: string): Promise<BackendDriver> => {
     const scheme = SCHEME.exec(path)?.[1]?.toLowerCase();
-    return (scheme === undefined ? undefined : schemes[scheme]) ?? files;
+    const load = scheme === undefined ? undefined : schemes[scheme];
+    return load === undefined ? files : await load();
   };
   return {
     name: files.name,
-    open: (path, mode) => at(path).open(path, mode),
-    create: (path, options) => at(path).create(path, options),
-    remove: (path) => at(path).remove(path),
-    rename: (from, to) => at(from).rename(from, to),
-    flushDirectory: (path, barrier) => at(path).flushDirectory(path, barrier),
-    facts: (path) => at(path).facts(path),
-    list: (directory) => at(directory).list(directory),
-    realPath: (path) => at(path).realPath(path),
-    lock: (path, request) => at(path).lock(path, request),
+    open: async (path, mode) => (await at(path)).open(path, mode),
+    create: async (path, options) => (await at(path)).create(path, options),
+    remove: async (path) => (await at(path)).remove(path),
+    rename: async (from, to) => (await at(from)).rename(from, to),
+    flushDirectory: async (path, barrier) => (await at(path)).flushDirectory(path, barrier),
+    facts: async (path) => (await at(path)).facts(path),
+    list: async (directory) => (await at(directory)).list(directory),
+    realPath: async (path) => (await at(path)).realPath(path),
+    lock: async (path, request) => (await at(path)).lock(path, request),
   };
 }
