@@ -6,7 +6,13 @@ import { clock, isAlive, thisProcess } from '@downfold/host';
 import type { ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import { type BackendDriver, isUrl, openBackend, routed, type StorageBackend } from '@downfold/storage';
+import {
+  type BackendDriver,
+  isUrl,
+  openBackend,
+  routed,
+  type StorageBackend,
+} from '@downfold/storage';
 import { fileBackendDriver } from '@downfold/storage-file';
 import { httpBackendDriver } from '@downfold/storage-http';
 import { nbdBackendDriver } from '@downfold/storage-nbd';

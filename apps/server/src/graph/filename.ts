@@ -18,6 +18,8 @@ export function filenameOf(options: ProtocolOptions): string {
 
 function nbdUri({ server, export: name = '' }: NbdOptions): string {
   const exported = name.split('/').map(encodeURIComponent).join('/');
+  if (server.type === 'fd')
+    throw new ServerError('SERVER_UNSUPPORTED', 'an NBD server is reached by a path, or a host');
   if (server.type === 'unix')
     return `nbd+unix:///${exported}?socket=${resolve(server.path).split('/').map(encodeURIComponent).join('/')}`;
   const host = server.host.includes(':') ? `[${server.host}]` : server.host;

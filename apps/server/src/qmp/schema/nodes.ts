@@ -12,6 +12,7 @@ import {
   type Type,
   union,
 } from '@downfold/qmp';
+import { type SocketAddress, socketAddress } from './exports.ts';
 
 /** Formats that may be named. */
 export const FORMATS = ['qcow2', 'raw'] as const;
@@ -37,14 +38,9 @@ export interface FileOptions extends CommonOptions {
 /** A node that is an export of an NBD server. */
 export interface NbdOptions extends CommonOptions {
   readonly driver: 'nbd';
-  readonly server: NbdAddress;
+  readonly server: SocketAddress;
   readonly export?: string;
 }
-
-/** Where an NBD server listens. */
-export type NbdAddress =
-  | { readonly type: 'unix'; readonly path: string }
-  | { readonly type: 'inet'; readonly host: string; readonly port: string };
 
 /** A node that is a file behind HTTP. */
 export interface HttpOptions extends CommonOptions {
@@ -103,15 +99,7 @@ export const blockdevOptions: Type<BlockdevOptions> = union({
     file: struct({ filename: str }, 'BlockdevOptionsFile'),
     nbd: struct(
       {
-        server: union({
-          name: 'SocketAddress',
-          tag: 'type',
-          base: {},
-          variants: {
-            inet: struct({ host: str, port: str }, 'InetSocketAddress'),
-            unix: struct({ path: str }, 'UnixSocketAddress'),
-          },
-        }),
+        server: socketAddress,
         export: about('default: the one without a name', optional(str)),
       },
       'BlockdevOptionsNbd',
