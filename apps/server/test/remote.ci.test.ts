@@ -49,13 +49,13 @@ describe.skipIf(!CAN)('a base behind an NBD server', () => {
     await makeChain(bench);
     await holdBase(bench);
     const served = await serve(bench, remoteNbd);
-    expect(served.server.stderr).toMatch(/nbd\+unix:.*far\.sock: .*there are no locks/);
+    await served.server.said(/nbd\+unix:.*far\.sock: .*there are no locks/);
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
     const nodes = await served.execute<{ 'node-name': string }[]>('query-named-block-nodes');
     expect(nodes.find((one) => one['node-name'] === 'remote')).toMatchObject({ drv: 'nbd' });
     await served.execute('block-commit', COMMIT);
     await served.until('null');
-    expect(served.server.stderr).toMatch(/job 'j': completed/);
+    await served.server.said(/job 'j': completed/);
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
     expect((await served.stop()).code).toBe(0);
     const info = JSON.parse(
@@ -83,7 +83,7 @@ describe.skipIf(!CAN)('a base behind an NBD server', () => {
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
     await again.execute('x-journal-resume', { image: 'top', 'job-id': 'j' });
     await again.until('null');
-    expect(again.server.stderr).toMatch(/job 'j': completed/);
+    await again.server.said(/job 'j': completed/);
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
     await again.stop();
   });
@@ -122,10 +122,10 @@ describe.skipIf(!CAN)('a base behind a web server', () => {
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
     await served.execute('block-commit', COMMIT);
     expect(await served.until('null')).toContain('BLOCK_JOB_COMPLETED with error');
-    expect(served.server.stderr).toMatch(/behind HTTP can be read, and nothing else/);
+    await served.server.said(/behind HTTP can be read, and nothing else/);
     await served.execute('block-stream', { 'job-id': 's', device: 'top' });
     await served.until('null');
-    expect(served.server.stderr).toMatch(/job 's': completed/);
+    await served.server.said(/job 's': completed/);
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
     await served.stop();
     await bench.must('qemu-img', 'check', 'top.qcow2');

@@ -35,7 +35,7 @@ it('what fails before takes away what was made', async () => {
   await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
   const { disk } = graph.root('disk');
   const before = disk.active.facts.path;
-  const claim = { consumes: [bench.file('disk.qcow2')], relinks: [], stands: [] };
+  const claim = { consumes: [before], relinks: [], stands: [] };
   const job = { label: 'a job', job: { id: 'j', type: 'stream', claim } } as const;
   await disk.use(job, { writes: false });
   const file = bench.file('overlay.qcow2');

@@ -30,7 +30,7 @@ interface CommonOptions {
 }
 
 /** A node that is a file. */
-export interface FileOptions extends CommonOptions {
+interface FileOptions extends CommonOptions {
   readonly driver: 'file';
   readonly filename: string;
 }
@@ -43,7 +43,7 @@ export interface NbdOptions extends CommonOptions {
 }
 
 /** A node that is a file behind HTTP. */
-export interface HttpOptions extends CommonOptions {
+interface HttpOptions extends CommonOptions {
   readonly driver: 'http' | 'https';
   readonly url: string;
 }
