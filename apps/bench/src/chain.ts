@@ -11,7 +11,7 @@ import { basename, join } from 'node:path';
 import { seededRandom } from '@downfold/compliance';
 import { must } from './process.ts';
 
-export const MIB: number = 1 << 20;
+const MIB = 1 << 20;
 const CLUSTER = 65536;
 const SMALL = 4096;
 
