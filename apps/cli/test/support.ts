@@ -108,7 +108,7 @@ export function bench(): Bench {
   };
 }
 
-/** A started `downfold`, while it runs. */
+/** A started program, while it runs. */
 export interface Started {
   readonly pid: number;
   /** Resolves once stderr holds a match. Rejects when it ends before. */
@@ -119,7 +119,12 @@ export interface Started {
 
 /** Starts `downfold ARGS` and does not wait for its end. */
 export function start(work: Bench, ...args: readonly string[]): Started {
-  const child = spawn(process.execPath, [BIN, ...args], { cwd: work.path, env: ENVIRONMENT });
+  return launch(work, process.execPath, BIN, ...args);
+}
+
+/** Starts any other program, and does not wait for its end. */
+export function launch(work: Bench, program: string, ...args: readonly string[]): Started {
+  const child = spawn(program, args, { cwd: work.path, env: ENVIRONMENT });
   let [stdout, stderr] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     stdout += text;

@@ -145,11 +145,8 @@ async function ownerOf(path: string): Promise<string> {
 function inOurWords(cause: unknown, path: string): unknown {
   if (cause instanceof QmpProtocolError && cause.code === 'QMP_CLOSED')
     return new CtlError('CTL_GONE', `${path}: the server is gone: ${cause.message}`, {}, cause);
-  if (cause instanceof QmpError && /Parameter 'x-[a-z-]+' is unexpected/.test(cause.message))
-    return new QmpError(
-      cause.code,
-      `${cause.message}: the server is not downfoldd; leave --strategy, --siblings and --plan out`,
-      cause,
-    );
-  return cause;
+  if (!(cause instanceof QmpError) || !cause.message.includes("'x-")) return cause;
+  const ours = cause.message.replaceAll(/'x-(strategy|siblings|plan)'/g, "'--$1'");
+  const message = ours.endsWith('is unexpected') ? `${ours}: only downfoldd knows it` : ours;
+  return new QmpError(cause.code, message, cause);
 }

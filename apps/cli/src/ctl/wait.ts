@@ -85,8 +85,7 @@ async function ended(
   );
   const first = await Promise.race([follower.end, ...[stop.signal, deadline].map(abortOf)]);
   if (first !== null) return first;
-  const why =
-    stop.exitCode === null ? 'the time is up' : String(stop.signal.reason.message);
+  const why = stop.exitCode === null ? 'the time is up' : String(stop.signal.reason.message);
   const failure = (message: string): Error =>
     stop.exitCode === null
       ? new CtlError('CTL_TIMEOUT', message, { job })
