@@ -13,6 +13,9 @@ export interface FakeJob {
   readonly [more: string]: unknown;
 }
 
+/** As an answer: there is none. */
+export const SILENCE: unique symbol = Symbol('no answer');
+
 type Answer = (args: Readonly<Record<string, unknown>>) => unknown;
 
 /** What a server refuses with. */
@@ -76,7 +79,9 @@ export class FakeServer implements AsyncDisposable {
       .on('line', (line) => {
         this.lastLine = line;
         const { execute, arguments: args, id } = JSON.parse(line);
-        socket.write(`${JSON.stringify({ ...this.#answer(execute, args), id })}\r\n`);
+        const answer = this.#answer(execute, args);
+        if (!('return' in answer && answer.return === SILENCE))
+          socket.write(`${JSON.stringify({ ...answer, id })}\r\n`);
       });
   }
 

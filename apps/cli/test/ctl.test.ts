@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { ctl, downfoldd, FakeServer } from './ctl-support.ts';
+import { ctl, downfoldd, FakeServer, SILENCE } from './ctl-support.ts';
 import { BIN, backingOf, bench, diskOf, launch, makeChain, start } from './support.ts';
 
 /** What would command a terminal: a bell, a clear, a C1 control, a line of its own. */
@@ -76,12 +76,10 @@ describe('what a server says', () => {
     using work = bench();
     await using fake = await FakeServer.in(work);
     const watching = ctl(work, ['watch', '--count', '1', 'j']);
-    const telling = setInterval(() => {
-      fake.tell('other', { id: 'k' });
-      fake.tell(HOSTILE, { id: 'j', text: HOSTILE, list: [HOSTILE] });
-    }, 20);
+    await watching.said(/^downfold: watching/);
+    fake.tell('other', { id: 'k' });
+    fake.tell(HOSTILE, { id: 'j', text: HOSTILE, list: [HOSTILE] });
     const seen = await watching.ended;
-    clearInterval(telling);
     expect(seen).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/^2023-11-14T22:13:20.005Z x\\x07.* id=j text=x\\x07.*\n$/),
@@ -184,10 +182,10 @@ describe.concurrent('--wait', () => {
   });
 
   it('is left when the time is up: the job goes on', async () => {
-    const ended = await waited(['wait', 'j', '--timeout', '0.7'], () => {});
+    const ended = await waited(['wait', 'j', '--timeout', '1'], () => {});
     expect(ended).toMatchObject({ code: 124, asked: [] });
     expect(ended.stderr).toMatch(
-      /: the time is up; job 'j' goes on in the server: 'downfold ctl wait j'/,
+      /: the time is up, but job 'j' goes on in the server: 'downfold ctl wait j'/,
     );
   });
 
@@ -200,8 +198,25 @@ describe.concurrent('--wait', () => {
     waiting.kill(signal);
     const { code, stderr } = await waiting.ended;
     expect(code).toBe(signal === 'SIGINT' ? 130 : 143);
-    expect(stderr).toMatch(new RegExp(`: stopped by ${signal}; job 'j' goes on in the server`));
+    expect(stderr).toMatch(new RegExp(`: stopped by ${signal}, but job 'j' goes on in the server`));
     expect(fake.asked).toEqual([]);
+  });
+
+  it('is left before the server has answered, which may have started the job', async () => {
+    using work = bench();
+    await using fake = await FakeServer.in(work);
+    const node = { 'node-name': 'd', drv: 'qcow2', file: '/d', ro: false, image: {} };
+    fake.answers['query-named-block-nodes'] = () => [node];
+    const asked = Promise.withResolvers<void>();
+    fake.answers['block-commit'] = () => {
+      asked.resolve();
+      return SILENCE;
+    };
+    const waiting = ctl(work, ['commit', 'd', '--wait']);
+    await asked.promise;
+    waiting.kill('SIGINT');
+    const { code, stderr } = await waiting.ended;
+    expect([code, stderr]).toEqual([130, expect.stringContaining('the job may have started')]);
   });
 
   it('cancels the job at SIGINT with --or-cancel, and waits until it is gone', async () => {

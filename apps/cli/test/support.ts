@@ -33,6 +33,9 @@ if (!found) console.warn('NO qemu-img: tests that compare with it are skipped');
 /** Whether QEMU's tools are here to compare with. CI requires them. */
 export const haveQemu: boolean = found;
 
+/** Whether util-linux's `script` is here, which makes a terminal. */
+export const haveScript: boolean = spawnSync('script', ['--version']).status === 0;
+
 /** Environment of every start: nothing of the tester's own taste. */
 const ENVIRONMENT = {
   ...process.env,

@@ -7,7 +7,8 @@ import { jobs, nodes, raw, watch } from './ctl/look.ts';
 import { commit, snapshot, stream } from './ctl/start.ts';
 
 const EXAMPLES = `Examples:
-  export DOWNFOLD_QMP=unix:run/qmp.sock          the socket of: downfoldd disk.qcow2 --qmp unix:run/qmp.sock
+  downfold ctl --socket run/qmp.sock nodes       at 'downfoldd disk.qcow2 --qmp unix:run/qmp.sock'
+  export DOWNFOLD_QMP=unix:run/qmp.sock          from here on it need not be said
   downfold ctl nodes                             the layers of the disk, and what they are called
   downfold ctl commit disk --top mid.qcow2 --plan
                                                  what it would do; nothing is written
@@ -24,7 +25,8 @@ The server may be downfoldd, qemu-storage-daemon or QEMU; --strategy, --siblings
 downfoldd's alone. QEMU serves one client of a socket at a time.
 
 Waiting: Ctrl-C, SIGTERM and the end of --timeout leave the job to the server, which goes on
-with it; 'wait' waits again. With --or-cancel they cancel it, as virsh does; Ctrl-C once more leaves.
+with it; 'wait' waits again. With --or-cancel they cancel it, as virsh does, and Ctrl-C once
+more leaves.
 
 Exit codes:
   0    done; of what waits: the job completed, or is ready, or pending

@@ -2,7 +2,7 @@ import { formatBytes } from '@downfold/chain';
 import { QmpError } from '@downfold/qmp';
 import { printError } from '../output/print.ts';
 import { type ProgressDisplay, progressDisplay } from '../output/progress.ts';
-import { interruption, Stopped } from '../signals.ts';
+import { type Interruption, interruption, Stopped } from '../signals.ts';
 import { CtlError } from './errors.ts';
 import { Follower, type JobEnd, type Stage } from './follow.ts';
 import type { JobRow } from './jobs.ts';
@@ -48,14 +48,17 @@ export async function waitFor(
     onProgress: (row) => display.show(progressOf(row)),
     onNote: (line) => note(options, line),
   });
-  job = await start();
+  using stop = interruption(
+    options.orCancel === true ? 'cancelling the job; once more leaves it' : 'leaving the job',
+  );
   // from here on the time is that of the job, and not of an answer
-  const { deadline } = server;
+  const limits: Limits = { stop, deadline: server.deadline };
   server.deadline = null;
+  job = await started(start, limits, options);
   follower.begin(job);
   let whole = false;
   try {
-    const end = await ended(server, follower, job, deadline, options);
+    const end = await ended(server, follower, job, limits, options);
     whole = end.outcome === 'completed';
     display.end(whole);
     return told(end, options, cancelling);
@@ -71,26 +74,41 @@ export async function endReady(server: Server, id: string, how: 'pivot' | 'keep'
   else await server.execute('block-job-cancel', { device: id });
 }
 
+/** What may come before the end of a job. */
+interface Limits {
+  readonly stop: Interruption;
+  readonly deadline: AbortSignal | null;
+}
+
+/** Starts the job. What shall be cancelled is waited for: before the server has answered there is nothing to cancel. */
+async function started(
+  start: () => Promise<string>,
+  limits: Limits,
+  { orCancel }: WaitOptions,
+): Promise<string> {
+  const job = await (orCancel === true ? start() : Promise.race([start(), reached(limits)]));
+  if (job !== null) return job;
+  throw leaving(
+    limits,
+    "before the server has answered: the job may have started; 'downfold ctl jobs' shows it",
+  );
+}
+
 /** The end of the job, unless a signal or the end of the time comes first. */
 async function ended(
   server: Server,
   follower: Follower,
   job: string,
-  deadline: AbortSignal | null,
+  limits: Limits,
   options: WaitOptions,
 ): Promise<JobEnd> {
-  const goesOn = `job '${job}' goes on in the server: 'downfold ctl wait ${job}' waits again, 'downfold ctl cancel ${job}' gives it up`;
-  using stop = interruption(
-    options.orCancel === true ? 'cancelling the job; once more leaves it' : 'leaving the job',
-  );
-  const first = await Promise.race([follower.end, ...[stop.signal, deadline].map(abortOf)]);
+  const first = await Promise.race([follower.end, reached(limits)]);
   if (first !== null) return first;
-  const why = stop.exitCode === null ? 'the time is up' : String(stop.signal.reason.message);
-  const failure = (message: string): Error =>
-    stop.exitCode === null
-      ? new CtlError('CTL_TIMEOUT', message, { job })
-      : new Stopped(stop.exitCode, message, stop.signal.reason);
-  if (options.orCancel !== true) throw failure(`${why}; ${goesOn}`);
+  if (options.orCancel !== true)
+    throw leaving(
+      limits,
+      `but job '${job}' goes on in the server: 'downfold ctl wait ${job}' waits again, 'downfold ctl cancel ${job}' gives it up`,
+    );
   try {
     await server.execute('job-cancel', { id: job });
   } catch (cause) {
@@ -98,11 +116,23 @@ async function ended(
     if (!(cause instanceof QmpError)) throw cause;
   }
   const end = await follower.end;
-  if (end.outcome === 'cancelled') throw failure(`${why}, and job '${job}' was cancelled`);
+  if (end.outcome === 'cancelled') throw leaving(limits, `and job '${job}' was cancelled`);
   return end;
 }
 
-/** Resolves with null when the signal is aborted, and never without one. */
+/** What to throw when a limit was reached; `what` follows on why. */
+function leaving({ stop }: Limits, what: string): Error {
+  if (stop.exitCode === null) return new CtlError('CTL_TIMEOUT', `the time is up, ${what}`);
+  const { reason } = stop.signal;
+  return new Stopped(stop.exitCode, `${String(reason.message)}, ${what}`, reason);
+}
+
+/** Resolves with null at the first limit, and never without one. */
+function reached({ stop, deadline }: Limits): Promise<null> {
+  return Promise.race([stop.signal, deadline].map(abortOf));
+}
+
+/** Resolves when the signal is aborted, and never without one. */
 function abortOf(signal: AbortSignal | null): Promise<null> {
   return new Promise((resolve) => {
     if (signal?.aborted === true) resolve(null);

@@ -1,7 +1,7 @@
 import type { QmpEvent } from '@downfold/qmp';
 import { printableText } from '../../ctl/say.ts';
 import { type ServerOptions, withServer } from '../../ctl/server.ts';
-import { print, printJsonLine } from '../../output/print.ts';
+import { print, printError, printJsonLine } from '../../output/print.ts';
 import { interruption } from '../../signals.ts';
 
 /** Options of `ctl watch`. */
@@ -18,6 +18,7 @@ export async function watch(id: string | undefined, options: WatchOptions): Prom
     using stop = interruption('no longer watching');
     for (const signal of [stop.signal, server.deadline])
       signal?.addEventListener('abort', () => void events.return?.(), { once: true });
+    if (options.quiet !== true) printError('downfold: watching; Ctrl-C ends it');
     let seen = 0;
     for await (const event of events) {
       if (id !== undefined && id !== (event.data?.['id'] ?? event.data?.['device'])) continue;

@@ -62,11 +62,9 @@ export const complete: Register = (ctl, act) => {
 export const cancel: Register = (ctl, act) => {
   ctl
     .command('cancel')
-    .description(
-      "give a job up: the disk stays as it was; of a job that is ready 'complete --keep'",
-    )
+    .description("give a job up; one that is ready ends as by 'complete --keep', unless --force")
     .argument('<id>', "as 'jobs' shows it")
-    .option('--force', 'give up a job that is ready too: base is a copy of no moment')
+    .option('--force', 'give up one that is ready too: at once, and base is a copy of no moment')
     .addOption(waiting('until it is gone'))
     .addOption(progress())
     .addHelpText('before', 'Examples:\n  downfold ctl cancel commit-disk --wait\n')
