@@ -5,8 +5,8 @@ import { ctl, downfoldd, FakeServer, SILENCE } from './ctl-support.ts';
 import { BIN, backingOf, bench, diskOf, launch, makeChain, start } from './support.ts';
 
 /** What would command a terminal: a bell, a clear, a C1 control, a line of its own. */
-const HOSTILE = 'x\x07\x1b[2J\x9b31m\n';
-const QUIETED = 'x\\x07\\x1b[2J\\x9b31m';
+const HOSTILE = 'x\x07\x1b[2J\n\x9b31m';
+const QUIETED = 'x\\x07\\x1b[2J';
 
 /** Text as a terminal may get it. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
@@ -66,6 +66,8 @@ describe('what a server says', () => {
     for (const { stdout, stderr } of seen.slice(0, -1)) {
       expect(stdout + stderr).toContain(QUIETED);
       expect(stdout + stderr).toMatch(NO_CONTROLS);
+      // nor begins a line that seems to be another's
+      expect(stdout + stderr).not.toMatch(/^\\x9b31m/m);
     }
     const json = seen.at(-1)?.stdout ?? '';
     expect(json).toMatch(NO_CONTROLS);
@@ -121,6 +123,7 @@ describe.concurrent('--wait', () => {
   }
   const over = (fake: FakeServer, event: string, error?: string): void => {
     fake.tell(event, { device: 'other', type: 'commit', error: 'not of this job' });
+    fake.status('other', 'concluded', 'null');
     fake.tell(event, { device: 'j', type: 'commit', len: 9 << 20, offset: 9 << 20, error });
     fake.jobs = [];
     fake.status('j', 'concluded', 'null');
@@ -179,6 +182,20 @@ describe.concurrent('--wait', () => {
       fake.status('j', 'ready');
     });
     expect(ended).toMatchObject({ code: 0, asked: ['job-complete'] });
+  });
+
+  it('tells of a job that an error has stopped, once each time, and how it goes on', async () => {
+    const said = await waited(['wait', 'j'], (fake) => {
+      const error = { device: 'j', operation: 'write', action: 'stop' };
+      fake.tell('BLOCK_JOB_ERROR', error);
+      fake.tell('BLOCK_JOB_ERROR', error);
+      fake.status('j', 'paused', 'running');
+      fake.tell('BLOCK_JOB_ERROR', error);
+      over(fake, 'BLOCK_JOB_COMPLETED');
+    });
+    expect(said.code).toBe(0);
+    const notes = /a write failed, and job 'j' stands still: .*'downfold ctl resume j'/g;
+    expect(said.stderr.match(notes)).toHaveLength(2);
   });
 
   it('is left when the time is up: the job goes on', async () => {

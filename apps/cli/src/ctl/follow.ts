@@ -121,6 +121,7 @@ export class Follower implements AsyncDisposable {
 
   async #become(status: string): Promise<void> {
     if (status === 'aborting') this.#aborting = true;
+    else if (status === 'running') this.#told = false;
     else if (status === 'ready') await this.#ready();
     else if (status === 'null') this.#finish();
     // with its outcome told it is over, though it may stay to be dismissed
