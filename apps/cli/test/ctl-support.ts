@@ -19,7 +19,7 @@ export const SILENCE: unique symbol = Symbol('no answer');
 type Answer = (args: Readonly<Record<string, unknown>>) => unknown;
 
 /** What a server refuses with. */
-export class Refusal extends Error {
+class Refusal extends Error {
   readonly errorClass: string;
 
   constructor(errorClass: string, desc: string) {

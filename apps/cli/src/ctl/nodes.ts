@@ -78,7 +78,7 @@ function layerBelow({ children = [] }: NodeFacts, nodes: readonly BlockNode[]): 
 }
 
 /** The layers of a disk from this one down. */
-export function chainOf(top: BlockNode): readonly BlockNode[] {
+function chainOf(top: BlockNode): readonly BlockNode[] {
   const chain: BlockNode[] = [];
   for (let node: BlockNode | null = top; node !== null; node = node.backing) {
     // no server has one, but none is trusted
