@@ -265,6 +265,16 @@ it('a job that is not ready is not completed, with --keep least of all: it would
   expect(fake.asked).toEqual([]);
 });
 
+it('DOWNFOLD_QMP names the server, unless --socket does', async () => {
+  using work = bench();
+  await using _ = await FakeServer.in(work);
+  const asked = (socket: string, ...more: readonly string[]) =>
+    launch(work, 'env', `DOWNFOLD_QMP=${socket}`, process.execPath, BIN, 'ctl', 'jobs', ...more)
+      .ended;
+  const said = { code: 0, stdout: 'No jobs.\n', stderr: '' };
+  expect(await Promise.all([asked('unix:q'), asked('none', '-s', 'q')])).toEqual([said, said]);
+});
+
 it('QMP is loaded by ctl alone', () => {
   using work = bench();
   const hook = `import { registerHooks } from 'node:module'; registerHooks({ load: (url, context, next) => {

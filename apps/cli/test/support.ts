@@ -45,6 +45,7 @@ const ENVIRONMENT = {
   NO_COLOR: undefined,
   FORCE_COLOR: undefined,
   DOWNFOLD_DEBUG: undefined,
+  DOWNFOLD_QMP: undefined,
 };
 
 /** How a process ended. */
