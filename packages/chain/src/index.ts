@@ -28,6 +28,8 @@ export {
   renderMermaid,
   renderSvg,
   renderTree,
+  type TreeOf,
+  treeLines,
 } from './render.ts';
 export {
   type ChainEnvironment,
