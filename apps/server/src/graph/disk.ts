@@ -58,6 +58,11 @@ export class Disk implements AsyncDisposable {
     return this.layers.at(-1) as ChainLayer;
   }
 
+  /** False once a flush failed: the disk takes no more changes. */
+  get isSound(): boolean {
+    return this.#device?.isSound ?? true;
+  }
+
   get writable(): boolean {
     return this.#device?.readOnly === false;
   }
