@@ -1,4 +1,3 @@
-import { request } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -12,34 +11,8 @@ import {
 } from '@downfold/nbd';
 import { describe, expect, it } from 'vitest';
 import { type Family, familiesOf, haveReader, sampleOf } from './exposition.ts';
+import { get, METRICS, SOCKET } from './http.ts';
 import { Bench, BIN, cramped, haveAll, haveTools, limit, MIB, makeChain } from './support.ts';
-
-const SOCKET = 'run/metrics.sock';
-const METRICS = ['--metrics', `unix:${SOCKET}`] as const;
-
-/** What an HTTP client gets. */
-function get(
-  bench: Bench,
-  path: string,
-  method = 'GET',
-): Promise<{ readonly status: number; readonly type: string; readonly text: string }> {
-  return new Promise((resolve, reject) => {
-    const asking = request({ socketPath: bench.file(SOCKET), path, method }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => {
-        text += piece;
-      });
-      response.on('end', () =>
-        resolve({
-          status: response.statusCode ?? 0,
-          type: response.headers['content-type'] ?? '',
-          text,
-        }),
-      );
-    });
-    asking.on('error', reject).end();
-  });
-}
 
 async function scrape(bench: Bench): Promise<readonly Family[]> {
   const { status, type, text } = await get(bench, '/metrics');

@@ -1,3 +1,4 @@
+import { Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import {
   COMMAND,
@@ -12,7 +13,7 @@ import {
 } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
 import { RawClient, type Said } from './raw-client.ts';
-import { Random, scratch } from './support.ts';
+import { scratch } from './support.ts';
 
 const MiB = 1 << 20;
 
