@@ -9,8 +9,9 @@ import { get } from './http.ts';
 import { Bench, MIB } from './support.ts';
 import { Doctor } from './vitals.ts';
 
-/** Malformed inputs of each protocol. */
-const inputs = perTier({ quick: 100, ci: 2000, long: 100_000 });
+// Replay: DOWNFOLD_TIER=ci DOWNFOLD_SEED=N vitest run --project server fuzz -t NBD (or -t QMP)
+const clients = perTier({ quick: 100, ci: 2000, long: 100_000 });
+const sessions = perTier({ quick: 50, ci: 1000, long: 100_000 });
 const NAMES = ['disk', 'locked'];
 
 /** The inputs got as far as the disk, by every command, and as far as being cut off: else they would prove little. */
@@ -23,8 +24,8 @@ async function expectDeep(bench: Bench): Promise<void> {
   ];
   const most = Object.fromEntries(counts.map(([, name, count]) => [name, Number(count)]));
   for (const name of ['read', 'write', 'flush', 'trim', 'cache', 'write_zeroes', 'block_status'])
-    expect(most[name], name).toBeGreaterThan(inputs / 100);
-  expect(most['NBD_PROTOCOL']).toBeGreaterThan(inputs / 4);
+    expect(most[name], name).toBeGreaterThan(clients / 100);
+  expect(most['NBD_PROTOCOL']).toBeGreaterThan(clients / 4);
 }
 
 /** Looks at the server, until only `files` descriptors are open. */
@@ -35,7 +36,7 @@ async function expectClosed(doctor: Doctor, files: number): Promise<void> {
 }
 
 describe('malformed bytes for a server', () => {
-  it(`${inputs} NBD clients: it drops them, or answers; what nobody asked for does not change`, async () => {
+  it(`${clients} NBD clients: it drops them, or answers; what nobody asked for does not change`, async () => {
     await using bench = new Bench();
     const server = await serve(bench);
     const doctor = new Doctor(bench, server.pid);
@@ -73,7 +74,7 @@ describe('malformed bytes for a server', () => {
       [disk, earlier, asked] = [now, asked, []];
       await doctor.look();
     };
-    await forSeeds(inputs, one, between);
+    await forSeeds(clients, one, between);
     console.info(`late on a busy machine: ${await punctual.settle()}`);
     await expectClosed(doctor, files);
     expect((await contentsOf(bench, 'locked')).equals(before.locked)).toBe(true);
@@ -84,7 +85,7 @@ describe('malformed bytes for a server', () => {
     await expectServes(bench, server);
   });
 
-  it(`${inputs} QMP sessions: each line has an answer, none of them an error of the server's own`, async () => {
+  it(`${sessions} QMP sessions: each line has an answer, none of them an error of the server's own`, async () => {
     await using bench = new Bench();
     const server = await serve(bench);
     const doctor = new Doctor(bench, server.pid);
@@ -112,7 +113,7 @@ describe('malformed bytes for a server', () => {
       await doctor.look();
     };
     const disk = readFileSync(bench.file('disk.qcow2'));
-    await forSeeds(inputs, one, between, 15);
+    await forSeeds(sessions, one, between, 15);
     console.info(`late on a busy machine: ${await punctual.settle()}`);
     await expectClosed(doctor, files);
     expect(readFileSync(bench.file('disk.qcow2')).equals(disk)).toBe(true);
