@@ -119,6 +119,16 @@ describe.skipIf(!haveReader || !haveTools)('/metrics, read by a program that is 
     expect(sampleOf(done, 'downfold_jobs_moved_bytes_total', { type: 'commit' })).toBeGreaterThan(
       0,
     );
+    await second.execute('blockdev-snapshot-sync', {
+      device: 'disk',
+      'snapshot-file': bench.file('snapshot.qcow2'),
+      'snapshot-node-name': 's',
+    });
+    const snapshots = { work: 'snapshot' };
+    expect(
+      sampleOf(await scrape(bench), 'downfold_drained_section_duration_seconds_count', snapshots),
+    ).toBe(1);
+    expect(second.server.stderr).toMatch(/snapshot\.qcow2: snapshot: requests were held for/);
     const relinks = { work: 'relink' };
     expect(
       sampleOf(done, 'downfold_drained_section_duration_seconds_count', relinks),

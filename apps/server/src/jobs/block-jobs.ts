@@ -1,4 +1,10 @@
-import type { CommitPlan, Engine, JournalSummary, PlanRequest } from '@downfold/commit';
+import type {
+  CommitPlan,
+  Engine,
+  JournalSummary,
+  PlanRequest,
+  SectionTimes,
+} from '@downfold/commit';
 import { clock } from '@downfold/host';
 import {
   type Job,
@@ -10,8 +16,8 @@ import {
 } from '@downfold/job';
 import { type Access, engineFor } from '../environment.ts';
 import type { Disk, DiskUser } from '../graph/disk.ts';
-import type { Log } from '../log.ts';
-import { JobCounters } from '../metrics/job-counters.ts';
+import type { Log, LogFields } from '../log.ts';
+import { JobCounters, type SectionWork } from '../metrics/job-counters.ts';
 import { type EngineCalls, EngineWork } from './work.ts';
 
 /** How a job is started, beside what it does. */
@@ -103,6 +109,20 @@ export class BlockJobs {
     await Promise.all(running.map(({ work }) => work.settled));
   }
 
+  /** A snapshot was taken, which held the disk's requests for a while; null: there was nobody. */
+  snapshotTaken(overlay: string, times: SectionTimes | null): void {
+    if (times !== null) this.#held(overlay, 'snapshot', times, { image: overlay });
+  }
+
+  #held(who: string, work: SectionWork, times: SectionTimes, fields: LogFields): void {
+    const { drainMs, workMs, held } = times;
+    this.counters.section(work, times);
+    this.#log.info(
+      `${who}: ${work}: requests were held for ${(drainMs + workMs).toFixed(1)} ms (${held} of them)`,
+      { ...fields, drainMs, workMs, held },
+    );
+  }
+
   #engine(disk: Disk): Engine {
     return engineFor(disk.active.facts.path, this.#access);
   }
@@ -124,14 +144,8 @@ export class BlockJobs {
           calls.run({
             ...how,
             live: disk.live(),
-            onSection: (section) => {
-              const { what, drainMs, workMs, held } = section;
-              this.counters.section(section);
-              this.#log.info(
-                `job '${options.id}': ${what}: requests were held for ${(drainMs + workMs).toFixed(1)} ms (${held} of them)`,
-                { job: options.id, drainMs, workMs, held },
-              );
-            },
+            onSection: ({ what, ...times }) =>
+              this.#held(`job '${options.id}'`, what, times, { job: options.id }),
           }),
         over: () => {
           disk.release(user);

@@ -1,4 +1,4 @@
-import type { SectionReport } from '@downfold/commit';
+import type { SectionReport, SectionTimes } from '@downfold/commit';
 import type { ErrorAction, JobEvent, JobType } from '@downfold/job';
 import { Distribution } from './distribution.ts';
 
@@ -9,7 +9,9 @@ type Ending = (typeof ENDINGS)[number];
 const TYPES: readonly JobType[] = ['commit', 'stream'];
 const OPERATIONS = ['read', 'write'] as const;
 const ACTIONS: readonly ErrorAction[] = ['report', 'stop', 'ignore'];
-const SECTIONS: readonly SectionReport['what'][] = ['reopen', 'relink', 'publish', 'pivot'];
+/** What requests of a disk are held for. */
+export type SectionWork = SectionReport['what'] | 'snapshot';
+const SECTIONS: readonly SectionWork[] = ['reopen', 'relink', 'publish', 'pivot', 'snapshot'];
 
 /** A number under each combination of some names. */
 class Tally<A extends string, B extends string> {
@@ -37,7 +39,7 @@ export class JobCounters {
   /** Bytes that jobs have moved. */
   readonly moved: Map<JobType, number> = new Map(TYPES.map((type) => [type, 0]));
   /** How long requests of a disk were held, by what for. */
-  readonly sections: ReadonlyMap<SectionReport['what'], Distribution> = new Map(
+  readonly sections: ReadonlyMap<SectionWork, Distribution> = new Map(
     SECTIONS.map((what) => [what, new Distribution()]),
   );
   /** Requests that were held. */
@@ -77,8 +79,8 @@ export class JobCounters {
     this.moved.set(type, (this.moved.get(type) ?? 0) + more);
   }
 
-  section({ what, drainMs, workMs, held }: SectionReport): void {
-    this.sections.get(what)?.observe((drainMs + workMs) / 1000);
+  section(work: SectionWork, { drainMs, workMs, held }: SectionTimes): void {
+    this.sections.get(work)?.observe((drainMs + workMs) / 1000);
     this.held += held;
   }
 }

@@ -201,7 +201,7 @@ function addJobs(registry: Registry, { jobs }: Observed): void {
   histogram(
     registry,
     'downfold_drained_section_duration_seconds',
-    'How long the requests of a disk were held while its images were changed for a job.',
+    'How long the requests of a disk were held while its images were changed.',
     () => [...counters.sections].map(([work, duration]) => [{ work }, duration]),
   );
   counter(
