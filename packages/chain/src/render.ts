@@ -65,12 +65,11 @@ function labelOf(graph: PoolGraph, image: PoolImage): string {
   return `${nameOf(graph, image)}  (${parts.join(', ')})`;
 }
 
-/** File names may hold anything: control characters, which could command a terminal, become `\xHH`. */
+/** File names may hold anything: what could command a terminal, break a line or turn the text around becomes `\xHH` or `\uHHHH`. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, (character) => {
-    const code = character.charCodeAt(0).toString(16).padStart(2, '0');
-    return `\\x${code}`;
+  return text.replaceAll(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
+    const code = character.charCodeAt(0).toString(16);
+    return code.length > 2 ? `\\u${code}` : `\\x${code.padStart(2, '0')}`;
   });
 }
 
