@@ -53,11 +53,12 @@ export async function tryRound(options: RoundOptions): Promise<RoundOutcome> {
   const problems: string[] = [];
   for (const [index, kind] of kinds.entries()) {
     await deepen(life, writers, snapshots, from);
-    problems.push(...(await runJob(life, kind, writers, snapshots, from)));
+    const story = await runJob(life, kind, writers, snapshots, from);
+    problems.push(...story.problems, ...writers.mistakes.map((one) => `${story.what}: ${one}`));
     await forget(bench, life);
     const missing = (blocks * (index + 1)) / kinds.length - writers.written;
     if (missing > 0 && kind !== 'active') await writers.wrote(missing);
-    if (writers.mistakes.length > 0 || problems.length > 0) break;
+    if (problems.length > 0) break;
   }
   await writers.wrote(Math.max(50, blocks - writers.written));
   await writers.stop();
@@ -105,10 +106,11 @@ async function runJob(
   writers: Writers,
   snapshots: Snapshots,
   from: Draw,
-): Promise<readonly string[]> {
+): Promise<{ readonly what: string; readonly problems: readonly string[] }> {
   const { served } = life;
   const layers = await life.layers();
   const { name, args } = jobOf(kind, layers, from.pick(SPEEDS), from);
+  let what = `${kind} of ${layers.length} layers ${JSON.stringify(args)}`;
   await served.execute(name, args);
   if (kind === 'active') {
     await served.until('BLOCK_JOB_READY');
@@ -119,12 +121,14 @@ async function runJob(
   if (letsSnapshots(kind) && from.chance(0.5)) {
     // any time, or about the switch
     const journal = journalPath(layers.at(-1)?.path ?? '');
-    if (from.chance(0.5)) await writers.wrote(from.integer(100));
-    else await soon(over, () => isWritten('SWITCH', journal));
+    const isLate = from.chance(0.5);
+    if (isLate) await soon(over, () => isWritten('SWITCH', journal));
+    else await writers.wrote(from.integer(100));
     await life.snapshot(snapshots.next(), from);
+    what += isLate ? ', snapshot at SWITCH' : ', snapshot';
   }
   const failure = (await over).find((event) => /error|ERROR|CANCELLED/.test(event));
-  return failure === undefined ? [] : [`${kind}: ${failure}`];
+  return { what, problems: failure === undefined ? [] : [`${what}: ${failure}`] };
 }
 
 /** Removes images that jobs dropped, as a user does: later jobs must not fear for them. */
