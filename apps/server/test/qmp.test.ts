@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
 import { BlockJobs } from '../src/jobs/block-jobs.ts';
 import { Journals } from '../src/jobs/journals.ts';
+import { logTo } from '../src/log.ts';
 import { Exports } from '../src/nbd/exports.ts';
 import { Objects } from '../src/options/objects.ts';
 import { qmpServer } from '../src/qmp/server.ts';
@@ -20,10 +21,11 @@ it('docs/qmp.md is what the server declares', async () => {
   const access = { allow: [], lock: 'auto' } as const;
   const graph = new Graph(access);
   const quiet = (): void => {};
-  const exports = new Exports(graph, new Objects(), quiet, quiet);
-  const jobs = new BlockJobs(graph, { ...access, pools: [] }, quiet, quiet);
+  const log = logTo({ format: 'text', level: 'error' });
+  const exports = new Exports(graph, new Objects(), quiet, log);
+  const jobs = new BlockJobs(graph, { ...access, pools: [] }, quiet, log);
   const journals = new Journals(graph);
-  await using server = qmpServer({ graph, exports, jobs, journals, quit: quiet }, quiet);
+  await using server = qmpServer({ graph, exports, jobs, journals, quit: quiet }, log);
   await expect(`${PAGE}${document(server)}`).toMatchFileSnapshot('../../../docs/qmp.md');
 });
 

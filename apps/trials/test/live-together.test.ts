@@ -16,7 +16,7 @@ import { MemoryDisk, memoryBackendDriver } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { engineOn } from '../src/crash/case.ts';
-import { SECTOR } from '../src/device/guest.ts';
+import { SECTOR } from '../src/device/stamp.ts';
 import { makeTower, randomStoreys, type Storey } from '../src/live/tower.ts';
 import { STRATEGIES } from '../src/live/trial.ts';
 import { useDisk } from '../src/live/world.ts';

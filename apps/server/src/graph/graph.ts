@@ -21,10 +21,10 @@ import { successorOf } from './superseded.ts';
 /** All nodes by name: files, images, and the disks that images make up. An image is a layer of one disk at a time. */
 export class Graph extends NodeTable implements AsyncDisposable {
   readonly #access: Access;
-  readonly #log: Log;
+  readonly #log: Log | null;
 
   /** @param log told of what is not locked */
-  constructor(access: Access, log: Log = () => undefined) {
+  constructor(access: Access, log: Log | null = null) {
     super();
     this.#access = access;
     this.#log = log;
@@ -123,7 +123,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
     const name = options['node-name'] ?? this.freeName(path);
     this.assertFree(name, implicit && options['node-name'] === undefined);
     if (isUrl(path))
-      this.#log(
+      this.#log?.warn(
         `${path}: lies behind a server, where there are no locks: nobody else may write to it`,
       );
     const readOnly = options['read-only'] ?? false;

@@ -4,6 +4,7 @@ import type {
   Engine,
   JournalSummary,
   PlanRequest,
+  SectionTimes,
 } from '@downfold/commit';
 import { clock } from '@downfold/host';
 import {
@@ -17,7 +18,8 @@ import {
 import { type Access, engineFor } from '../environment.ts';
 import type { Disk, JobUse } from '../graph/disk.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { Log } from '../log.ts';
+import type { Log, LogFields } from '../log.ts';
+import { JobCounters, type SectionWork } from '../metrics/job-counters.ts';
 import { Place } from './place.ts';
 import { type EngineCalls, EngineWork } from './work.ts';
 
@@ -39,6 +41,7 @@ interface Running {
 /** Jobs on disks that are in use. */
 export class BlockJobs {
   readonly jobs: Jobs = new Jobs();
+  readonly counters: JobCounters = new JobCounters();
   readonly #graph: Graph;
   readonly #access: Access;
   readonly #pools: readonly string[];
@@ -56,7 +59,8 @@ export class BlockJobs {
     this.#access = settings;
     this.#pools = settings.pools;
     this.#emit = (event) => {
-      if (event.event === 'BLOCK_JOB_COMPLETED') log(storyOf(event.data));
+      this.counters.hear(event);
+      tell(event, log);
       emit(event);
     };
     this.#log = log;
@@ -134,6 +138,20 @@ export class BlockJobs {
     await Promise.all(running.map(({ work }) => work.settled));
   }
 
+  /** A snapshot was taken, which held the disk's requests for a while; null: there was nobody. */
+  snapshotTaken(overlay: string, times: SectionTimes | null): void {
+    if (times !== null) this.#held(overlay, 'snapshot', times, { image: overlay });
+  }
+
+  #held(who: string, work: SectionWork, times: SectionTimes, fields: LogFields): void {
+    const { drainMs, workMs, held } = times;
+    this.counters.section(work, times);
+    this.#log.info(
+      `${who}: ${work}: requests were held for ${(drainMs + workMs).toFixed(1)} ms (${held} of them)`,
+      { ...fields, drainMs, workMs, held },
+    );
+  }
+
   #engine(disk: Disk): Engine {
     return engineFor(disk.active.facts.path, this.#access);
   }
@@ -156,10 +174,7 @@ export class BlockJobs {
       calls.run({
         ...how,
         live: disk.live(),
-        onSection: ({ what, drainMs, workMs, held }) =>
-          this.#log(
-            `job '${id}': ${what}: requests were held for ${(drainMs + workMs).toFixed(1)} ms (${held} of them)`,
-          ),
+        onSection: ({ what, ...times }) => this.#held(`job '${id}'`, what, times, { job: id }),
       });
     const work = new EngineWork({ ...calls, run, over }, this.#log);
     try {
@@ -177,13 +192,30 @@ export class BlockJobs {
   async #abort(engine: Engine, disk: Disk, path: string): Promise<AbortResult> {
     const result = await engine.abort(path, { live: disk.live() });
     for (const image of result.mixed)
-      this.#log(`${image}: holds a part of a job that was given up, and is marked so`);
+      this.#log.warn(`${image}: holds a part of a job that was given up, and is marked so`, {
+        image,
+      });
     return result;
   }
 }
 
 function typeOf({ request }: CommitPlan): JobType {
   return request.operation === 'stream' ? 'stream' : 'commit';
+}
+
+/** What whoever runs the server has to know of a job. */
+function tell({ event, data }: JobEvent, log: Log): void {
+  if (event === 'BLOCK_JOB_COMPLETED')
+    (data.error === undefined ? log.info : log.error)(storyOf(data), {
+      job: data.device,
+      bytes: data.offset,
+    });
+  else if (event === 'BLOCK_JOB_ERROR')
+    log.warn(`job '${data.device}': a ${data.operation} failed: ${data.action}`, {
+      job: data.device,
+    });
+  else if (event === 'JOB_STATUS_CHANGE')
+    log.debug(`job '${data.id}': ${data.status}`, { job: data.id });
 }
 
 function storyOf({ device, error, offset }: JobFigures & { readonly error?: string }): string {

@@ -12,18 +12,21 @@ export interface Recovery {
   readonly log: Log;
 }
 
-/** Reports the interrupted jobs that a start finds, or goes on with them. */
-export async function recover({ journals, jobs, resume, log }: Recovery): Promise<void> {
-  for (const { disk, path, journal } of await journals.find()) {
-    log(`${path}: ${storyOf(journal)}`);
+/** Reports the interrupted jobs that a start finds, or goes on with them. Resolves with how many there are. */
+export async function recover({ journals, jobs, resume, log }: Recovery): Promise<number> {
+  const found = await journals.find();
+  for (const { disk, path, journal } of found) {
+    log.warn(`${path}: ${storyOf(journal)}`, { image: path });
     if (resume) {
       const job = await jobs.resume(disk, path, journal);
-      log(`${path}: goes on as job '${job.id}'`);
+      log.info(`${path}: goes on as job '${job.id}'`, { image: path, job: job.id });
     } else
-      log(
+      log.warn(
         `${path}: serving it all the same; go on with it: downfoldd --resume, or x-journal-resume; give it up: x-journal-abort`,
+        { image: path },
       );
   }
+  return found.length;
 }
 
 function storyOf({ job, plan, copied, pivoted }: JournalSummary): string {

@@ -3,7 +3,7 @@ import type { CaseContext } from '@downfold/compliance';
 import { qcow2 } from '@downfold/qcow2';
 import type { StorageBackend } from '@downfold/storage';
 import { byteLength, guestOffset } from '@downfold/units';
-import { SECTOR } from '../device/guest.ts';
+import { SECTOR } from '../device/stamp.ts';
 
 /** One layer of a tower: its cluster size in bytes, and sectors that it holds. */
 export interface Storey {
