@@ -6,6 +6,7 @@ import type {
   CowSource,
   Extent,
   Image,
+  ImageCopyPiece,
   ImageDescription,
   ImageGeometry,
   ImageMark,
@@ -20,16 +21,16 @@ import {
   byteLength,
   type GuestOffset,
   type GuestRange,
-  type HostOffset,
   rangeEnd,
 } from '@downfold/units';
 import { type Change, claims, disclaim } from './autoclear.ts';
 import { planBacking, setBackingReference } from './backing.ts';
 import { checkImage } from './check.ts';
+import { copyIntoImage } from './copy.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
 import { imageExtents } from './extents.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { setImageMark } from './mark.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
@@ -101,21 +102,19 @@ export class Qcow2Image implements Image {
 
   async write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void> {
     const range = { offset, length: byteLength(source.length) };
-    await this.#change(range, options, (state) =>
-      writeImage(state, offset, source.length, { bytes: source }, options.fill),
-    );
+    await this.#change(range, options, (state) => writeImage(state, offset, source, options.fill));
   }
 
-  async copyFrom(
-    source: Storage,
-    from: HostOffset,
-    offset: GuestOffset,
-    length: ByteLength,
-    options: ImageWriteOptions,
-  ): Promise<void> {
-    await this.#change({ offset, length }, options, (state) =>
-      writeImage(state, offset, length, { storage: source, from }, options.fill),
-    );
+  async copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void> {
+    for (const piece of pieces) this.#assertRange(piece);
+    writerOf(this.#state);
+    for (let left = pieces.filter(({ length }) => length > 0); left.length > 0; ) {
+      const done = await this.#mutate('disk', options, (state) =>
+        copyIntoImage(state, left, options.fill),
+      );
+      left = left.slice(done);
+      await this.#flushWhenMuchIsDirty();
+    }
   }
 
   async writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void> {
@@ -198,8 +197,11 @@ export class Qcow2Image implements Image {
     writerOf(this.#state);
     if (range.length === 0) return;
     await this.#mutate('disk', options, work);
-    if (pinnedBytes(this.#state, writerOf(this.#state)) > DIRTY_LIMIT_BYTES)
-      await flushImage(this.#state);
+    await this.#flushWhenMuchIsDirty();
+  }
+
+  async #flushWhenMuchIsDirty(): Promise<void> {
+    if (isMuchDirty(this.#state)) await flushImage(this.#state);
   }
 
   /** Runs a change in its turn. It may be refused, and what it makes untrue goes first. */

@@ -182,9 +182,12 @@ export class Lab {
     const source = await record(disk).backend.create('/source', { secret: false });
     await source.write(hostOffset(0), bytes);
     await this.#change(offset, bytes, () =>
-      this.image.copyFrom(source, hostOffset(0), guestOffset(offset), byteLength(length), {
-        fill: this.fill,
-      }),
+      this.image.copyFrom(
+        [{ source, from: hostOffset(0), offset: guestOffset(offset), length: byteLength(length) }],
+        {
+          fill: this.fill,
+        },
+      ),
     );
   }
 

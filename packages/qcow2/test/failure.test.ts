@@ -144,7 +144,17 @@ describe('a write of guest data that fails', () => {
     await source.write(guestOffset(0) as never, filled(7, 4 * SMALL));
     driver.inject({ operation: 'read', file: '/source' });
     const copy = (): Promise<void> =>
-      image.copyFrom(source, 0 as never, guestOffset(40 * SMALL), byteLength(4 * SMALL), plain);
+      image.copyFrom(
+        [
+          {
+            source,
+            from: 0 as never,
+            offset: guestOffset(40 * SMALL),
+            length: byteLength(4 * SMALL),
+          },
+        ],
+        plain,
+      );
     expect(await outcome(copy())).toBe('STORAGE_IO');
     await image.flush();
     expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });

@@ -19,6 +19,13 @@ export interface Calls {
   writeOut(fd: number): Promise<void>;
   /** Gives the host space of a range back, which reads as zeros then; null: this system, or Node, cannot. */
   readonly punchHole: ((fd: number, offset: number, length: number) => void) | null;
+  /**
+   * Has `target` share the blocks of a range with `source`, whose bytes it shows from then on; all or nothing. Throws what the
+   * system says where the file system cannot do that for this range or these files. Null: this system, or Node, cannot.
+   */
+  readonly shareBlocks:
+    | ((source: number, from: number, target: number, to: number, length: number) => void)
+    | null;
   /** Null: this system has none that others would see. */
   readonly locks: LockCalls | null;
   /** `f_type` of the file system that a path lies on. */
@@ -42,6 +49,9 @@ export const nodeCalls: Calls = {
   },
   get punchHole() {
     return nativeCalls()?.punchHole ?? null;
+  },
+  get shareBlocks() {
+    return nativeCalls()?.shareBlocks ?? null;
   },
   get locks() {
     return lockCalls();

@@ -32,7 +32,7 @@ describe('counts', () => {
     await withCalls(one, async (file, other) => {
       const bytes = Uint8Array.from({ length: 3000 }, (_, index) => 1 + (index % 250));
       await file.write(at(10), bytes);
-      await other.copyFrom(file, at(0), at(5), byteLength(4000));
+      await other.copyFrom([{ source: file, from: at(0), to: at(5), length: byteLength(4000) }]);
       await other.writeZeroes({ offset: at(1000), length: byteLength(2) });
       const expected = new Uint8Array(4005);
       expected.set(bytes, 15);
@@ -47,9 +47,9 @@ describe('counts', () => {
     await withCalls({ writeSync: () => 0 }, async (file, other) => {
       const refused = { code: 'STORAGE_IO', details: { call: 'pwrite', offset: 3 } };
       await expect(file.write(at(3), new Uint8Array(5))).rejects.toMatchObject(refused);
-      await expect(file.copyFrom(other, at(0), at(3), byteLength(5))).rejects.toMatchObject(
-        refused,
-      );
+      await expect(
+        file.copyFrom([{ source: other, from: at(0), to: at(3), length: byteLength(5) }]),
+      ).rejects.toMatchObject(refused);
     });
   });
 
@@ -175,7 +175,9 @@ describe('a signal that interrupts a call', () => {
       left = 3;
       await file.write(at(0), bytes);
       left = 3;
-      await other.copyFrom(file, at(0), at(0), byteLength(MEBIBYTE));
+      await other.copyFrom([
+        { source: file, from: at(0), to: at(0), length: byteLength(MEBIBYTE) },
+      ]);
       for (const length of [100, MEBIBYTE]) {
         left = 3;
         const target = new Uint8Array(length);
@@ -203,12 +205,14 @@ describe('errors', () => {
     'the source of a copy': {
       call: 'readSync',
       name: 'pread',
-      run: (f, other) => f.copyFrom(other, at(0), at(0), range.length),
+      run: (f, other) =>
+        f.copyFrom([{ source: other, from: at(0), to: at(0), length: range.length }]),
     },
     'the target of a copy': {
       call: 'writeSync',
       name: 'pwrite',
-      run: (f, other) => f.copyFrom(other, at(0), at(0), range.length),
+      run: (f, other) =>
+        f.copyFrom([{ source: other, from: at(0), to: at(0), length: range.length }]),
     },
   };
   const cases = Object.entries(operations).flatMap(([what, operation]) =>

@@ -82,9 +82,19 @@ export class Layer {
   /** Copies `length` bytes at `from` of a file; zeros past its end. */
   async copyFrom(source: CopySource, from: number, at: number, length: number): Promise<void> {
     await this.#change(rangeOf(at, length), (fill) =>
-      this.#image.copyFrom(source.storage, hostOffset(from), guestOffset(at), byteLength(length), {
-        fill,
-      }),
+      this.#image.copyFrom(
+        [
+          {
+            source: source.storage,
+            from: hostOffset(from),
+            offset: guestOffset(at),
+            length: byteLength(length),
+          },
+        ],
+        {
+          fill,
+        },
+      ),
     );
     this.model.fill(0, at, at + length);
     this.model.set(source.bytes.subarray(from, from + length), at);

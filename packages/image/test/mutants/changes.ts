@@ -74,17 +74,21 @@ class WritesNothingToo extends ImageDecorator {
 }
 
 class CopiesFromSectors extends ImageDecorator {
-  override copyFrom(...[source, from, offset, length, options]: Args<'copyFrom'>): Promise<void> {
-    return this.inner.copyFrom(source, alignDown(from, 512), offset, length, options);
+  override copyFrom(...[pieces, options]: Args<'copyFrom'>): Promise<void> {
+    return this.inner.copyFrom(
+      pieces.map((piece) => ({ ...piece, from: alignDown(piece.from, 512) })),
+      options,
+    );
   }
 }
 
 class CopiesToTheEndOfSource extends ImageDecorator {
-  override async copyFrom(
-    ...[source, from, offset, length, options]: Args<'copyFrom'>
-  ): Promise<void> {
-    const inside = await lengthFrom(source, from);
-    await this.inner.copyFrom(source, from, offset, byteLength(Math.min(length, inside)), options);
+  override async copyFrom(...[pieces, options]: Args<'copyFrom'>): Promise<void> {
+    for (const piece of pieces) {
+      const inside = await lengthFrom(piece.source, piece.from);
+      const length = byteLength(Math.min(piece.length, inside));
+      await this.inner.copyFrom([{ ...piece, length }], options);
+    }
   }
 }
 

@@ -138,7 +138,9 @@ export function copy(
   to: number,
   length: number,
 ): Promise<void> {
-  return target.copyFrom(source, hostOffset(from), hostOffset(to), byteLength(length));
+  return target.copyFrom([
+    { source, from: hostOffset(from), to: hostOffset(to), length: byteLength(length) },
+  ]);
 }
 
 /** `setLength` with a plain number. */

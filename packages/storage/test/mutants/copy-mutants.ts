@@ -1,6 +1,6 @@
 import { type ByteLength, byteLength } from '@downfold/units';
 import type { BackendDriver } from '../../src/index.ts';
-import { withFiles, withStorages } from '../support.ts';
+import { eachPiece, oneByOne, withFiles, withStorages } from '../support.ts';
 import type { Mutant } from './mutant.ts';
 
 /** Copies that go wrong. */
@@ -28,10 +28,10 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/from-read-only',
     driver: (driver) =>
       withFiles(driver, (file) => ({
-        copyFrom: async (source, from, to, length, what) => {
+        copyFrom: oneByOne(async (source, from, to, length, what) => {
           if (!source.writable) throw new Error('the source is not writable');
-          return await file.copyFrom(source, from, to, length, what);
-        },
+          return await file.copyFrom([{ source, from, to, length }], what);
+        }),
       })),
   },
   {
@@ -39,10 +39,10 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/from-another-backend',
     driver: (driver) =>
       withFiles(driver, (file) => ({
-        copyFrom: async (source, from, to, length, what) => {
+        copyFrom: oneByOne(async (source, from, to, length, what) => {
           if (source.label === 'pattern') throw new Error('another backend');
-          return await file.copyFrom(source, from, to, length, what);
-        },
+          return await file.copyFrom([{ source, from, to, length }], what);
+        }),
       })),
   },
   {
@@ -50,13 +50,13 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/past-source-end-grows-the-target',
     driver: (driver) =>
       withFiles(driver, (file) => ({
-        copyFrom: async (source, from, to, length, what) => {
+        copyFrom: oneByOne(async (source, from, to, length, what) => {
           const before = await file.length();
-          const copied = await file.copyFrom(source, from, to, length, what);
+          const copied = await file.copyFrom([{ source, from, to, length }], what);
           const filled = Math.max(0, Math.min(length, (await source.length()) - from));
           await file.setLength(byteLength(Math.max(before, to + filled)));
           return copied;
-        },
+        }),
       })),
   },
   {
@@ -64,10 +64,11 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/within-a-file',
     driver: (driver) =>
       withFiles(driver, (file) => ({
-        copyFrom: async (source, from, to, length, what) =>
+        copyFrom: oneByOne(async (source, from, to, length, what) =>
           source.identity.inode === file.identity.inode
             ? length
-            : file.copyFrom(source, from, to, length, what),
+            : file.copyFrom([{ source, from, to, length }], what),
+        ),
       })),
   },
   {
@@ -75,8 +76,9 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/no-bytes',
     backend: (backend) =>
       withStorages(backend, (storage) => ({
-        copyFrom: (source, from, to, length) =>
-          storage.copyFrom(source, from, to, byteLength(length || 1)),
+        copyFrom: eachPiece((source, from, to, length) =>
+          storage.copyFrom([{ source, from, to, length: byteLength(length || 1) }]),
+        ),
       })),
   },
   {
@@ -84,11 +86,11 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/from-closed-is-refused',
     backend: (backend) =>
       withStorages(backend, (storage) => ({
-        copyFrom: async (source, from, to, length) => {
+        copyFrom: eachPiece(async (source, from, to, length) => {
           const bytes = new Uint8Array(length);
           await source.read(from, bytes).catch(() => {});
           await storage.write(to, bytes);
-        },
+        }),
       })),
   },
   {
@@ -97,13 +99,13 @@ export const copyMutants: readonly Mutant[] = [
     driver: (driver) => {
       const shared = new Uint8Array(1 << 20);
       return withFiles(driver, (file) => ({
-        copyFrom: async (source, from, to, length, what) => {
+        copyFrom: oneByOne(async (source, from, to, length, what) => {
           const piece = shared.subarray(0, length);
           piece.fill(0, await source.read(from, piece));
           await new Promise((resolve) => setImmediate(resolve));
           await file.write(to, piece, what);
           return piece.length;
-        },
+        }),
       }));
     },
   },
@@ -112,12 +114,12 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/past-source-end-is-zero',
     driver: (driver) =>
       withFiles(driver, (file) => ({
-        copyFrom: async (source, from, to, length, what) => {
+        copyFrom: oneByOne(async (source, from, to, length, what) => {
           const bytes = new Uint8Array(length);
           const filled = await source.read(from, bytes);
           if (filled > 0) await file.write(to, bytes.subarray(0, filled), what);
           return length;
-        },
+        }),
       })),
   },
   {
@@ -125,12 +127,12 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/hole-is-zero',
     driver: (driver) =>
       withFiles(driver, (file) => ({
-        copyFrom: async (source, from, to, length, what) => {
+        copyFrom: oneByOne(async (source, from, to, length, what) => {
           const bytes = new Uint8Array(length);
           await source.read(from, bytes);
           if (bytes.some((byte) => byte !== 0)) await file.write(to, bytes, what);
           return length;
-        },
+        }),
       })),
   },
   {
@@ -138,11 +140,11 @@ export const copyMutants: readonly Mutant[] = [
     killedBy: 'copy/onto-itself-is-refused',
     backend: (backend) =>
       withStorages(backend, (storage) => ({
-        copyFrom: async (source, from, to, length) => {
+        copyFrom: eachPiece(async (source, from, to, length) => {
           const bytes = new Uint8Array(length);
           await source.read(from, bytes);
           await storage.write(to, bytes);
-        },
+        }),
       })),
   },
 ];
@@ -152,13 +154,13 @@ function withCopies(
   change: (copy: (length: ByteLength) => Promise<number>, length: ByteLength) => Promise<number>,
 ): BackendDriver {
   return withFiles(driver, (file) => ({
-    copyFrom: async (source, from, to, length, what) => {
+    copyFrom: oneByOne(async (source, from, to, length, what) => {
       const bytes = new Uint8Array(length);
       await source.read(from, bytes);
       return await change(async (part) => {
         if (part > 0) await file.write(to, bytes.subarray(0, part), what);
         return part;
       }, length);
-    },
+    }),
   }));
 }
