@@ -1,5 +1,11 @@
-import { type ByteLength, byteLength } from '@downfold/units';
-import type { BackendDriver } from '../../src/index.ts';
+import { type ByteLength, byteLength, hostOffset } from '@downfold/units';
+import {
+  type BackendDriver,
+  bytesOfPieces,
+  type CopyPiece,
+  piecesUpTo,
+  type StorageDriver,
+} from '../../src/index.ts';
 import { eachPiece, oneByOne, withFiles, withStorages } from '../support.ts';
 import type { Mutant } from './mutant.ts';
 
@@ -147,7 +153,59 @@ export const copyMutants: readonly Mutant[] = [
         }),
       })),
   },
+  {
+    name: 'of many pieces the first is copied, and counts for all',
+    killedBy: 'copy/many-pieces',
+    driver: (driver) =>
+      withFiles(driver, (file) => ({
+        copyFrom: async (pieces, what) => {
+          await file.copyFrom(pieces.slice(0, 1), what);
+          return bytesOfPieces(pieces);
+        },
+      })),
+  },
+  {
+    name: 'pieces that follow one another in the target are read from one place',
+    killedBy: 'copy/many-pieces',
+    driver: (driver) =>
+      withFiles(driver, (file) => ({
+        copyFrom: (pieces, what) => file.copyFrom(pieces.map(asContinued), what),
+      })),
+  },
+  {
+    name: 'what a turn did not come to is forgotten',
+    killedBy: 'copy/many-pieces-large',
+    driver: (driver) =>
+      withFiles(driver, (file) => ({
+        copyFrom: async (pieces, what) => {
+          await file.copyFrom(piecesUpTo(pieces, 4 << 20), what);
+          return bytesOfPieces(pieces);
+        },
+      })),
+  },
+  {
+    name: 'what comes after a piece of another backend is forgotten',
+    killedBy: 'copy/pieces-of-several-backends',
+    backend: (backend) =>
+      withStorages(backend, (storage) => ({
+        copyFrom: async (pieces, options) => {
+          const foreign = pieces.findIndex(({ source }) => source.label === 'pattern');
+          await storage.copyFrom(foreign < 0 ? pieces : pieces.slice(0, foreign + 1), options);
+        },
+      })),
+  },
 ];
+
+/** A piece as if its source went on where that of the piece before ended. */
+function asContinued(
+  piece: CopyPiece<StorageDriver>,
+  index: number,
+  pieces: readonly CopyPiece<StorageDriver>[],
+): CopyPiece<StorageDriver> {
+  const before = pieces[index - 1];
+  if (before === undefined || before.to + before.length !== piece.to) return piece;
+  return { ...piece, source: before.source, from: hostOffset(before.from + before.length) };
+}
 
 function withCopies(
   driver: BackendDriver,
