@@ -131,18 +131,26 @@ test.each([
   ['EIO', 'STORAGE_IO'],
   ['ENOSPC', 'STORAGE_NO_SPACE'],
   ['EDQUOT', 'STORAGE_NO_SPACE'],
-] as const)('%s is an error with file, call and byte, not a reason to copy', async (errno, code) => {
-  const share = (): never => {
-    throw systemError(errno);
-  };
-  await withSharing(share, 8, async (target, source) => {
-    const piece = { source, from: hostOffset(0), to: hostOffset(BLOCK), length: byteLength(BLOCK) };
-    await expect(target.copyFrom([piece])).rejects.toMatchObject({
-      code,
-      details: { file: target.label, call: 'ioctl', errno, offset: BLOCK },
+] as const)(
+  '%s is an error with file, call and byte, not a reason to copy',
+  async (errno, code) => {
+    const share = (): never => {
+      throw systemError(errno);
+    };
+    await withSharing(share, 8, async (target, source) => {
+      const piece = {
+        source,
+        from: hostOffset(0),
+        to: hostOffset(BLOCK),
+        length: byteLength(BLOCK),
+      };
+      await expect(target.copyFrom([piece])).rejects.toMatchObject({
+        code,
+        details: { file: target.label, call: 'ioctl', errno, offset: BLOCK },
+      });
     });
-  });
-});
+  },
+);
 
 test.runIf(process.platform === 'linux')('the system is asked on Linux: koffi is installed', () => {
   expect(nodeCalls.shareBlocks).not.toBeNull();

@@ -1,5 +1,5 @@
 import { type ImageCase, lastCluster, layerCases } from './cases.ts';
-import type { CopiedPart } from './layer.ts';
+import type { CopiedPart, Layer } from './layer.ts';
 
 /** `copyFrom`: as `write`, from another file. */
 export const copyCases: readonly ImageCase[] = layerCases([
@@ -56,7 +56,8 @@ export const copyCases: readonly ImageCase[] = layerCases([
     run: async (layer, bed) => {
       const { cluster } = bed;
       const source = await bed.copySource(cluster * 4);
-      const parts = [0, 2, 3, 5].map((index, turn) => ({
+      await growTo(layer, cluster * 5);
+      const parts = [0, 2, 3, 4].map((index, turn) => ({
         from: cluster * (3 - turn),
         at: cluster * index,
         length: cluster,
@@ -75,6 +76,7 @@ export const copyCases: readonly ImageCase[] = layerCases([
     run: async (layer, bed) => {
       const { cluster } = bed;
       const source = await bed.copySource(cluster * 2);
+      await growTo(layer, cluster * 5);
       const quarter = cluster / 4;
       const quarters = (index: number, first: number): CopiedPart[] =>
         [0, 1, 3].map((place) => ({
@@ -87,7 +89,7 @@ export const copyCases: readonly ImageCase[] = layerCases([
       await layer.copyPieces(source, quarters(1, 3).toReversed());
       await layer.verify();
       const odd = { from: 9, at: cluster * 4 - 7, length: 11 };
-      await layer.copyPieces(source, [...quarters(2, 1), odd, ...quarters(5, 2)]);
+      await layer.copyPieces(source, [...quarters(2, 1), odd, ...quarters(0, 2)]);
       await layer.verify();
       const [a, b, c] = quarters(3, 4) as [CopiedPart, CopiedPart, CopiedPart];
       const [d, e, f] = quarters(4, 5) as [CopiedPart, CopiedPart, CopiedPart];
@@ -95,3 +97,8 @@ export const copyCases: readonly ImageCase[] = layerCases([
     },
   },
 ]);
+
+/** Disks of large clusters have only a few of them. */
+async function growTo(layer: Layer, size: number): Promise<void> {
+  if (layer.size < size) await layer.resize(size);
+}
