@@ -1,4 +1,10 @@
-import type { BackingReference, CowSource, Image, ImageMark } from '@downfold/image';
+import type {
+  BackingReference,
+  CowSource,
+  Image,
+  ImageCopyPiece,
+  ImageMark,
+} from '@downfold/image';
 import {
   type CrashOptions,
   crashStates,
@@ -175,20 +181,21 @@ export class Lab {
     );
   }
 
-  /** As `write`, from another file. */
+  /** As `write`, from another file, in pieces of three sectors. */
   async copy(offset: number, length: number): Promise<void> {
     const bytes = this.#fresh(length);
     const disk = new MemoryDisk();
     const source = await record(disk).backend.create('/source', { secret: false });
     await source.write(hostOffset(0), bytes);
-    await this.#change(offset, bytes, () =>
-      this.image.copyFrom(
-        [{ source, from: hostOffset(0), offset: guestOffset(offset), length: byteLength(length) }],
-        {
-          fill: this.fill,
-        },
-      ),
-    );
+    const pieces: ImageCopyPiece[] = [];
+    for (let done = 0; done < length; done += 1536)
+      pieces.push({
+        source,
+        from: hostOffset(done),
+        offset: guestOffset(offset + done),
+        length: byteLength(Math.min(1536, length - done)),
+      });
+    await this.#change(offset, bytes, () => this.image.copyFrom(pieces, { fill: this.fill }));
   }
 
   async zero(offset: number, length: number): Promise<void> {
