@@ -88,12 +88,12 @@ export const copyCases: readonly ImageCase[] = layerCases([
       await layer.verify();
       await layer.copyPieces(source, quarters(1, 3).toReversed());
       await layer.verify();
-      const odd = { from: 9, at: cluster * 4 - 7, length: 11 };
-      await layer.copyPieces(source, [...quarters(2, 1), odd, ...quarters(0, 2)]);
-      await layer.verify();
       const [a, b, c] = quarters(3, 4) as [CopiedPart, CopiedPart, CopiedPart];
       const [d, e, f] = quarters(4, 5) as [CopiedPart, CopiedPart, CopiedPart];
-      await layer.copyPieces(source, [a, { ...d, length: 100 }, b, e, c, f]);
+      await layer.copyPieces(source, [a, d, b, { ...e, length: 100 }, c, f]);
+      await layer.verify();
+      const odd = { from: 9, at: cluster * 4 - 7, length: 11 };
+      await layer.copyPieces(source, [...quarters(2, 1), odd, ...quarters(0, 2)]);
     },
   },
 ]);
