@@ -10,6 +10,7 @@ import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@d
 import { type Calls, wasInterrupted } from './calls.ts';
 import { calling, storageError } from './errno.ts';
 import { Gathered, PIECE_BYTES } from './gathered.ts';
+import { BLOCK_BYTES, refusalOf } from './sharing.ts';
 
 /** Reads up to this many bytes are done at once: a thread pool hop costs more than the copy from the page cache. */
 const SMALL_READ_BYTES = 64 << 10;
@@ -19,19 +20,6 @@ const TURN_BYTES = 4 << 20;
 const WRITE_BEHIND_BYTES = 16 << 20;
 /** Most bytes of one system call: Node takes lengths of 31 bits, Linux moves 2 GiB minus a page. */
 const CALL_BYTES = 1 << 30;
-
-/** Blocks of files that can be shared are multiples of this in size and place; a file system of larger ones refuses what is cut. */
-const BLOCK_BYTES = 4096;
-/** What a system says that cannot share blocks of these two files: never, or not of this range (its blocks are larger, or the file ends in it). */
-const SHARES_NEVER: ReadonlySet<string> = new Set([
-  'EOPNOTSUPP',
-  'ENOTSUP',
-  'ENOSYS',
-  'ENOTTY',
-  'EXDEV',
-  'EPERM',
-]);
-const SHARES_NOT_THESE = 'EINVAL';
 
 /** What fallocate says on file systems that cannot punch holes. */
 const HOLES_UNKNOWN: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']);
@@ -172,8 +160,9 @@ export class FileDriver implements StorageDriver {
       return whole;
     } catch (cause) {
       const errno = cause instanceof StorageError ? String(cause.details['errno']) : '';
-      if (SHARES_NEVER.has(errno)) this.#unshared.add(source);
-      else if (errno !== SHARES_NOT_THESE) throw cause;
+      const refusal = refusalOf(errno);
+      if (refusal === null) throw cause;
+      if (refusal === 'never') this.#unshared.add(source);
       return 0;
     }
   }

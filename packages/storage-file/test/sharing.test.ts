@@ -155,3 +155,44 @@ test.each([
 test.runIf(process.platform === 'linux')('the system is asked on Linux: koffi is installed', () => {
   expect(nodeCalls.shareBlocks).not.toBeNull();
 });
+
+test.each([
+  ['EINVAL', true],
+  ['EOPNOTSUPP', false],
+  ['EXDEV', false],
+  ['EPERM', false],
+] as const)(
+  'whether blocks will be shared is asked for a range that cannot be: %s, %s',
+  async (errno, answer) => {
+    await using directory = await scratch();
+    const [from, to] = [join(directory.path, 'from'), join(directory.path, 'to')];
+    for (const path of [from, to]) fs.writeFileSync(path, path);
+    const shareBlocks: Share = (_source, at, _target, where, length) => {
+      expect(at).toBeGreaterThan(2 ** 50);
+      expect([at % BLOCK, where % BLOCK, length]).toEqual([1, 1, 1]);
+      throw systemError(errno);
+    };
+    const backend = fileBackendDriver({ ...nodeCalls, shareBlocks });
+    expect(await backend.sharesBlocks(from, to)).toBe(answer);
+    expect(
+      await fileBackendDriver({ ...nodeCalls, shareBlocks: null }).sharesBlocks(from, to),
+    ).toBe(false);
+  },
+);
+
+test('whether blocks will be shared: an error is one, with its file', async () => {
+  await using directory = await scratch();
+  const path = join(directory.path, 'from');
+  fs.writeFileSync(path, 'bytes');
+  const shareBlocks = (): never => {
+    throw systemError('EIO');
+  };
+  const backend = fileBackendDriver({ ...nodeCalls, shareBlocks });
+  await expect(backend.sharesBlocks(path, path)).rejects.toMatchObject({
+    code: 'STORAGE_IO',
+    details: { file: path, call: 'ioctl' },
+  });
+  await expect(backend.sharesBlocks(path, `${path}-none`)).rejects.toMatchObject({
+    code: 'STORAGE_NOT_FOUND',
+  });
+});

@@ -36,6 +36,7 @@ export function openBackend(driver: BackendDriver): StorageBackend {
     facts: (path) => driver.facts(path),
     list: (directory) => driver.list(directory),
     realPath: (path) => driver.realPath(path),
+    sharesBlocks: (from, to) => driver.sharesBlocks(from, to),
     lock: (path, request) => driver.lock(path, request),
   };
 }

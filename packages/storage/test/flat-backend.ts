@@ -139,6 +139,7 @@ export function flatBackend(disk: FlatDisk = new FlatDisk()): BackendDriver {
       disk.durableNames = new Map(disk.names);
     },
     facts: async (path) => factsOf(disk, disk.realPath(path)),
+    sharesBlocks: async () => false,
     list: async (directory) => {
       assertDirectory(directory);
       const entries = (paths: Iterable<string>, kind: DirectoryEntry['kind']): DirectoryEntry[] =>

@@ -41,6 +41,7 @@ export function faulty(driver: BackendDriver, rules: readonly FaultRule[] = []):
     facts: (path) => faults.run('facts', path, '', () => driver.facts(path)),
     list: (directory) => faults.run('list', directory, '', () => driver.list(directory)),
     realPath: (path) => faults.run('realPath', path, '', () => driver.realPath(path)),
+    sharesBlocks: (from, to) => driver.sharesBlocks(from, to),
     lock: (path, request) => faults.run('lock', path, '', () => driver.lock(path, request)),
   };
 }
