@@ -2,6 +2,7 @@ import type fs from 'node:fs/promises';
 import {
   type CopyPiece,
   type FileIdentity,
+  piecesUpTo,
   type StorageDriver,
   StorageError,
   type StorageSupport,
@@ -10,6 +11,7 @@ import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@d
 import { type Calls, wasInterrupted } from './calls.ts';
 import { calling, storageError } from './errno.ts';
 import { Gathered, PIECE_BYTES } from './gathered.ts';
+import { Pace } from './pace.ts';
 import { BLOCK_BYTES, refusalOf } from './sharing.ts';
 
 /** Reads up to this many bytes are done at once: a thread pool hop costs more than the copy from the page cache. */
@@ -51,6 +53,8 @@ export class FileDriver implements StorageDriver {
   /** What a write-behind failed with. The system says it once: the next flush has to say it. */
   #behindFailure: { readonly cause: unknown } | null = null;
 
+  /** How fast copies read this file. */
+  readonly #pace: Pace = new Pace();
   /** Sources of which it is known that blocks cannot be shared with them. */
   readonly #unshared: WeakSet<FileDriver> = new WeakSet();
 
@@ -113,6 +117,7 @@ export class FileDriver implements StorageDriver {
    */
   async copyFrom(pieces: readonly CopyPiece<StorageDriver>[]): Promise<number> {
     const gathered = new Gathered((offset, bytes) => this.#writeAll(offset, bytes));
+    this.#announce(pieces);
     let done = 0;
     for (const piece of pieces) {
       const { source, length } = piece;
@@ -129,6 +134,15 @@ export class FileDriver implements StorageDriver {
     return done;
   }
 
+  /** Sources whose bytes come from the disk are told what will be read of them, so that the disk has more than one request to do. */
+  #announce(pieces: readonly CopyPiece<StorageDriver>[]): void {
+    const { willRead } = this.#calls;
+    if (willRead === null) return;
+    for (const { source, from, length } of piecesUpTo(pieces, TURN_BYTES))
+      if (source instanceof FileDriver && source.#pace.isSlow && !this.#mayShare(source))
+        willRead(source.#fd, from, length);
+  }
+
   /** Reads some of bytes [at, end) of a piece into the buffer; past the end of the source zeros, as a read gives them. */
   #gather(
     gathered: Gathered,
@@ -138,11 +152,17 @@ export class FileDriver implements StorageDriver {
     end: number,
   ): number {
     const target = gathered.room(piece.to + at, end - at);
+    const started = this.#calls.now();
     const count = source.#readSome(piece.from + at, target);
+    source.#pace.note(count, this.#calls.now() - started);
     if (count === 0) target.fill(0);
     const filled = count === 0 ? target.length : count;
     gathered.add(filled);
     return filled;
+  }
+
+  #mayShare(source: FileDriver): boolean {
+    return this.#calls.shareBlocks !== null && !this.#unshared.has(source);
   }
 
   /** Bytes from the start of a range that share blocks with the source from now on; 0: they have to be copied. */
@@ -151,7 +171,7 @@ export class FileDriver implements StorageDriver {
     const whole = length - (length % BLOCK_BYTES);
     if (shareBlocks === null || whole === 0 || from % BLOCK_BYTES !== 0 || to % BLOCK_BYTES !== 0)
       return 0;
-    if (this.#unshared.has(source)) return 0;
+    if (!this.#mayShare(source)) return 0;
     try {
       this.#call('ioctl', to, () => {
         shareBlocks(source.#fd, from, this.#fd, to, whole);

@@ -8,6 +8,9 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 /** sync_file_range(2): starts to write what is dirty and not being written yet; waits for nothing, and promises nothing. */
 const SYNC_FILE_RANGE_WRITE = 2;
 
+/** posix_fadvise(2): these bytes will be read soon. */
+const POSIX_FADV_WILLNEED = 3;
+
 /** ioctl_ficlonerange(2): two files share the blocks of a range until one of them changes it. */
 const FICLONERANGE = 0x4020940d;
 
@@ -33,6 +36,8 @@ export interface NativeCalls {
   punchHole(fd: number, offset: number, length: number): void;
   /** Has the system start to write all of a file to the disk. False: it did not. */
   startWriting(fd: number): Promise<boolean>;
+  /** As `Calls.willRead`. */
+  willRead(fd: number, offset: number, length: number): void;
   /** As `Calls.shareBlocks`. */
   shareBlocks(source: number, from: number, target: number, to: number, length: number): void;
   /** As `LockCalls.acquire`. */
@@ -86,6 +91,10 @@ function lazily(): NativeCalls {
         ),
       );
     },
+    willRead: (fd, offset, length) => {
+      // a hint: what it answers does not matter
+      functions().fadvise(fd, offset, length, POSIX_FADV_WILLNEED);
+    },
     shareBlocks: (source, from, target, to, length) => {
       const { ioctl, failure } = functions();
       const range = cloneRangeOf(source, from, length, to);
@@ -117,6 +126,7 @@ function lazily(): NativeCalls {
 interface Functions {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   fcntl(fd: number, command: number, type: 'void *', flock: Buffer): number;
+  fadvise(fd: number, offset: number, length: number, advice: number): number;
   ioctl(fd: number, request: number, type: 'void *', argument: Buffer): number;
   readonly syncFileRange: Pick<KoffiFunction, 'async'>;
   failure(call: string): NodeJS.ErrnoException;
@@ -127,6 +137,7 @@ function functionsOf(koffi: Koffi): Functions {
   return {
     fallocate: libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
     fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
+    fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)'),
     ioctl: libc.func('int ioctl(int fd, unsigned long request, ...)'),
     syncFileRange: libc.func(
       'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',

@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { openBackend, type Storage } from '@downfold/storage';
+import { type CopyPiece, openBackend, type Storage } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Calls, fileBackendDriver, nodeCalls } from '../src/index.ts';
@@ -146,6 +146,39 @@ describe('what is written behind', () => {
       expect(closed).toBe(false);
       syncs[0]?.resolve();
       await closing;
+    });
+  });
+});
+
+describe('what copies read from a disk', () => {
+  test.each([true, false])('is announced, what is in memory is not (slow: %s)', async (slow) => {
+    const announced: [number, number][] = [];
+    let now = 0;
+    const changed: Partial<Calls> = {
+      now: () => now,
+      shareBlocks: null,
+      willRead: (_fd, offset, length) => void announced.push([offset, length]),
+      readSync: (fd, target, offset) => {
+        now += slow ? 4 : 0.2;
+        return nodeCalls.readSync(fd, target, offset);
+      },
+    };
+    await withCalls(changed, async (file, other) => {
+      await file.setLength(byteLength(16 * MEBIBYTE));
+      const piece = (from: number, length: number): CopyPiece => ({
+        source: file,
+        from: at(from),
+        to: at(0),
+        length: byteLength(length),
+      });
+      await other.copyFrom([piece(0, 2 * MEBIBYTE)]);
+      expect(announced).toEqual([]);
+      await other.copyFrom([piece(9 * MEBIBYTE, 100), piece(3 * MEBIBYTE, 5 * MEBIBYTE)]);
+      const turn = [
+        [9 * MEBIBYTE, 100],
+        [3 * MEBIBYTE, 4 * MEBIBYTE - 100],
+      ];
+      expect(announced.slice(0, 2)).toEqual(slow ? turn : []);
     });
   });
 });
