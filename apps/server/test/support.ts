@@ -53,7 +53,13 @@ export interface Ended {
 /** A directory that goes when the block ends, with all servers that were started in it. */
 export class Bench implements AsyncDisposable {
   readonly path: string = mkdtempSync(join(tmpdir(), 'downfoldd-'));
+  readonly #environment: NodeJS.ProcessEnv;
   readonly #started: Started[] = [];
+
+  /** @param environment of every process, besides what this process has */
+  constructor(environment: NodeJS.ProcessEnv = {}) {
+    this.#environment = environment;
+  }
 
   file(name: string): string {
     return join(this.path, name);
@@ -117,7 +123,7 @@ export class Bench implements AsyncDisposable {
   }
 
   #start(program: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Started {
-    const started = new Started(program, args, this.path, environment);
+    const started = new Started(program, args, this.path, { ...this.#environment, ...environment });
     this.#started.push(started);
     return started;
   }

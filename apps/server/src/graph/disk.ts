@@ -136,7 +136,9 @@ export class Disk implements AsyncDisposable {
       this.#changed(this.layers);
       return held;
     }
-    const top = await openForWriting(overlay.active, overlay.locks, this.environment);
+    const top = await openForWriting(overlay.active, overlay.locks, this.environment, {
+      isActive: true,
+    });
     const jobs = [...this.users].some(({ isJob }) => isJob);
     const before = this.active;
     await using opened = new AsyncDisposableStack();
@@ -192,7 +194,7 @@ export class Disk implements AsyncDisposable {
       return;
     }
     const { backend } = this.environment;
-    const writing = await openForWriting(layer, this.locks, this.environment);
+    const writing = await openForWriting(layer, this.locks, this.environment, { isActive: false });
     try {
       await writing.image.setBacking(reference);
     } finally {
@@ -226,7 +228,7 @@ export class Disk implements AsyncDisposable {
         { image: active.facts.path },
       );
     if (writes) {
-      const top = await openForWriting(active, this.locks, environment);
+      const top = await openForWriting(active, this.locks, environment, { isActive: true });
       await active.image[Symbol.asyncDispose]();
       this.#layers = this.#layers.with(-1, top);
     }
