@@ -9,6 +9,8 @@ mount -t devtmpfs dev /dev
 give_up() {
   echo "FAILED: $*"
   dmesg | tail -n 20
+  # power goes before the console has sent everything
+  sleep 3
   poweroff -f
 }
 
@@ -71,4 +73,6 @@ echo manifest
 cat "$manifest"
 echo 'end of manifest'
 trap - EXIT
+# until all of it was heard: power goes before the console has sent everything
+read -r _ </dev/console
 poweroff -f

@@ -31,6 +31,7 @@ export class Guest {
   readonly #machine: Started;
   readonly #console: Socket;
   readonly #lines: AsyncIterator<string>;
+  #last = '';
   /** Rounds of writes that the guest has told of. */
   rounds = 0;
 
@@ -74,6 +75,7 @@ export class Guest {
     const lines = [];
     for (let line = await this.#hear(); line !== 'end of manifest'; line = await this.#hear())
       lines.push(line);
+    this.#console.write('off\n');
     const { code, stderr } = await this.#machine.ended;
     if (code !== 0) throw new Error(`the machine ended with ${code}: ${stderr}`);
     return manifestOf(lines.join('\n'));
@@ -87,8 +89,9 @@ export class Guest {
     const heard = await Promise.race([this.#lines.next(), late]);
     control.abort();
     if (heard === null) throw new Error(`the guest says nothing: ${this.#machine.stderr}`);
-    if (heard.done) throw new Error(`the guest is gone: ${this.#machine.stderr}`);
+    if (heard.done) throw new Error(`the guest is gone; it last said: ${this.#last}`);
     const line = heard.value.trimEnd();
+    this.#last = line;
     if (/^FAILED|Kernel panic|I\/O error|EXT4-fs (error|warning)/.test(line))
       throw new Error(`in the guest: ${line}\n${await this.#rest()}`);
     if (line.startsWith('round ')) this.rounds++;
