@@ -10,7 +10,7 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 /** How QEMU runs the guest. Emulated, the same everywhere; `DOWNFOLD_GUEST_ACCEL=kvm:tcg` is faster where there is KVM. */
 const ACCEL = process.env['DOWNFOLD_GUEST_ACCEL'] ?? 'tcg';
 /** Longest that a guest may say nothing, in milliseconds. */
-const PATIENCE = 60_000;
+const PATIENCE = 120_000;
 
 /** MD5 sums of files, by name. */
 export type Manifest = ReadonlyMap<string, string>;
