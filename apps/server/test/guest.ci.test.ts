@@ -19,7 +19,7 @@ const STRATEGIES = ['copy-down', 'depth-first', 'preserve', 'staged'] as const;
 
 const haveGuest = haveAll(
   ...['qemu-system-x86_64', 'qemu-img', 'apt-get', 'dpkg-deb'],
-  ...['mke2fs', 'e2fsck', 'debugfs'],
+  ...['/sbin/mke2fs', '/sbin/e2fsck', '/sbin/debugfs'],
 );
 
 const md5 = (bytes: Uint8Array): string => createHash('md5').update(bytes).digest('hex');
@@ -36,7 +36,7 @@ async function makeDisk(bench: Bench): Promise<void> {
   writeFileSync(join(root, 'manifest'), manifest.join(''));
   writeFileSync(bench.file('disk.raw'), '');
   truncateSync(bench.file('disk.raw'), 256 * MIB);
-  await bench.must('mke2fs', '-q', '-F', '-t', 'ext4', '-b', '4096', '-d', 'root', 'disk.raw');
+  await bench.must('/sbin/mke2fs', '-q', '-F', '-t', 'ext4', '-b', '4096', '-d', 'root', 'disk.raw');
   await bench.must('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'base.qcow2');
 }
 
@@ -44,9 +44,9 @@ async function makeDisk(bench: Bench): Promise<void> {
 async function filesOf(bench: Bench, image: string): Promise<Manifest> {
   await bench.must('qemu-img', 'check', '-f', 'qcow2', image);
   await bench.must('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', image, 'after.raw');
-  await bench.must('e2fsck', '-fn', 'after.raw');
+  await bench.must('/sbin/e2fsck', '-fn', 'after.raw');
   mkdirSync(bench.file('after'));
-  await bench.must('debugfs', '-R', 'rdump / after', 'after.raw');
+  await bench.must('/sbin/debugfs', '-R', 'rdump / after', 'after.raw');
   const names = readdirSync(bench.file('after')).filter(
     (name) => name !== 'lost+found' && name !== 'manifest',
   );
