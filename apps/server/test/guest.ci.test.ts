@@ -36,7 +36,18 @@ async function makeDisk(bench: Bench): Promise<void> {
   writeFileSync(join(root, 'manifest'), manifest.join(''));
   writeFileSync(bench.file('disk.raw'), '');
   truncateSync(bench.file('disk.raw'), 256 * MIB);
-  await bench.must('/sbin/mke2fs', '-q', '-F', '-t', 'ext4', '-b', '4096', '-d', 'root', 'disk.raw');
+  await bench.must(
+    '/sbin/mke2fs',
+    '-q',
+    '-F',
+    '-t',
+    'ext4',
+    '-b',
+    '4096',
+    '-d',
+    'root',
+    'disk.raw',
+  );
   await bench.must('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'base.qcow2');
 }
 
