@@ -16,7 +16,7 @@ const PATIENCE = 120_000;
 export type Manifest = ReadonlyMap<string, string>;
 
 /** Reads what `md5sum` prints. */
-export function manifestOf(text: string): Manifest {
+function manifestOf(text: string): Manifest {
   const lines = text.split('\n').filter((line) => line !== '');
   return new Map(lines.map((line) => [line.slice(34), line.slice(0, 32)]));
 }
