@@ -150,5 +150,6 @@ describe.skipIf(!haveGuest)('a guest whose disk is committed while it writes', (
       const found = await filesOf(bench, 'base.qcow2');
       expect(new Map([...found].sort())).toEqual(new Map([...expected].sort()));
     },
+    900_000,
   );
 });
