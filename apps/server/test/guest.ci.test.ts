@@ -110,7 +110,7 @@ async function foldDown(
     'top-node': 'top',
     'base-node': 'disk',
     'x-strategy': strategy,
-    speed: MIB / 16,
+    speed: MIB / 64,
   });
   expect(await beneath(guest, served, { job: 'below', last: 'null' })).toEqual([
     'created',
@@ -122,7 +122,7 @@ async function foldDown(
     await served.execute('blockdev-del', { 'node-name': name });
     unlinkSync(bench.file(`${name}.qcow2`));
   }
-  await served.execute('block-commit', { 'job-id': 'all', device: 'active', speed: MIB / 16 });
+  await served.execute('block-commit', { 'job-id': 'all', device: 'active', speed: MIB / 64 });
   await beneath(guest, served, { job: 'all', last: 'BLOCK_JOB_READY' });
   await guest.writes(10);
   await served.execute('job-complete', { id: 'all' });
