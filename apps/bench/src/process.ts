@@ -81,7 +81,7 @@ export function timed(program: string, args: readonly string[], server?: number)
   const ended = spawnSync('/usr/bin/time', ['-f', FORMAT, program, ...args], {
     env: environment,
     encoding: 'utf8',
-    maxBuffer: 1 << 30,
+    stdio: ['ignore', 'ignore', 'pipe'],
   });
   const milliseconds = performance.now() - start;
   const busy = machineBusy() - busyBefore;

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { serveNbd } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
-import { havePeers, haveShell, nbdsh, Random, run, scratch } from './support.ts';
+import { havePeers, haveShell, nbdsh, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 
