@@ -11,6 +11,17 @@ export class UsageError extends DownfoldError<'USAGE'> {
   }
 }
 
+/** A failure that ends its command with an exit code of its own; told of as its cause. */
+export class FailedWith extends Error {
+  override readonly name: string = 'FailedWith';
+  readonly exitCode: number;
+
+  constructor(exitCode: number, cause: unknown) {
+    super(`exit code ${exitCode}`, { cause });
+    this.exitCode = exitCode;
+  }
+}
+
 /** What the user can do, where the error of a layer below cannot know the command line. */
 const NEXT: Readonly<Record<string, string>> = {
   IMAGE_NOT_RECOGNISED: "if it is a raw image, say so with '-f raw'",

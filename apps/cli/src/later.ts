@@ -16,9 +16,3 @@ export const STRATEGIES: readonly string[] = ['copy-down', 'depth-first', 'prese
 export function notThereYet(what: string, meanwhile: string): never {
   throw new UsageError(`'${what}' is not there yet: it comes with a later version; ${meanwhile}`);
 }
-
-/** @throws UsageError for the cache modes that qemu-img has and this version has not. */
-export function assertWriteback(cache: string): void {
-  if (cache !== 'writeback')
-    notThereYet(`-t ${cache}`, "leave -t out: 'writeback', with a flush wherever order matters");
-}

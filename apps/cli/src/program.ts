@@ -14,7 +14,7 @@ import { rebase } from './commands/rebase.ts';
 import { resume } from './commands/resume.ts';
 import { stream } from './commands/stream.ts';
 import { version } from './commands/version.ts';
-import { report, UsageError } from './failure.ts';
+import { FailedWith, report, UsageError } from './failure.ts';
 import { EPILOG, EXAMPLES } from './help.ts';
 import { Stopped } from './signals.ts';
 import { VERSION } from './version.ts';
@@ -45,8 +45,9 @@ export async function run(args: readonly string[]): Promise<number> {
     try {
       exitCode = await work();
     } catch (cause) {
-      report(cause, doing, json);
-      exitCode = cause instanceof Stopped ? cause.exitCode : failed;
+      const own = cause instanceof FailedWith ? cause : null;
+      report(own?.cause ?? cause, doing, json);
+      exitCode = own?.exitCode ?? (cause instanceof Stopped ? cause.exitCode : failed);
     }
   };
   const program = programOf(act);

@@ -7,7 +7,7 @@ describe('create', () => {
     const { code, stdout } = work.downfold('create', 'a.qcow2', '1000');
     expect([code, stdout]).toEqual([
       0,
-      "Formatting 'a.qcow2', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib size=1024 lazy_refcounts=off refcount_bits=16\n",
+      "Formatting 'a.qcow2', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib size=1000 lazy_refcounts=off refcount_bits=16\n",
     ]);
     expect(work.json('info', 'a.qcow2')).toMatchObject({ 'virtual-size': 1024 });
     expect(work.downfold('check', '-q', 'a.qcow2').code).toBe(0);

@@ -38,17 +38,13 @@ export async function create(
   }
   const settings = settingsOf(options.option ?? [], format.name);
   const backing = backingOf(file, options, settings);
-  const virtualSize = await sizeOf(
-    file,
-    size ?? settings['size'],
-    backing,
-    options.unsafe === true,
-  );
+  const said = await sizeOf(file, size ?? settings['size'], backing, options.unsafe === true);
+  const virtualSize = alignUp(said, SECTOR_BYTES);
   const common: CreateImageOptions = { virtualSize, backing };
   const all = format === qcow2 ? qcow2Options(settings, common) : common;
   await createAt(file, format, all);
   const created = { filename: file, format: format.name, 'virtual-size': virtualSize };
-  printResult(options, created, () => formatted(file, format.name, all, settings));
+  printResult(options, created, () => formatted(file, format.name, said, all, settings));
   return 0;
 }
 
@@ -87,7 +83,7 @@ function backingOf(
 }
 
 /**
- * The size that was said, in whole sectors, or else that of the backing file, which is opened in any case unless `unsafe`: it must
+ * The size that was said, or else that of the backing file, which is opened in any case unless `unsafe`: it must
  * be there and be what `-F` says.
  */
 async function sizeOf(
@@ -96,7 +92,7 @@ async function sizeOf(
   backing: BackingReference | null,
   unsafe: boolean,
 ): Promise<ByteLength> {
-  const own = said === undefined ? null : alignUp(parseBytes(said, 'image size'), SECTOR_BYTES);
+  const own = said === undefined ? null : parseBytes(said, 'image size');
   if (own === null && (backing === null || unsafe))
     throw new UsageError(
       `${file}: Image creation needs a size, such as 'downfold create ${file} 10G'`,
@@ -131,10 +127,11 @@ function qcow2Options(settings: Settings, common: CreateImageOptions): Qcow2Crea
 function formatted(
   file: string,
   format: string,
+  size: number,
   options: Qcow2CreateOptions,
   settings: Settings,
 ): string {
-  const { virtualSize, backing } = options;
+  const { backing } = options;
   const parts = [`Formatting '${file}', fmt=${format}`];
   if (format === 'qcow2')
     parts.push(
@@ -142,7 +139,7 @@ function formatted(
       `extended_l2=${settings['extended_l2'] ?? 'off'}`,
       `compression_type=${settings['compression_type'] ?? 'zlib'}`,
     );
-  parts.push(`size=${virtualSize}`);
+  parts.push(`size=${size}`);
   if (backing != null) parts.push(`backing_file=${backing.name}`, `backing_fmt=${backing.format}`);
   if (settings['compat'] !== undefined) parts.push(`compat=${settings['compat']}`);
   if (format === 'qcow2')

@@ -1,0 +1,106 @@
+/** Where a command line of Downfold does on purpose something else than the same one of `qemu-img`. */
+export interface Difference {
+  readonly id: string;
+  readonly verbs: string;
+  /** What `qemu-img` does. */
+  readonly theirs: string;
+  readonly ours: string;
+  readonly why: string;
+}
+
+/** All of them; `docs/qemu-img.md` is made from this. */
+export const DIFFERENCES: readonly Difference[] = [
+  {
+    id: 'formats',
+    verbs: 'all',
+    theirs: 'guesses a format that is not said',
+    ours: '`-f` and `-F` are `qcow2` unless said; a backing file without a format is refused',
+    why: 'a guest can write a header that makes its raw disk look like another format',
+  },
+  {
+    id: 'roots',
+    verbs: 'all that read a chain',
+    theirs: 'opens every backing file that an image names, by any protocol',
+    ours: 'files in the directory of the image, and in those that `--allow` names',
+    why: 'an image from elsewhere must not read files of the host',
+  },
+  {
+    id: 'options',
+    verbs: 'all',
+    theirs: '`--object`, `--image-opts`, `-T` for traces, and long options cut short (`--out`)',
+    ours: 'refused as unknown',
+    why: 'images are named by files; a cut option means something else as soon as a second one begins alike',
+  },
+  {
+    id: 'progress',
+    verbs: 'all with `-p`',
+    theirs: 'percentages on stdout',
+    ours: 'percentages on stderr; on a terminal a bar',
+    why: 'stdout has the result and nothing else',
+  },
+  {
+    id: 'prose',
+    verbs: 'all',
+    theirs: 'errors and findings in its own words, `qemu-img: ...`',
+    ours: 'one line, `downfold: ...`, that says what to do; with `--output json` an object on stdout too',
+    why: 'exit codes and results are for scripts, errors for people',
+  },
+  {
+    id: 'cache',
+    verbs: 'all with `-t` or `-T`',
+    theirs: 'chooses how the host caches',
+    ours: 'takes every mode; reads and writes through the page cache, and durable at the end in each',
+    why: 'a result that may be lost by a power cut, as after `-t unsafe`, is no result',
+  },
+  {
+    id: 'hole',
+    verbs: 'map',
+    theirs: 'asks the file system for holes: a hole inside data is `zero`',
+    ours: 'tells what the image says: `data`, at the same offset',
+    why: 'the contract of an image is its own mapping; what the file system does beneath changes with a copy',
+  },
+  {
+    id: 'preallocated',
+    verbs: 'map',
+    theirs:
+      '`offset` also for what is reserved and not used: preallocated zeros, unallocated subclusters',
+    ours: '`offset` for data only',
+    why: 'there is nothing to read at that offset',
+  },
+  {
+    id: 'past-end',
+    verbs: 'check',
+    theirs: 'does not look at refcounts past the end of the file',
+    ours: 'clusters that are counted there are leaks (3)',
+    why: 'they are counted and nobody has them',
+  },
+  {
+    id: 'create-format',
+    verbs: 'create',
+    theirs: '`raw` unless `-f` says otherwise',
+    ours: '`qcow2` unless `-f` says otherwise',
+    why: '`-f` means the same in all verbs',
+  },
+  {
+    id: 'create-over',
+    verbs: 'create',
+    theirs: 'empties a file that is there',
+    ours: 'refuses',
+    why: "it is somebody's disk",
+  },
+  {
+    id: 'strict-hole',
+    verbs: 'compare -s',
+    theirs:
+      'may see a difference between two unallocated ranges when only one of them reaches the end of the disk',
+    ours: 'sees none',
+    why: 'there is none',
+  },
+  {
+    id: 'compare-usage',
+    verbs: 'compare',
+    theirs: 'a wrong command line exits with 1, as if the disks differed',
+    ours: 'exits with 2',
+    why: 'a script must not take a misspelt option for a difference',
+  },
+];
