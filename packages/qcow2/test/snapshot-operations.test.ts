@@ -200,3 +200,23 @@ test('refused, and nothing changes: an unknown id, a name too long, one-bit refc
     expect(await marked.snapshots.list()).toEqual([again]);
   }
 });
+
+test('one snapshot taken, applied twice, and deleted, leaves the image as sound as it was', async () => {
+  const disk = await small();
+  await using image = await openOn(disk, '/image', 'write');
+  const { id } = await image.snapshots.create({ name: 'one', date: DATE });
+  await image.write(guestOffset(512), new Uint8Array(512).fill(7), plain);
+  for (const value of [1, 1]) {
+    await image.snapshots.apply(id);
+    expect((await readAll(image))[512]).toBe(value);
+    await sound(image);
+  }
+  await image.snapshots.delete(id);
+  expect(await image.snapshots.list()).toEqual([]);
+  await sound(image);
+  // what is the disk's alone again is written in place
+  const { allocatedClusters, imageEndOffset } = await image.check();
+  await image.write(guestOffset(0), new Uint8Array(8 * 512).fill(9), plain);
+  await image.flush();
+  expect(await image.check()).toMatchObject({ allocatedClusters, imageEndOffset, leaks: 0 });
+});
