@@ -31,6 +31,10 @@ export const BARRIER = {
   size: 'qcow2 W12: header with new size',
   /** W11: the header points to the staged mapping before what only the old one held is released. */
   publish: 'qcow2 W11: header with staged mapping',
+  /** W11: the header names a snapshot table without the one that goes before what it held is released. */
+  snapshotTable: 'qcow2 W11: header without snapshot',
+  /** W11: the header points to the mapping of a snapshot before what only the old one held is released. */
+  snapshotApplied: 'qcow2 W11: header with mapping of snapshot',
   /** W11: a mark's body is durable before its head, and its head. */
   markBody: 'qcow2 W11: mark before its head',
   markHead: 'qcow2 W11: mark',

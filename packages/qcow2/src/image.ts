@@ -23,8 +23,9 @@ import {
   type HostOffset,
   rangeEnd,
 } from '@downfold/units';
-import { type Change, claims, disclaim } from './autoclear.ts';
+import type { Change } from './autoclear.ts';
 import { planBacking, setBackingReference } from './backing.ts';
+import { assertOpen, changeImage } from './change.ts';
 import { checkImage } from './check.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
@@ -34,6 +35,7 @@ import { setImageMark } from './mark.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { growImage } from './resize.ts';
+import { Qcow2Snapshots, type Snapshots } from './snapshot-operations.ts';
 import { stageImage } from './stage.ts';
 import { assertNotStaged } from './stage-state.ts';
 import type { Qcow2State } from './state.ts';
@@ -41,8 +43,14 @@ import { deallocateImage, zeroImage } from './unmap.ts';
 import { writeImage } from './write.ts';
 import { mutate, writerOf } from './writer.ts';
 
+/** An open qcow2 image: what every image has, and what only this format has. */
+export interface Qcow2 extends Image {
+  /** Its internal snapshots. */
+  readonly snapshots: Snapshots;
+}
+
 /** The `Image` contract over a state: checks ranges and modes, queues changes; the operations are in files of their own. */
-export class Qcow2Image implements Image {
+export class Qcow2Image implements Qcow2 {
   readonly format = 'qcow2';
   readonly #state: Qcow2State;
 
@@ -75,6 +83,10 @@ export class Qcow2Image implements Image {
   }
   get fingerprint(): string {
     return crc32(this.#state.headerCluster).toString(16).padStart(8, '0');
+  }
+
+  get snapshots(): Snapshots {
+    return new Qcow2Snapshots(this.#state, (view) => new Qcow2Image(view));
   }
 
   async describe(): Promise<ImageDescription> {
@@ -139,7 +151,7 @@ export class Qcow2Image implements Image {
   }
 
   async assertRoomFor(reference: BackingReference): Promise<void> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     planBacking(this.#state, reference);
   }
 
@@ -148,7 +160,7 @@ export class Qcow2Image implements Image {
   }
 
   async flush(): Promise<void> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     writerOf(this.#state);
     await flushImage(this.#state.staged ?? this.#state);
   }
@@ -160,7 +172,7 @@ export class Qcow2Image implements Image {
   }
 
   async reclaimLeaks(options?: ReclaimOptions): Promise<number> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     writerOf(this.#state);
     return mutate(this.#state, async () => {
       assertNotStaged(this.#state);
@@ -169,7 +181,7 @@ export class Qcow2Image implements Image {
   }
 
   async check(options?: CheckOptions): Promise<CheckReport> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     const state = this.#state;
     if (state.writer === null) return checkImage(state, options);
     writerOf(state);
@@ -181,11 +193,11 @@ export class Qcow2Image implements Image {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const { closed, writer, storage } = this.#state;
+    const { closed, writer, storage, ownsFile } = this.#state;
     if (closed) return;
     this.#state.closed = true;
     if (writer !== null) await Promise.all(Object.values(writer.ends));
-    await storage[Symbol.asyncDispose]();
+    if (ownsFile) await storage[Symbol.asyncDispose]();
   }
 
   /** Changes `range` in its turn; when much metadata waits to be written, a flush follows. */
@@ -202,29 +214,16 @@ export class Qcow2Image implements Image {
       await flushImage(this.#state);
   }
 
-  /** Runs a change in its turn. It may be refused, and what it makes untrue goes first. */
-  async #mutate<T>(
+  #mutate<T>(
     change: Change,
     options: OperationOptions | undefined,
     work: (state: Qcow2State) => Promise<T>,
   ): Promise<T> {
-    const state = this.#state;
-    this.#assertOpen();
-    options?.signal?.throwIfAborted();
-    writerOf(state);
-    return mutate(state, async () => {
-      assertNotStaged(state);
-      if (claims(state, change)) await disclaim(state, change);
-      return work(state);
-    });
-  }
-
-  #assertOpen(): void {
-    if (this.#state.closed) throw imageError('IMAGE_CLOSED', this.label, 'is closed');
+    return changeImage(this.#state, change, options, () => work(this.#state));
   }
 
   #assertRange(range: GuestRange): void {
-    this.#assertOpen();
+    assertOpen(this.#state);
     if (rangeEnd(range) <= this.#state.header.size) return;
     throw imageError(
       'IMAGE_RANGE',

@@ -1,3 +1,5 @@
 export { BARRIER } from './barriers.ts';
 export type { Qcow2CreateOptions } from './create.ts';
-export { qcow2 } from './format.ts';
+export { isQcow2, type Qcow2Format, qcow2 } from './format.ts';
+export type { Qcow2 } from './image.ts';
+export type { Snapshots } from './snapshot-operations.ts';

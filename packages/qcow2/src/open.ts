@@ -53,6 +53,7 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
     staged: null,
     stagedOn: null,
     closed: false,
+    ownsFile: true,
   };
   return options.mode === 'write' ? { ...state, writer: await openWriter(state) } : state;
 }

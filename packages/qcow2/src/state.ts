@@ -99,4 +99,6 @@ export interface Qcow2State {
   /** The image that this mapping is staged on; null: it is the image's own. */
   readonly stagedOn: Qcow2State | null;
   closed: boolean;
+  /** Closing the image closes the file: it is no view of an image that is open as well. */
+  readonly ownsFile: boolean;
 }

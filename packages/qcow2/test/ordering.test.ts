@@ -86,6 +86,8 @@ const catchers: Readonly<
   l1Switch: [['grow the disk to a larger L1 table', 'corrupt']],
   size: [['grow the disk within its L1 table', 'lost']],
   publish: [['publish a staging', 'corrupt']],
+  snapshotTable: [['delete a snapshot of which the disk has nothing any more', 'corrupt']],
+  snapshotApplied: [['apply a snapshot', 'corrupt']],
   markBody: [['marks: a first one, another, none', 'foreign']],
   markHead: [['marks: a first one, another, none', 'lost']],
   createContent: [['create', 'corrupt']],

@@ -2,7 +2,7 @@ import { caseContext } from '@downfold/compliance';
 import type { Image } from '@downfold/image';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
-import { BARRIER, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
+import { BARRIER, type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import { AUTOCLEAR_AT, EXTENSION } from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import { IMAGE, Lab, type LabOptions } from './crash-lab.ts';
@@ -26,7 +26,7 @@ type Options = Omit<Qcow2CreateOptions, 'virtualSize'> & { readonly virtualSize:
 /** An image of its own disk: created, filled, then changed byte by byte. */
 export async function prepared(
   options: Options,
-  fill: (image: Image) => Promise<void> = async () => {},
+  fill: (image: Qcow2) => Promise<void> = async () => {},
   craft: (craft: Craft) => void = () => {},
 ): Promise<MemoryDisk> {
   const disk = new MemoryDisk();
@@ -51,7 +51,7 @@ export async function put(image: Image, offset: number, length: number): Promise
 const start =
   (
     options: Options,
-    fill?: (image: Image) => Promise<void>,
+    fill?: (image: Qcow2) => Promise<void>,
     craft?: (craft: Craft) => void,
     lab: LabOptions = {},
   ): Scenario['start'] =>
@@ -86,6 +86,37 @@ async function snapshotView(disk: MemoryDisk): Promise<Uint8Array> {
   });
   await using image = await openOn(copy, IMAGE, 'read');
   return await readAll(image);
+}
+
+/** Rule: every snapshot that is there shows what the one of its id showed when work began, or what the disk shows then. */
+async function snapshotsStay(lab: Lab): Promise<void> {
+  const views = await snapshotViews(lab.recording.initial);
+  const disk = await readAll(lab.image, lab.fill);
+  lab.rules.push(async (state) => {
+    for (const [id, view] of await snapshotViews(state))
+      if (Buffer.compare(view, views.get(id) ?? disk) !== 0) return `snapshot ${id} changed`;
+    return null;
+  });
+}
+
+async function snapshotViews(disk: MemoryDisk): Promise<ReadonlyMap<string, Uint8Array>> {
+  const views = new Map<string, Uint8Array>();
+  await using image = await openOn(disk, IMAGE, 'read');
+  for (const { id } of await image.snapshots.list()) {
+    await using snapshot = await image.snapshots.open(id);
+    views.set(id, await readAll(snapshot));
+  }
+  return views;
+}
+
+/** Four snapshots, the disk changed before each; then some of it shared, some of it the disk's own. */
+async function withSnapshots(image: Qcow2): Promise<void> {
+  for (let count = 0; count < 4; count++) {
+    await put(image, 0, (2 + 3 * count) * SMALL);
+    await image.deallocate({ offset: guestOffset(0), length: byteLength(count * SMALL) });
+    await image.snapshots.create({ name: `s${count}`, date: '2026-11-25T00:00:00Z' });
+  }
+  await put(image, 3 * SMALL, 2 * SMALL);
 }
 
 /** Rule: nothing of the file has changed while `still` is true of the header. */
@@ -242,6 +273,50 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await lab.write(5 * KIB, SMALL);
       await lab.zero(10 * KIB, KIB);
       await lab.flush();
+    },
+  },
+  'take a snapshot': {
+    start: start(small, withSnapshots),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      await lab.settle(() =>
+        lab.image.snapshots.create({ name: 'new', date: '2026-11-25T00:00:00Z' }),
+      );
+      await lab.write(5 * SMALL, 2 * SMALL);
+      await lab.flush();
+    },
+  },
+  'apply a snapshot': {
+    start: start(small, withSnapshots),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      const view = await snapshotViews(lab.recording.initial);
+      await lab.replace(view.get('2') as Uint8Array, () => lab.image.snapshots.apply('2'));
+      await lab.write(2 * SMALL, 3 * SMALL);
+      await lab.flush();
+    },
+  },
+  'delete snapshots': {
+    start: start(small, withSnapshots),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      await lab.settle(() => lab.image.snapshots.delete('2'));
+      await lab.write(2 * SMALL, 3 * SMALL);
+      await lab.flush();
+      await lab.settle(() => lab.image.snapshots.delete('4'));
+      await lab.write(20 * SMALL, 12 * SMALL);
+      await lab.flush();
+    },
+  },
+  'delete a snapshot of which the disk has nothing any more': {
+    start: start(small, async (image) => {
+      await put(image, 0, 12 * SMALL);
+      await image.snapshots.create({ name: 's', date: '2026-11-25T00:00:00Z' });
+      await put(image, 0, 12 * SMALL);
+    }),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      await lab.settle(() => lab.image.snapshots.delete('1'));
     },
   },
   'copy on write from an internal snapshot': {

@@ -536,9 +536,12 @@ describe('when the n-th write fails', () => {
       const outcomes = new Set<string>();
       for (let n = 1; !outcomes.has('no failure'); n++) {
         const disk = initial.copy();
-        let image = await qcow2.open(await failing(disk, n).open(IMAGE, 'write'), {
-          mode: 'write',
-        });
+        let image: Awaited<ReturnType<typeof openOn>> = await qcow2.open(
+          await failing(disk, n).open(IMAGE, 'write'),
+          {
+            mode: 'write',
+          },
+        );
         let staging: Staging | null = null;
         try {
           staging = await stage(image, 100 * SMALL);
