@@ -2,7 +2,6 @@ import { UsageError } from './failure.ts';
 
 /** Commands that design and qemu-img have and this version has not, with what does it meanwhile. */
 export const LATER_COMMANDS: Readonly<Record<string, string>> = {
-  convert: "meanwhile 'qemu-img convert'",
   measure: "meanwhile 'qemu-img measure'",
   resize: "meanwhile 'qemu-img resize'",
   serve: "meanwhile 'downfoldd' of the package @downfold/server",

@@ -4,6 +4,7 @@ import { abort } from './commands/abort.ts';
 import { check } from './commands/check.ts';
 import { commit } from './commands/commit.ts';
 import { compare } from './commands/compare.ts';
+import { convert } from './commands/convert.ts';
 import { create } from './commands/create.ts';
 import { demo } from './commands/demo.ts';
 import { graph } from './commands/graph.ts';
@@ -27,6 +28,7 @@ const COMMANDS: readonly Register[] = [
   compare,
   graph,
   create,
+  convert,
   commit,
   stream,
   rebase,

@@ -1,9 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { BIN, bench, diskOf, makeChain } from './support.ts';
 
-const COMMANDS = 'info map check compare create commit stream rebase resume abort graph demo'.split(
-  ' ',
-);
+const COMMANDS =
+  'info map check compare create convert commit stream rebase resume abort graph demo'.split(' ');
 
 describe('help', () => {
   it('starts with examples, names every command, and ends with exit codes', () => {
@@ -95,7 +94,7 @@ describe('a failure', () => {
 });
 
 describe('what is not there yet', () => {
-  it.each([['convert'], ['measure'], ['resize'], ['serve'], ['snapshot']])(
+  it.each([['measure'], ['resize'], ['serve'], ['snapshot']])(
     '%s says so, and what does it meanwhile',
     (command) => {
       using work = bench();

@@ -1,26 +1,10 @@
-import { spawnSync } from 'node:child_process';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { perTier } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
 import { DIFFERENCES } from './differences.ts';
+import { downfoldMany } from './many.ts';
 import { type Bench, bench, type Ended, haveQemu } from './support.ts';
 import { makeVaried, type VariedImage, variedCreate } from './varied-images.ts';
-
-const RUN_MANY = fileURLToPath(new URL('run-many.ts', import.meta.url));
-
-/** Runs many command lines of Downfold in one process. */
-function downfoldMany(work: Bench, lines: readonly (readonly string[])[]): readonly Ended[] {
-  const source = ['--conditions=@downfold/source', RUN_MANY];
-  const { status, stdout, stderr } = spawnSync(process.execPath, source, {
-    cwd: work.path,
-    input: JSON.stringify(lines),
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  });
-  if (status !== 0) throw new Error(`run-many: ${status}\n${stderr}`);
-  return JSON.parse(stdout) as readonly Ended[];
-}
 
 /** Command lines that both understand, for one image. */
 function linesFor({ name, format, layers }: VariedImage): readonly (readonly string[])[] {
@@ -147,7 +131,7 @@ function knownOf(
 }
 
 describe.skipIf(!haveQemu)('the same command line, of qemu-img and of downfold', () => {
-  const seeds = Array.from({ length: perTier({ quick: 2, ci: 12, long: 300 }) }, (_, seed) => seed);
+  const seeds = Array.from({ length: perTier({ quick: 2, ci: 8, long: 300 }) }, (_, seed) => seed);
   const reasons = new Set(DIFFERENCES.map(({ id }) => id));
 
   it.each(seeds)('for image %i', (seed) => {

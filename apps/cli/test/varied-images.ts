@@ -23,7 +23,11 @@ const KIB = 1024;
 const MIB = KIB * KIB;
 
 /** Makes an image, or a chain, as the seed says: every option of qcow2, all kinds of clusters, snapshots, bitmaps, odd sizes, damage. */
-export function makeVaried(work: Bench, seed: number): VariedImage {
+export function makeVaried(
+  work: Bench,
+  seed: number,
+  { damaged: mayBe }: { readonly damaged: boolean } = { damaged: true },
+): VariedImage {
   const draw = caseContext(seed);
   const one = <T>(...values: readonly T[]): T => values[draw.integer(values.length)] as T;
   const directory = one('', '', 'd/');
@@ -39,7 +43,7 @@ export function makeVaried(work: Bench, seed: number): VariedImage {
   }
   const { name, format } = layers.at(-1) as VariedLayer;
   if (format === 'qcow2') adorn(work, draw, name);
-  const damaged = format === 'qcow2' && draw.integer(5) === 0;
+  const damaged = mayBe && format === 'qcow2' && draw.integer(5) === 0;
   if (damaged) damage(work, draw, name);
   // else what the file system has set aside for them changes while they are looked at
   work.must('sync', ...layers.map((layer) => layer.name));
@@ -82,6 +86,11 @@ function optionsOf(draw: CaseContext): readonly string[] {
   if (one(true, false, false)) options.push('compression_type=zstd');
   if (one(true, false, false)) options.push('lazy_refcounts=on');
   return options;
+}
+
+/** Options of a new qcow2 image. */
+export function variedOptions(seed: number): readonly string[] {
+  return optionsOf(caseContext(seed));
 }
 
 /** Arguments of `create` for an empty image; some of them what neither takes. */

@@ -1,12 +1,11 @@
 import { posix } from 'node:path';
 import type { BackingReference, CreateImageOptions } from '@downfold/image';
-import { type Qcow2CreateOptions, qcow2 } from '@downfold/qcow2';
-import { raw } from '@downfold/raw';
+import type { Qcow2CreateOptions } from '@downfold/qcow2';
 import { alignUp, type ByteLength } from '@downfold/units';
 import { type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
-import { backend, formatOf, openAlone } from '../environment.ts';
+import { backend, openAlone } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { notThereYet } from '../later.ts';
+import { backingFor, createOptions, type NewFormat, newFormatOf } from '../new-image.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { print, printResult } from '../output/print.ts';
 import { absolute, directoryOf } from '../paths.ts';
@@ -31,17 +30,17 @@ export async function create(
   size: string | undefined,
   options: CreateOptions,
 ): Promise<number> {
-  const format = formatOf(options.format) === raw ? raw : qcow2;
+  const format = newFormatOf(options.format);
   if (options.option?.includes('help') === true) {
     print(settingsHelp(format.name));
     return 0;
   }
   const settings = settingsOf(options.option ?? [], format.name);
-  const backing = backingOf(file, options, settings);
+  const backing = backingFor(file, options, settings);
   const said = await sizeOf(file, size ?? settings['size'], backing, options.unsafe === true);
   const virtualSize = alignUp(said, SECTOR_BYTES);
   const common: CreateImageOptions = { virtualSize, backing };
-  const all = format === qcow2 ? qcow2Options(settings, common) : common;
+  const all = createOptions(format, settings, common);
   await createAt(file, format, all);
   const created = { filename: file, format: format.name, 'virtual-size': virtualSize };
   printResult(options, created, () => formatted(file, format.name, said, all, settings));
@@ -51,7 +50,7 @@ export async function create(
 /** Creates the file and the image in it; a file without a whole image is removed again. */
 async function createAt(
   file: string,
-  format: typeof qcow2 | typeof raw,
+  format: NewFormat,
   options: Qcow2CreateOptions,
 ): Promise<void> {
   const path = absolute(file);
@@ -64,22 +63,6 @@ async function createAt(
     throw cause;
   }
   await backend.flushDirectory(directoryOf(file), 'create: name of the new image');
-}
-
-/** `-b` and `-F`, or the settings of the same meaning. */
-function backingOf(
-  file: string,
-  options: CreateOptions,
-  settings: Settings,
-): BackingReference | null {
-  const name = options.backing ?? settings['backing_file'];
-  const format = options.backingFormat ?? settings['backing_fmt'];
-  if (name === undefined) return null;
-  if (format === undefined)
-    throw new UsageError(
-      `${file}: Backing file specified without backing format; say it with '-F qcow2' or '-F raw'`,
-    );
-  return { name, format };
 }
 
 /**
@@ -102,25 +85,6 @@ async function sizeOf(
   // as qemu-img: only the size is looked at, whoever writes it
   await using opened = await openAlone(path, backing.format ?? '', { forceShare: true });
   return own ?? opened.image.geometry.virtualSize;
-}
-
-function qcow2Options(settings: Settings, common: CreateImageOptions): Qcow2CreateOptions {
-  const clusterSize = settings['cluster_size'];
-  const refcountBits = settings['refcount_bits'];
-  if ((settings['preallocation'] ?? 'off') !== 'off')
-    notThereYet(
-      `-o preallocation=${settings['preallocation']}`,
-      "meanwhile leave it out, or 'qemu-img create'",
-    );
-  return {
-    ...common,
-    ...(clusterSize === undefined ? {} : { clusterSize: parseBytes(clusterSize, 'cluster_size') }),
-    ...(refcountBits === undefined ? {} : { refcountBits: Number(refcountBits) }),
-    version: ['0.10', 'v2'].includes(settings['compat'] ?? '') ? 2 : 3,
-    compression: settings['compression_type'] === 'zstd' ? 'zstd' : 'deflate',
-    extendedL2: settings['extended_l2'] === 'on',
-    lazyRefcounts: settings['lazy_refcounts'] === 'on',
-  };
 }
 
 /** The line that qemu-img prints. */
