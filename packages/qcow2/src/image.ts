@@ -35,6 +35,7 @@ import { setImageMark } from './mark.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { growImage } from './resize.ts';
+import { shrinkImage } from './shrink.ts';
 import { Qcow2Snapshots, type Snapshots } from './snapshot-operations.ts';
 import { stageImage } from './stage.ts';
 import { assertNotStaged } from './stage-state.ts';
@@ -47,6 +48,11 @@ import { mutate, writerOf } from './writer.ts';
 export interface Qcow2 extends Image {
   /** Its internal snapshots. */
   readonly snapshots: Snapshots;
+  /**
+   * Cuts the disk, atomically and durably; what lay past the new end is gone. Reads past it that are under way must be drained first.
+   * @throws ImageError `IMAGE_RANGE` for a size above the present one; `IMAGE_UNSUPPORTED` for version 2 with internal snapshots
+   */
+  shrink(virtualSize: ByteLength): Promise<void>;
 }
 
 /** The `Image` contract over a state: checks ranges and modes, queues changes; the operations are in files of their own. */
@@ -144,6 +150,10 @@ export class Qcow2Image implements Qcow2 {
 
   async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
     await this.#mutate('disk', options, (state) => growImage(state, virtualSize, options.fill));
+  }
+
+  async shrink(virtualSize: ByteLength): Promise<void> {
+    await this.#mutate('disk', undefined, (state) => shrinkImage(state, virtualSize));
   }
 
   async setBacking(reference: BackingReference | null): Promise<void> {

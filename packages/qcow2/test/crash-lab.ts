@@ -9,7 +9,7 @@ import {
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import { MortalStorage } from './mortal-storage.ts';
-import { belowOf, openOn, range } from './support.ts';
+import { belowOf, openOn, range, readAll } from './support.ts';
 
 const SECTOR = 512;
 
@@ -214,6 +214,14 @@ export class Lab {
   async resize(size: number): Promise<void> {
     await this.change('size', String(size), () =>
       this.image.resize(byteLength(size), { fill: this.fill }),
+    );
+  }
+
+  /** Cuts the disk: what lies past the new end is gone for good, also when the disk grows again. */
+  async shrink(size: number): Promise<void> {
+    const view = (await readAll(this.image, this.fill)).fill(0, size);
+    await this.change('size', String(size), () =>
+      this.replace(view, () => this.image.shrink(byteLength(size))),
     );
   }
 
