@@ -2,10 +2,9 @@ import { UsageError } from './failure.ts';
 
 /** Commands that design and qemu-img have and this version has not, with what does it meanwhile. */
 export const LATER_COMMANDS: Readonly<Record<string, string>> = {
-  measure: "meanwhile 'qemu-img measure'",
-  resize: "meanwhile 'qemu-img resize'",
+  amend: "meanwhile 'qemu-img amend'",
+  bitmap: "meanwhile 'qemu-img bitmap'",
   serve: "meanwhile 'downfoldd' of the package @downfold/server",
-  snapshot: "meanwhile 'qemu-img snapshot'",
 };
 
 /** The strategies that `commit --strategy` takes by name, besides `auto`. */

@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { BIN, bench, diskOf, makeChain } from './support.ts';
 
 const COMMANDS =
-  'info map check compare create convert commit stream rebase resume abort graph demo'.split(' ');
+  'info map check compare create convert dd resize measure snapshot commit stream rebase resume abort graph demo'.split(
+    ' ',
+  );
 
 describe('help', () => {
   it('starts with examples, names every command, and ends with exit codes', () => {
@@ -94,7 +96,7 @@ describe('a failure', () => {
 });
 
 describe('what is not there yet', () => {
-  it.each([['measure'], ['resize'], ['serve'], ['snapshot']])(
+  it.each([['bitmap'], ['amend'], ['serve']])(
     '%s says so, and what does it meanwhile',
     (command) => {
       using work = bench();

@@ -88,6 +88,15 @@ function optionsOf(draw: CaseContext): readonly string[] {
   return options;
 }
 
+/** Fills the holes that the file system has in files: QEMU tells them from data. */
+export function fillHoles(work: Bench, { layers }: VariedImage): void {
+  for (const { name } of layers) {
+    work.must('cp', '--sparse=never', name, 'filled');
+    work.must('mv', 'filled', name);
+    work.must('sync', name);
+  }
+}
+
 /** Options of a new qcow2 image. */
 export function variedOptions(seed: number): readonly string[] {
   return optionsOf(caseContext(seed));
