@@ -25,6 +25,9 @@ import {
 } from '@downfold/units';
 import type { Change } from './autoclear.ts';
 import { planBacking, setBackingReference } from './backing.ts';
+import { type Bitmaps, Qcow2Bitmaps } from './bitmap-operations.ts';
+import { closeBitmaps } from './bitmap-save.ts';
+import { record } from './bitmap-set.ts';
 import { assertOpen, changeImage } from './change.ts';
 import { checkImage } from './check.ts';
 import { imageError } from './corrupt.ts';
@@ -47,6 +50,8 @@ import { mutate, writerOf } from './writer.ts';
 export interface Qcow2 extends Image {
   /** Its internal snapshots. */
   readonly snapshots: Snapshots;
+  /** Its persistent dirty bitmaps. */
+  readonly bitmaps: Bitmaps;
 }
 
 /** The `Image` contract over a state: checks ranges and modes, queues changes; the operations are in files of their own. */
@@ -85,6 +90,9 @@ export class Qcow2Image implements Qcow2 {
     return crc32(this.#state.headerCluster).toString(16).padStart(8, '0');
   }
 
+  get bitmaps(): Bitmaps {
+    return new Qcow2Bitmaps(this.#state);
+  }
   get snapshots(): Snapshots {
     return new Qcow2Snapshots(this.#state, (view) => new Qcow2Image(view));
   }
@@ -196,8 +204,15 @@ export class Qcow2Image implements Qcow2 {
     const { closed, writer, storage, ownsFile } = this.#state;
     if (closed) return;
     this.#state.closed = true;
-    if (writer !== null) await Promise.all(Object.values(writer.ends));
-    if (ownsFile) await storage[Symbol.asyncDispose]();
+    if (!ownsFile) return;
+    try {
+      if (writer !== null) {
+        await Promise.all(Object.values(writer.ends));
+        await closeBitmaps(this.#state);
+      }
+    } finally {
+      await storage[Symbol.asyncDispose]();
+    }
   }
 
   /** Changes `range` in its turn; when much metadata waits to be written, a flush follows. */
@@ -209,7 +224,10 @@ export class Qcow2Image implements Qcow2 {
     this.#assertRange(range);
     writerOf(this.#state);
     if (range.length === 0) return;
-    await this.#mutate('disk', options, work);
+    await this.#mutate('disk', options, (state) => {
+      record(state, range.offset, rangeEnd(range));
+      return work(state);
+    });
     if (pinnedBytes(this.#state, writerOf(this.#state)) > DIRTY_LIMIT_BYTES)
       await flushImage(this.#state);
   }

@@ -1,6 +1,7 @@
 import type { ImageLimits, OpenImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
+import { bitmapSet } from './bitmap-set.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
 import { geometryOf } from './geometry.ts';
@@ -87,7 +88,7 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     l1Changed: new Set(),
     // what an earlier process wrote may be in the system's memory only
     dataDirty: true,
-    bitmapsDisowned: (directory?.bitmaps.length ?? 0) === 0,
+    bitmaps: bitmapSet(directory, state.header.size),
     failure: null,
     ends: { mutation: done, flush: done, header: done },
   };

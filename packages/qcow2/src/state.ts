@@ -1,5 +1,6 @@
 import type { ImageLimits } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
+import type { BitmapSet } from './bitmap-types.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
 import type { L2Table } from './l2-table.ts';
@@ -63,8 +64,7 @@ export interface Writer {
   readonly l1Changed: Set<number>;
   /** Guest data was written since the last flush, or nobody knows. */
   dataDirty: boolean;
-  /** Persistent bitmaps, which this writer does not keep true, are flagged in use (W9), or there are none. */
-  bitmapsDisowned: boolean;
+  readonly bitmaps: BitmapSet;
   /** Why there are no more writes: an overlap was found, a flush or a write of the header failed. */
   failure: unknown;
   /** Ends of the queues. Mutations change tables in memory, flushes write them; the two overlap. */
