@@ -30,6 +30,7 @@ import { closeBitmaps } from './bitmap-save.ts';
 import { record } from './bitmap-set.ts';
 import { assertOpen, changeImage } from './change.ts';
 import { checkImage } from './check.ts';
+import { assertWholeClusters, compressClusters, writeCompressed } from './compress.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
 import { imageExtents } from './extents.ts';
@@ -52,6 +53,15 @@ export interface Qcow2 extends Image {
   readonly snapshots: Snapshots;
   /** Its persistent dirty bitmaps. */
   readonly bitmaps: Bitmaps;
+  /**
+   * Writes whole clusters (the last one may be cut by the end of the disk) compressed as the image says; those that do not become smaller
+   * are written as they are. `IMAGE_RANGE` for parts of clusters.
+   */
+  writeCompressed(
+    offset: GuestOffset,
+    source: Uint8Array,
+    options?: OperationOptions,
+  ): Promise<void>;
 }
 
 /** The `Image` contract over a state: checks ranges and modes, queues changes; the operations are in files of their own. */
@@ -124,6 +134,18 @@ export class Qcow2Image implements Qcow2 {
     await this.#change(range, options, (state) =>
       writeImage(state, offset, source.length, { bytes: source }, options.fill),
     );
+  }
+
+  async writeCompressed(
+    offset: GuestOffset,
+    source: Uint8Array,
+    options?: OperationOptions,
+  ): Promise<void> {
+    const range = { offset, length: byteLength(source.length) };
+    this.#assertRange(range);
+    assertWholeClusters(this.#state, range);
+    const clusters = await compressClusters(this.#state, source);
+    await this.#change(range, options, (state) => writeCompressed(state, offset, clusters));
   }
 
   async copyFrom(

@@ -83,6 +83,7 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     refcounts,
     metadata,
     nextFree: 0,
+    compressedAt: 0,
     releases: [],
     reads: new Set(),
     l1Changed: new Set(),

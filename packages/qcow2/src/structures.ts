@@ -304,6 +304,19 @@ export function compressedBytes(high: number, low: number, clusterBits: number):
   return (sectors + 1) * SECTOR_BYTES - (low & (SECTOR_BYTES - 1));
 }
 
+/** High word of the L2 entry of a compressed cluster of `bytes` bytes at `offset`; the low word is `offsetLow`. */
+export function compressedHigh(offset: number, bytes: number, clusterBits: number): number {
+  const sectors =
+    Math.floor((offset + bytes - 1) / SECTOR_BYTES) - Math.floor(offset / SECTOR_BYTES);
+  const place = Math.floor(offset / TWO_TO_32);
+  return (HIGH_COMPRESSED | (sectors << compressedHighBits(clusterBits)) | place) >>> 0;
+}
+
+/** First byte of a file that a compressed cluster cannot reach. */
+export function compressedLimit(clusterBits: number): number {
+  return Math.min(2 ** (compressedHighBits(clusterBits) + 32), 2 ** 53);
+}
+
 /** Bits of the high word that belong to a compressed cluster's offset: x - 32, with x = 62 - (cluster_bits - 8). */
 function compressedHighBits(clusterBits: number): number {
   return 62 - (clusterBits - 8) - 32;

@@ -578,6 +578,21 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await lab.flush();
     },
   },
+  'compressed clusters are written, beside others, over others, and over themselves': {
+    start: start({ ...small, clusterSize: KIB }, usedBefore, (craft) => craft.soil()),
+    run: async (lab) => {
+      await lab.compress(0, 6 * KIB);
+      await lab.flush();
+      await lab.compress(3 * KIB, 4 * KIB);
+      await lab.write(KIB, SMALL);
+      await lab.flush();
+      await lab.deallocate(4 * KIB, 3 * KIB);
+      await lab.compress(20 * KIB, 2 * KIB);
+      await lab.flush();
+      await lab.compress(22 * KIB, 3 * KIB);
+      await lab.flush();
+    },
+  },
   'an overlap that marks the image corrupt': {
     start: start(
       small,
