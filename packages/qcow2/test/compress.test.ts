@@ -101,6 +101,24 @@ describe('writeCompressed', () => {
     expect(imageEndOffset).toBeLessThanOrEqual(7 * 64 * KIB);
   });
 
+  test('what is compressed anew reads anew, and nothing goes to a cluster that was freed and taken again', async () => {
+    const storage = await memoryBackend(new MemoryDisk()).create('/image', { secret: false });
+    await using image = await qcow2.create(storage, { virtualSize: byteLength(640 * KIB) });
+    const cluster = (value: number): Uint8Array => new Uint8Array(64 * KIB).fill(value);
+    for (const value of [1, 2]) {
+      await image.writeCompressed(guestOffset(0), cluster(value));
+      expect((await readAll(image))[9]).toBe(value);
+    }
+    await image.flush();
+    await image.deallocate(range(0, 64 * KIB));
+    await image.flush();
+    await image.write(guestOffset(64 * KIB), cluster(3), plain);
+    await image.writeCompressed(guestOffset(128 * KIB), cluster(4));
+    await image.flush();
+    expect((await readAll(image)).subarray(64 * KIB, 128 * KIB)).toEqual(cluster(3));
+    expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+  });
+
   test('refused: parts of clusters', async () => {
     const storage = await memoryBackend(new MemoryDisk()).create('/image', { secret: false });
     await using image = await qcow2.create(storage, { virtualSize: byteLength(100 * KIB) });
