@@ -35,9 +35,11 @@ export const BARRIER = {
   snapshotTable: 'qcow2 W11: header without snapshot',
   /** W11: the header points to the mapping of a snapshot before what only the old one held is released. */
   snapshotApplied: 'qcow2 W11: header with mapping of snapshot',
-  /** W11: a mark's body is durable before its head, and its head. */
-  markBody: 'qcow2 W11: mark before its head',
-  markHead: 'qcow2 W11: mark',
+  /** W11: the data of a new header extension is durable before its head; its head, or what replaces its data. */
+  extensionBody: 'qcow2 W11: extension before its head',
+  extensionHead: 'qcow2 W11: extension',
+  /** W9: the header says that the bitmaps are true, or no longer, before what that relies on goes. */
+  bitmapsClaimed: 'qcow2 W9: header with autoclear bit of bitmaps',
   /** All but the first sector of a new image is durable before that makes it one. */
   createContent: 'qcow2: new image before its header',
   /** A new image is durable when `create` resolves. */

@@ -25,8 +25,12 @@ import {
 } from '@downfold/units';
 import type { Change } from './autoclear.ts';
 import { planBacking, setBackingReference } from './backing.ts';
+import { type Bitmaps, Qcow2Bitmaps } from './bitmap-operations.ts';
+import { closeBitmaps } from './bitmap-save.ts';
+import { record } from './bitmap-set.ts';
 import { assertOpen, changeImage } from './change.ts';
 import { checkImage } from './check.ts';
+import { assertWholeClusters, compressClusters, writeCompressed } from './compress.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
 import { imageExtents } from './extents.ts';
@@ -53,6 +57,17 @@ export interface Qcow2 extends Image {
    * @throws ImageError `IMAGE_RANGE` for a size above the present one; `IMAGE_UNSUPPORTED` for version 2 with internal snapshots
    */
   shrink(virtualSize: ByteLength): Promise<void>;
+  /** Its persistent dirty bitmaps. */
+  readonly bitmaps: Bitmaps;
+  /**
+   * Writes whole clusters (the last one may be cut by the end of the disk) compressed as the image says; those that do not become smaller
+   * are written as they are. `IMAGE_RANGE` for parts of clusters.
+   */
+  writeCompressed(
+    offset: GuestOffset,
+    source: Uint8Array,
+    options?: OperationOptions,
+  ): Promise<void>;
 }
 
 /** The `Image` contract over a state: checks ranges and modes, queues changes; the operations are in files of their own. */
@@ -91,6 +106,9 @@ export class Qcow2Image implements Qcow2 {
     return crc32(this.#state.headerCluster).toString(16).padStart(8, '0');
   }
 
+  get bitmaps(): Bitmaps {
+    return new Qcow2Bitmaps(this.#state);
+  }
   get snapshots(): Snapshots {
     return new Qcow2Snapshots(this.#state, (view) => new Qcow2Image(view));
   }
@@ -122,6 +140,18 @@ export class Qcow2Image implements Qcow2 {
     await this.#change(range, options, (state) =>
       writeImage(state, offset, source.length, { bytes: source }, options.fill),
     );
+  }
+
+  async writeCompressed(
+    offset: GuestOffset,
+    source: Uint8Array,
+    options?: OperationOptions,
+  ): Promise<void> {
+    const range = { offset, length: byteLength(source.length) };
+    this.#assertRange(range);
+    assertWholeClusters(this.#state, range);
+    const clusters = await compressClusters(this.#state, source);
+    await this.#change(range, options, (state) => writeCompressed(state, offset, clusters));
   }
 
   async copyFrom(
@@ -206,8 +236,15 @@ export class Qcow2Image implements Qcow2 {
     const { closed, writer, storage, ownsFile } = this.#state;
     if (closed) return;
     this.#state.closed = true;
-    if (writer !== null) await Promise.all(Object.values(writer.ends));
-    if (ownsFile) await storage[Symbol.asyncDispose]();
+    if (!ownsFile) return;
+    try {
+      if (writer !== null) {
+        await Promise.all(Object.values(writer.ends));
+        await closeBitmaps(this.#state);
+      }
+    } finally {
+      await storage[Symbol.asyncDispose]();
+    }
   }
 
   /** Changes `range` in its turn; when much metadata waits to be written, a flush follows. */
@@ -219,7 +256,10 @@ export class Qcow2Image implements Qcow2 {
     this.#assertRange(range);
     writerOf(this.#state);
     if (range.length === 0) return;
-    await this.#mutate('disk', options, work);
+    await this.#mutate('disk', options, (state) => {
+      record(state, range.offset, rangeEnd(range));
+      return work(state);
+    });
     if (pinnedBytes(this.#state, writerOf(this.#state)) > DIRTY_LIMIT_BYTES)
       await flushImage(this.#state);
   }

@@ -1,6 +1,7 @@
 import type { ImageLimits, OpenImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
+import { bitmapSet } from './bitmap-set.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
 import { geometryOf } from './geometry.ts';
@@ -82,12 +83,13 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     refcounts,
     metadata,
     nextFree: 0,
+    compressedAt: 0,
     releases: [],
     reads: new Set(),
     l1Changed: new Set(),
     // what an earlier process wrote may be in the system's memory only
     dataDirty: true,
-    bitmapsDisowned: (directory?.bitmaps.length ?? 0) === 0,
+    bitmaps: bitmapSet(directory, state.header.size),
     failure: null,
     ends: { mutation: done, flush: done, header: done },
   };

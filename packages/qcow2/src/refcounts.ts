@@ -141,6 +141,7 @@ export async function applyReleases(
         refcounts.blocks.touch(block);
         if (count > references) continue;
         forgetMetadata(state, cluster * clusterSize);
+        forgetCompressed(state, cluster);
         block.held ??= new Uint8Array(refcountsPerBlock);
         block.held[at] = 1;
         holding.add(block);
@@ -148,6 +149,12 @@ export async function applyReleases(
     }
   }
   return holding;
+}
+
+/** What is compressed next no longer goes to a cluster that is free. */
+function forgetCompressed({ writer, geometry }: Qcow2State, cluster: number): void {
+  if (writer !== null && Math.floor(writer.compressedAt / geometry.clusterSize) === cluster)
+    writer.compressedAt = 0;
 }
 
 /** The refcount of one cluster. */

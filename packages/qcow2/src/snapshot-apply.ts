@@ -1,7 +1,6 @@
 import { hostOffset } from '@downfold/units';
 import { allocateAll } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
-import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
 import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
 import { patchHeader } from './header-sector.ts';
@@ -31,11 +30,10 @@ import { writerOf } from './writer.ts';
  * refcounts are too narrow; `IMAGE_LIMIT`
  */
 export async function applySnapshot(state: Qcow2State, id: string): Promise<void> {
-  await assertNoBitmaps(state);
+  assertNoBitmaps(state);
   await reclaimLeaks(state);
   const snapshot = snapshotNamed(state, await readSnapshots(state), id);
   const view = snapshotState(state, snapshot, await readSnapshotL1(state, snapshot));
-  assertSize(state, view.header.size);
   await assertCanRefer(state, view);
   const l1TableOffset = await refer(state, view);
   await flushImage(state);
@@ -50,16 +48,10 @@ export async function applySnapshot(state: Qcow2State, id: string): Promise<void
 }
 
 /** As QEMU: what a bitmap says changed would no longer be all that did. */
-async function assertNoBitmaps(state: Qcow2State): Promise<void> {
-  const bitmaps = (await readBitmaps(state))?.bitmaps ?? [];
-  if (bitmaps.length === 0) return;
+function assertNoBitmaps(state: Qcow2State): void {
+  if (writerOf(state).bitmaps.list.length === 0) return;
   const feature = 'applying a snapshot to an image with persistent bitmaps';
   throw imageError('IMAGE_UNSUPPORTED', state.label, feature, undefined, { feature });
-}
-
-function assertSize(state: Qcow2State, size: number): void {
-  if (size > state.limits.virtualSize)
-    throw imageError('IMAGE_LIMIT', state.label, `virtual size ${size} is above the limit`);
 }
 
 /** @throws ImageError `IMAGE_NO_SPACE` when a refcount cannot hold the references it would get; nothing was changed then. */

@@ -73,7 +73,7 @@ async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
     ...fromExtra(rest.subarray(0, head.extraSize), head.stateSize),
     l1TableOffset: head.l1TableOffset,
     l1Size: head.l1Size,
-    diskSize: diskSizeIn(state, rest.subarray(0, head.extraSize), at),
+    diskSize: diskSizeIn(rest.subarray(0, head.extraSize)),
     entryAt: at,
     entryBytes: alignUp(snapshotHead.size + rest.length, 8),
   };
@@ -95,14 +95,10 @@ function fromExtra(
   };
 }
 
-/** @throws ImageError `IMAGE_CORRUPT` for a size that is none. */
-function diskSizeIn(state: Qcow2State, extra: Uint8Array, at: number): number | null {
+function diskSizeIn(extra: Uint8Array): number | null {
   const { diskSize } = snapshotExtra.fields;
   if (extra.length < diskSize.at + ENTRY_BYTES) return null;
-  const size = new DataView(extra.buffer, extra.byteOffset).getBigUint64(diskSize.at);
-  if (size > Number.MAX_SAFE_INTEGER)
-    throw corrupt(state.label, `a snapshot of a disk of ${size} bytes`, at);
-  return Number(size);
+  return Number(new DataView(extra.buffer, extra.byteOffset).getBigUint64(diskSize.at));
 }
 
 function wide([high, low]: readonly [high: number, low: number]): bigint {
@@ -138,7 +134,7 @@ export function snapshotNamed(
   throw imageError('IMAGE_RANGE', state.label, `has no internal snapshot with the id '${id}'`);
 }
 
-/** The image as a snapshot shows it, for reading only. */
+/** The image as a snapshot shows it, for reading only. @throws ImageError `IMAGE_LIMIT` for a disk that is too large. */
 export function snapshotState(
   state: Qcow2State,
   { l1TableOffset, l1Size, diskSize }: Snapshot,
@@ -146,6 +142,8 @@ export function snapshotState(
 ): Qcow2State {
   const size = alignDown(diskSize ?? state.header.size, SECTOR_BYTES);
   const needed = Math.ceil(size / state.geometry.l2Reach);
+  if (size > state.limits.virtualSize || needed * ENTRY_BYTES > HARD_LIMITS.l1Table)
+    throw imageError('IMAGE_LIMIT', state.label, `a snapshot of ${size} bytes is above the limit`);
   const words = new Uint32Array(2 * Math.max(l1Size, needed));
   words.set(l1);
   return {

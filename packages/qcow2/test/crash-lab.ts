@@ -129,6 +129,7 @@ export class Lab {
     image: Qcow2,
     window: Window,
     view: View,
+    facts: Record<string, string>,
     options: LabOptions,
   ) {
     this.recording = recording;
@@ -142,7 +143,7 @@ export class Lab {
     );
     this.#places = new Map(this.#sectors.map((sector, index) => [sector, index]));
     this.#initial = view.bytes;
-    for (const [name, value] of Object.entries(factsOf(image)))
+    for (const [name, value] of Object.entries(facts))
       this.#values.set(name, [{ issued: 0, durable: 0, value }]);
   }
 
@@ -154,7 +155,7 @@ export class Lab {
     const fill = options.below == null ? null : belowOf(options.below);
     const window = options.window ?? [[0, 2 * image.geometry.virtualSize]];
     const view = await readView(image, fill, window);
-    return new Lab(recording, storage, image, window, view, options);
+    return new Lab(recording, storage, image, window, view, await factsOf(image), options);
   }
 
   /** Starts recording on an empty disk, and creates an image there. */
@@ -164,7 +165,8 @@ export class Lab {
     await recording.backend.flushDirectory('/', 'name of the image');
     const image = await qcow2.create(storage, options);
     const window: Window = [[0, options.virtualSize]];
-    const lab = new Lab(recording, storage, image, window, await readView(image, null, window), {});
+    const view = await readView(image, null, window);
+    const lab = new Lab(recording, storage, image, window, view, await factsOf(image), {});
     lab.absentUntil = lab.position;
     return lab;
   }
@@ -175,6 +177,14 @@ export class Lab {
     await this.#change(offset, bytes, () =>
       this.image.write(guestOffset(offset), bytes, { fill: this.fill }),
     );
+  }
+
+  /** As `write`, compressed: content that becomes smaller. Whole clusters. */
+  async compress(offset: number, length: number): Promise<void> {
+    const bytes = this.#fresh(length);
+    for (let at = 0; at < length; at += SECTOR)
+      bytes.fill(bytes[at + 3] as number, at + 8, at + SECTOR);
+    await this.#change(offset, bytes, () => this.image.writeCompressed(guestOffset(offset), bytes));
   }
 
   /** As `write`, from another file. */
@@ -279,7 +289,7 @@ export class Lab {
         ]),
       ),
     });
-    for (const [name, value] of Object.entries(factsOf(this.image)))
+    for (const [name, value] of Object.entries(await factsOf(this.image)))
       this.#values.get(name)?.push({
         issued: this.position,
         durable: Number.POSITIVE_INFINITY,
@@ -401,7 +411,7 @@ export class Lab {
 
   async #judgeImage(disk: MemoryDisk, at: number): Promise<Omit<Violation, 'state'>[]> {
     await using image = await openOn(disk, IMAGE, 'read');
-    const found = [...this.#judgeValues(image, at)];
+    const found = [...this.#judgeValues(await factsOf(image), at)];
     const corruptions: string[] = [];
     const { leaks } = await image.check({
       onFinding: ({ severity, message }) => {
@@ -433,8 +443,8 @@ export class Lab {
     return [{ kind: 'broken', problem: 'the disk changed while leaks were reclaimed' }];
   }
 
-  *#judgeValues(image: Image, at: number): Generator<Omit<Violation, 'state'>> {
-    for (const [name, seen] of Object.entries(factsOf(image))) {
+  *#judgeValues(facts: Record<string, string>, at: number): Generator<Omit<Violation, 'state'>> {
+    for (const [name, seen] of Object.entries(facts)) {
       const values = this.#values.get(name) as Value[];
       const first = values.findLastIndex(({ durable }) => durable <= at);
       const index = values.findIndex(
@@ -515,8 +525,9 @@ function positionOf(name: string): number {
   return Number(found[1]);
 }
 
-function factsOf(image: Image): Record<string, string> {
+async function factsOf(image: Qcow2): Promise<Record<string, string>> {
   return {
+    bitmaps: (await image.bitmaps.list()).map(({ name }) => name).join(),
     size: String(image.geometry.virtualSize),
     backing: JSON.stringify(image.backing),
     mark: JSON.stringify(image.mark),

@@ -88,8 +88,12 @@ const catchers: Readonly<
   publish: [['publish a staging', 'corrupt']],
   snapshotTable: [['delete a snapshot of which the disk has nothing any more', 'corrupt']],
   snapshotApplied: [['apply a snapshot', 'corrupt']],
-  markBody: [['marks: a first one, another, none', 'foreign']],
-  markHead: [['marks: a first one, another, none', 'lost']],
+  extensionBody: [['marks: a first one, another, none', 'foreign']],
+  extensionHead: [
+    ['marks: a first one, another, none', 'lost'],
+    ['bitmaps that record, are changed, and are saved', 'corrupt'],
+  ],
+  bitmapsClaimed: [['a first bitmap is added, and removed', 'lost']],
   createContent: [['create', 'corrupt']],
   create: [['create', 'unreadable']],
 };

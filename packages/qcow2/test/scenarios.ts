@@ -2,7 +2,7 @@ import { caseContext } from '@downfold/compliance';
 import type { Image } from '@downfold/image';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
-import { BARRIER, type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
+import { BARRIER, dirtyRanges, type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import { AUTOCLEAR_AT, EXTENSION } from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import { IMAGE, Lab, type LabOptions } from './crash-lab.ts';
@@ -117,6 +117,33 @@ async function withSnapshots(image: Qcow2): Promise<void> {
     await image.snapshots.create({ name: `s${count}`, date: '2026-11-25T00:00:00Z' });
   }
   await put(image, 3 * SMALL, 2 * SMALL);
+}
+
+/** Rule: where a bitmap is consistent, everything that changed since it was added is set in it. */
+async function bitmapsTrue(lab: Lab): Promise<void> {
+  const initial = await readAll(lab.image);
+  lab.rules.push(async (disk) => {
+    await using image = await openOn(disk, IMAGE, 'read');
+    const seen = await readAll(image);
+    for (const { name, inconsistent } of await image.bitmaps.list()) {
+      // added when some of that had changed already
+      if (inconsistent || name === 'more') continue;
+      const view = seen.slice();
+      for (const { offset, length } of dirtyRanges(await image.bitmaps.content(name)))
+        view.set(initial.subarray(offset, offset + length), offset);
+      if (Buffer.compare(view, initial) !== 0) return `bitmap ${name} lacks a change`;
+    }
+    return null;
+  });
+}
+
+/** Makes the bitmaps `names`, all at once and durably. */
+async function changeBitmaps(
+  lab: Lab,
+  names: readonly string[],
+  work: () => Promise<void>,
+): Promise<void> {
+  await lab.settle(() => lab.change('bitmaps', names.join(), work));
 }
 
 /** Rule: nothing of the file has changed while `still` is true of the header. */
@@ -531,6 +558,56 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
         [0, 0],
       );
       await lab.write(SMALL, SMALL);
+      await lab.flush();
+    },
+  },
+  'bitmaps that record, are changed, and are saved': {
+    start: start(small, async (image) => {
+      await put(image, 0, 4 * SMALL);
+      await image.bitmaps.add({ name: 'fine', granularity: SMALL });
+      await image.bitmaps.add({ name: 'coarse', granularity: 8 * SMALL });
+    }),
+    run: async (lab) => {
+      await bitmapsTrue(lab);
+      await lab.write(SMALL, SMALL);
+      await lab.flush();
+      await lab.write(9 * SMALL, 3 * SMALL);
+      await lab.settle(() => lab.reopen());
+      await lab.write(20 * SMALL, SMALL);
+      await changeBitmaps(lab, ['fine', 'coarse', 'more'], () =>
+        lab.image.bitmaps.add({ name: 'more', granularity: 4 * SMALL }),
+      );
+      await lab.write(3 * SMALL, SMALL);
+      await lab.deallocate(9 * SMALL, SMALL);
+      await lab.flush();
+      await changeBitmaps(lab, ['coarse', 'more'], () => lab.image.bitmaps.remove('fine'));
+      await lab.settle(() => lab.reopen());
+    },
+    samples: 8,
+  },
+  'a first bitmap is added, and removed': {
+    start: start(small, (image) => put(image, 0, 4 * SMALL)),
+    run: async (lab) => {
+      await bitmapsTrue(lab);
+      await changeBitmaps(lab, ['one'], () => lab.image.bitmaps.add({ name: 'one' }));
+      await lab.write(SMALL, SMALL);
+      await changeBitmaps(lab, [], () => lab.image.bitmaps.remove('one'));
+      await lab.write(0, SMALL);
+      await lab.flush();
+    },
+  },
+  'compressed clusters are written, beside others, over others, and over themselves': {
+    start: start({ ...small, clusterSize: KIB }, usedBefore, (craft) => craft.soil()),
+    run: async (lab) => {
+      await lab.compress(0, 6 * KIB);
+      await lab.flush();
+      await lab.compress(3 * KIB, 4 * KIB);
+      await lab.write(KIB, SMALL);
+      await lab.flush();
+      await lab.deallocate(4 * KIB, 3 * KIB);
+      await lab.compress(20 * KIB, 2 * KIB);
+      await lab.flush();
+      await lab.compress(22 * KIB, 3 * KIB);
       await lab.flush();
     },
   },

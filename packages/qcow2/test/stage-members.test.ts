@@ -157,7 +157,7 @@ describe('while there is a staging', () => {
     judged(disk, bytes);
   });
 
-  test('persistent bitmaps are flagged in use', async () => {
+  test('persistent bitmaps are in use meanwhile', async () => {
     let flagsAt = 0;
     const { disk, image } = await made({ ...small, clusterSize: 4 * KIB }, 0, (craft) => {
       flagsAt = craft.bitmap();
