@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import type { Act, Register } from './command.ts';
 import { abort } from './commands/abort.ts';
+import { bitmap } from './commands/bitmap.ts';
 import { check } from './commands/check.ts';
 import { commit } from './commands/commit.ts';
 import { compare } from './commands/compare.ts';
@@ -37,6 +38,7 @@ const COMMANDS: readonly Register[] = [
   resize,
   measure,
   snapshot,
+  bitmap,
   commit,
   stream,
   rebase,

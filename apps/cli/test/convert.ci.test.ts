@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { caseContext, perTier } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
-import { complaints, hostBytes, IDENTICAL } from './qemu-pool.ts';
+import { complaints, dirtyBytes, hostBytes, IDENTICAL } from './qemu-pool.ts';
 import { type Bench, bench, diskOf, haveQemu, makeChain, start } from './support.ts';
 import { makeVaried, variedOptions } from './varied-images.ts';
 
@@ -99,6 +99,35 @@ describe('convert, in full', () => {
     expect(complaints(work, 'ours')).toEqual([]);
   });
 
+  it.skipIf(!haveQemu)('compresses, and copies bitmaps, as qemu-img does', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '4M');
+    for (const line of [
+      ['--add', 'plain'],
+      ['--add', '--disable', '-g', '4k', 'still'],
+    ])
+      work.must('qemu-img', 'bitmap', '-f', 'qcow2', ...line.slice(0, -1), 'x', line.at(-1) ?? '');
+    const io = ['write -P 1 0 1M', 'write -P 2 3M 100k'];
+    work.must('qemu-io', '-f', 'qcow2', ...io.flatMap((one) => ['-c', one]), 'x');
+    for (const type of ['zlib', 'zstd']) {
+      const line = ['convert', '-c', '--bitmaps', '-O', 'qcow2', '-o', `compression_type=${type}`];
+      expect(work.downfold(...line, 'x', 'ours').stderr).toBe('');
+      work.must('qemu-img', ...line, 'x', 'theirs');
+      expect(compare(work, ['x', 'qcow2'], ['ours', 'qcow2'])).toBe(IDENTICAL);
+      expect(complaints(work, 'ours')).toEqual([]);
+      const told = (name: string): unknown => {
+        const info = JSON.parse(work.must('qemu-img', 'info', '--output=json', name));
+        const check = JSON.parse(work.must('qemu-img', 'check', '--output=json', name));
+        return [
+          info['format-specific'],
+          check['compressed-clusters'],
+          dirtyBytes(work, name, 'plain'),
+        ];
+      };
+      expect(told('ours')).toEqual(told('theirs'));
+    }
+  });
+
   const seeds = Array.from({ length: perTier({ quick: 0, ci: 5, long: 300 }) }, (_, seed) => seed);
 
   it.skipIf(!haveQemu).each(seeds)('of random image %i shows what qemu-img sees in it', (seed) => {
@@ -111,6 +140,7 @@ describe('convert, in full', () => {
     const lines = [
       ['-O', 'raw'],
       ['-O', 'qcow2', '-o', variedOptions(seed).join(',')],
+      ['-O', 'qcow2', '-c', '-o', variedOptions(seed + 1).join(',')],
       ...(below === undefined
         ? []
         : [['-O', 'qcow2', '-B', below.name.replace(/.*\//, ''), '-F', below.format]]),

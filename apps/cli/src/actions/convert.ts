@@ -1,5 +1,7 @@
 import { posix } from 'node:path';
 import { identityKey, identityOf, type OpenChain } from '@downfold/chain';
+import type { Image } from '@downfold/image';
+import { isQcow2 } from '@downfold/qcow2';
 import { byteLength } from '@downfold/units';
 import { type Copied, copyDisk } from '../copy/copy-disk.ts';
 import { chainSource, concatenated, type DiskSource } from '../copy/disk-source.ts';
@@ -26,6 +28,8 @@ export interface ConvertOptions extends JobOptions {
   readonly compress?: boolean;
   readonly skipCreate?: boolean;
   readonly targetIsZero?: boolean;
+  readonly bitmaps?: boolean;
+  readonly skipBrokenBitmaps?: boolean;
 }
 
 /** `downfold convert`: copies the disk that images show, one after the other, into a new image, which has its name only when it is whole. */
@@ -51,11 +55,14 @@ export async function convert(files: readonly string[], options: ConvertOptions)
     assertFits(to, source.length, target);
     const done = await copyDisk(source, to.image, {
       sparseBytes,
+      compress: options.compress === true,
       targetIsZero: (to.fresh || options.targetIsZero === true) && to.image.backing === null,
       pass: (bytes) => run.throttle.pass(bytes, run.signal),
       onProgress: run.onProgress,
       signal: run.signal,
     });
+    if (options.bitmaps === true)
+      await copyBitmaps(chains, to.image, options.skipBrokenBitmaps === true);
     await to.finish();
     return { ...done, virtualSize: to.image.geometry.virtualSize, format: to.image.format };
   });
@@ -73,7 +80,12 @@ function told(
 /** @throws UsageError for options that contradict one another */
 function assertTogether(sources: readonly string[], options: ConvertOptions): void {
   const { skipCreate, option, targetIsZero, backing } = options;
-  if (options.compress === true) throw new UsageError('-c is not there yet');
+  if (options.compress === true && options.targetFormat === 'raw')
+    throw new UsageError('Compression not supported for this file format; -O qcow2 has it');
+  if (options.bitmaps === true && sources.length > 1)
+    throw new UsageError('--bitmaps goes with one source');
+  if (options.skipBrokenBitmaps === true && options.bitmaps !== true)
+    throw new UsageError('Use of --skip-broken-bitmaps requires --bitmaps');
   if (skipCreate === true && option !== undefined)
     throw new UsageError('-o describes a new image, and -n makes none: give one of them');
   if (targetIsZero === true && skipCreate !== true)
@@ -82,6 +94,23 @@ function assertTogether(sources: readonly string[], options: ConvertOptions): vo
     throw new UsageError('Cannot use --target-is-zero with a backing file');
   if (sources.length > 1 && (backing !== undefined || options.snapshot !== undefined))
     throw new UsageError('-B and -l go with one source');
+}
+
+/** Copies the persistent bitmaps of the leaf. @throws UsageError where there cannot be any, or one is broken */
+async function copyBitmaps(
+  chains: readonly OpenChain[],
+  target: Image,
+  skipBroken: boolean,
+): Promise<void> {
+  const source = chains[0]?.layers.at(-1)?.image;
+  if (source === undefined || !isQcow2(source) || !isQcow2(target))
+    throw new UsageError('--bitmaps: only qcow2 images have bitmaps');
+  for (const { name, granularity, enabled, inconsistent } of await source.bitmaps.list()) {
+    if (inconsistent && skipBroken) continue;
+    const content = await source.bitmaps.content(name);
+    await target.bitmaps.add({ name, granularity, enabled });
+    await target.bitmaps.merge(name, content);
+  }
 }
 
 /** What is copied: with `-B` only what lies above the layer that the copy has below it. */

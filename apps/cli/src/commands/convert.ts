@@ -40,6 +40,8 @@ export const convert: Register = (program, act) => {
     )
     .option('-n, --skip-create', 'write into an image that is there, in place')
     .option('--target-is-zero', 'with -n: it shows zeros everywhere')
+    .option('--bitmaps', 'copy the persistent bitmaps of the source too')
+    .option('--skip-broken-bitmaps', 'with --bitmaps: leave out those that are inconsistent')
     .option('-m, --coroutines <number>', 'taken, without effect')
     .option('-W, --out-of-order', 'taken, without effect')
     .option('-C, --copy-offload', 'taken, without effect')

@@ -1,4 +1,5 @@
 import type { Image } from '@downfold/image';
+import { isQcow2 } from '@downfold/qcow2';
 import { alignDown, alignUp, guestOffset, rangeBetween } from '@downfold/units';
 import type { Progress } from '../output/progress.ts';
 import type { DiskSource, Run } from './disk-source.ts';
@@ -10,6 +11,8 @@ export interface CopyDiskOptions {
   readonly sparseBytes: number;
   /** What the target shows where nothing is written is zero, and not a backing file or old content. */
   readonly targetIsZero: boolean;
+  /** Clusters are compressed, in a target that can have them. */
+  readonly compress?: boolean;
   /** Resolves when so many bytes more may be written. */
   readonly pass: (bytes: number) => Promise<void>;
   readonly onProgress: (progress: Progress & { readonly phase: 'copy' }) => void;
@@ -38,7 +41,11 @@ export async function copyDisk(
   options: CopyDiskOptions,
 ): Promise<Copied> {
   const { signal, onProgress, targetIsZero, sparseBytes } = options;
-  const unit = unitOf(target, sparseBytes);
+  const packed = options.compress === true && isQcow2(target) ? target : null;
+  const unit = unitOf(
+    packed?.geometry.clusterSize ?? target.geometry.allocationGranularity,
+    sparseBytes,
+  );
   const total = source.length;
   const copied: Copied = { bytesCopied: 0, bytesZeroed: 0 };
   const zero = async (start: number, end: number): Promise<void> => {
@@ -48,7 +55,8 @@ export async function copyDisk(
   };
   const data = async (start: number, bytes: Uint8Array): Promise<void> => {
     await options.pass(bytes.length);
-    await target.write(guestOffset(start), bytes, { fill: null });
+    if (packed !== null) await packed.writeCompressed(guestOffset(start), bytes);
+    else await target.write(guestOffset(start), bytes, { fill: null });
     copied.bytesCopied += bytes.length;
   };
   const pieces = new Pieces(source);
@@ -74,11 +82,10 @@ export async function copyDisk(
 }
 
 /** What zeros are looked for in: whole allocation units of the target, as many as `sparseBytes` needs. */
-function unitOf(target: Image, sparseBytes: number): number {
-  const { allocationGranularity } = target.geometry;
-  const least = allocationGranularity > 1 ? allocationGranularity : LEAST_UNIT_BYTES;
+function unitOf(granularity: number, sparseBytes: number): number {
+  const least = granularity > 1 ? granularity : LEAST_UNIT_BYTES;
   const wanted = alignDown(sparseBytes, SECTOR_BYTES);
-  if (allocationGranularity === 1 && wanted > 0) return wanted;
+  if (granularity === 1 && wanted > 0) return wanted;
   return alignUp(Math.max(least, wanted), least);
 }
 
