@@ -5,6 +5,7 @@ import { bitmap } from './commands/bitmap.ts';
 import { check } from './commands/check.ts';
 import { commit } from './commands/commit.ts';
 import { compare } from './commands/compare.ts';
+import { completion } from './commands/completion.ts';
 import { convert } from './commands/convert.ts';
 import { create } from './commands/create.ts';
 import { dd } from './commands/dd.ts';
@@ -45,6 +46,7 @@ const COMMANDS: readonly Register[] = [
   resume,
   abort,
   demo,
+  completion,
   version,
   later,
 ];
