@@ -40,6 +40,10 @@ export const BARRIER = {
   extensionHead: 'qcow2 W11: extension',
   /** W9: the header says that the bitmaps are true, or no longer, before what that relies on goes. */
   bitmapsClaimed: 'qcow2 W9: header with autoclear bit of bitmaps',
+  /** W7: the dirty bit is off, after refcounts are what the tables say. */
+  repaired: 'qcow2 W7: header without dirty bit',
+  /** W11: the header of another version, after all that it no longer says is gone. */
+  amend: 'qcow2 W11: header of another version',
   /** All but the first sector of a new image is durable before that makes it one. */
   createContent: 'qcow2: new image before its header',
   /** A new image is durable when `create` resolves. */

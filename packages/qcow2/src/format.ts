@@ -1,5 +1,6 @@
 import type { Image, ImageAbility, ImageFormat, OpenImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
+import { guestOffset } from '@downfold/units';
 import { createImage, type Qcow2CreateOptions } from './create.ts';
 import { hasMagic } from './header.ts';
 import { type Qcow2, Qcow2Image } from './image.ts';
@@ -32,7 +33,13 @@ export const qcow2: Qcow2Format = {
   recognises: hasMagic,
   open: async (storage, options) => new Qcow2Image(await openState(storage, options)),
   create: async (storage, options) => {
+    const { virtualSize, preallocation = 'off' } = options;
     await createImage(storage, options);
-    return new Qcow2Image(await openState(storage, { mode: 'write' }));
+    const image = new Qcow2Image(await openState(storage, { mode: 'write' }));
+    if (preallocation === 'off' || virtualSize === 0) return image;
+    const length = image.geometry.virtualSize;
+    await image.preallocate({ offset: guestOffset(0), length }, preallocation, options);
+    await image.flush();
+    return image;
   },
 };

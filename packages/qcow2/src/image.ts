@@ -23,6 +23,7 @@ import {
   type HostOffset,
   rangeEnd,
 } from '@downfold/units';
+import { type Amendment, amendImage } from './amend.ts';
 import type { Change } from './autoclear.ts';
 import { planBacking, setBackingReference } from './backing.ts';
 import { type Bitmaps, Qcow2Bitmaps } from './bitmap-operations.ts';
@@ -36,6 +37,7 @@ import { describeImage } from './describe.ts';
 import { imageExtents } from './extents.ts';
 import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
 import { setImageMark } from './mark.ts';
+import { type Preallocation, preallocate } from './preallocate.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { growImage } from './resize.ts';
@@ -59,6 +61,10 @@ export interface Qcow2 extends Image {
   shrink(virtualSize: ByteLength): Promise<void>;
   /** Its persistent dirty bitmaps. */
   readonly bitmaps: Bitmaps;
+  /** Gives the clusters of a range that have none their place in the file; the disk shows what it showed. Not durable until `flush`. */
+  preallocate(range: GuestRange, mode: Preallocation, options?: OperationOptions): Promise<void>;
+  /** Changes the version of the format (zero clusters become data for version 2), and lazy refcounts; durable when it resolves. */
+  amend(amendment: Amendment): Promise<void>;
   /**
    * Writes whole clusters (the last one may be cut by the end of the disk) compressed as the image says; those that do not become smaller
    * are written as they are. `IMAGE_RANGE` for parts of clusters.
@@ -184,6 +190,21 @@ export class Qcow2Image implements Qcow2 {
 
   async shrink(virtualSize: ByteLength): Promise<void> {
     await this.#mutate('disk', undefined, (state) => shrinkImage(state, virtualSize));
+  }
+
+  async preallocate(
+    range: GuestRange,
+    mode: Preallocation,
+    options?: OperationOptions,
+  ): Promise<void> {
+    this.#assertRange(range);
+    await this.#mutate('header', options, (state) =>
+      preallocate(state, range.offset, rangeEnd(range), mode),
+    );
+  }
+
+  async amend(amendment: Amendment): Promise<void> {
+    await this.#mutate('header', undefined, (state) => amendImage(state, amendment));
   }
 
   async setBacking(reference: BackingReference | null): Promise<void> {

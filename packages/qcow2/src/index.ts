@@ -1,3 +1,4 @@
+export type { Amendment } from './amend.ts';
 export { BARRIER } from './barriers.ts';
 export {
   type BitmapContent,
@@ -9,4 +10,5 @@ export {
 export type { Qcow2CreateOptions } from './create.ts';
 export { isQcow2, type Qcow2Format, qcow2 } from './format.ts';
 export type { Qcow2 } from './image.ts';
+export type { Preallocation } from './preallocate.ts';
 export type { Snapshots } from './snapshot-operations.ts';

@@ -1,15 +1,12 @@
 import type { ReclaimOptions, StagingToken } from '@downfold/image';
-import { touchEntries } from './allocate.ts';
 import { disclaim } from './autoclear.ts';
 import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
+import { setCopied } from './copied-flags.ts';
 import { corrupt } from './corrupt.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
-import { hostOf } from './l2-entry.ts';
+import { flushImage } from './flush.ts';
 import { countReferences } from './references.ts';
 import { isGone, isPublished, placeOf, type StagedPlace } from './stage-place.ts';
 import type { Qcow2State, Release } from './state.ts';
-import { HIGH_COMPRESSED, HIGH_COPIED } from './structures.ts';
-import { loadL2 } from './tables.ts';
 import { writerOf } from './writer.ts';
 
 /**
@@ -44,7 +41,8 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
     );
   if (leaked.length === 0) return 0;
   await disclaim(state, 'header');
-  await setFlags(state, unflagged);
+  // before the refcount goes down: a crash in between leaves what `isWorse` takes for a leak, not a flag that is wrong for good
+  await setCopied(state, unflagged, true);
   writer.releases = leaked;
   await flushImage(state);
   return leaked.length;
@@ -54,35 +52,6 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
 function isWorse(difference: Difference): boolean {
   const { stored, counted, shared } = difference;
   return stored < counted || (wrongFlag(difference) && (shared || counted !== 1));
-}
-
-/**
- * Sets the copied flag of clusters whose refcount will be one, to which only the disk refers: a snapshot that shared them is gone. The
- * flag is durable before the refcount goes down: a crash in between leaves what `isWorse` takes for a leak, and not a refcount
- * that is right beside a flag that is wrong.
- */
-async function setFlags(state: Qcow2State, clusters: ReadonlySet<number>): Promise<void> {
-  const { clusterSize, l2Entries, entryWords } = state.geometry;
-  if (clusters.size === 0) return;
-  const writer = writerOf(state);
-  for (let l1Index = 0; 2 * l1Index < state.l1.length; l1Index++) {
-    const table = await loadL2(state, l1Index);
-    if (table === null) continue;
-    if (clusters.has(table.offset / clusterSize)) {
-      state.l1[2 * l1Index] = ((state.l1[2 * l1Index] as number) | HIGH_COPIED) >>> 0;
-      writer.l1Changed.add(l1Index);
-    }
-    for (let index = 0; index < l2Entries; index++) {
-      const at = index * entryWords;
-      const high = table.words[at] as number;
-      if ((high & HIGH_COMPRESSED) !== 0) continue;
-      const host = hostOf(state, table, index);
-      if (host === 0 || !clusters.has(host / clusterSize)) continue;
-      table.words[at] = (high | HIGH_COPIED) >>> 0;
-      touchEntries(state, table, index, index + 1);
-    }
-    if (pinnedBytes(state, writer) > DIRTY_LIMIT_BYTES) await flushImage(state);
-  }
 }
 
 /** Where the staging of a token lies; null when there is none any more, for then nothing of it is to be kept. */

@@ -527,6 +527,7 @@ function positionOf(name: string): number {
 
 async function factsOf(image: Qcow2): Promise<Record<string, string>> {
   return {
+    compat: String((await image.describe()).specific['compat']),
     bitmaps: (await image.bitmaps.list()).map(({ name }) => name).join(),
     size: String(image.geometry.virtualSize),
     backing: JSON.stringify(image.backing),

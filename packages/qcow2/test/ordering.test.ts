@@ -93,6 +93,8 @@ const catchers: Readonly<
     ['marks: a first one, another, none', 'lost'],
     ['bitmaps that record, are changed, and are saved', 'corrupt'],
   ],
+  repaired: [['a dirty image is opened, and written', 'broken']],
+  amend: [['amend: to version 2, without zero clusters, and back', 'lost']],
   bitmapsClaimed: [['a first bitmap is added, and removed', 'lost']],
   createContent: [['create', 'corrupt']],
   create: [['create', 'unreadable']],

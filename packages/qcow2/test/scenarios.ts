@@ -3,7 +3,13 @@ import type { Image } from '@downfold/image';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
 import { BARRIER, dirtyRanges, type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
-import { AUTOCLEAR_AT, EXTENSION } from '../src/structures.ts';
+import {
+  AUTOCLEAR_AT,
+  EXTENSION,
+  HIGH_COPIED,
+  INCOMPATIBLE,
+  INCOMPATIBLE_AT,
+} from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import { IMAGE, Lab, type LabOptions } from './crash-lab.ts';
 import { bytesOn, openOn, readAll } from './support.ts';
@@ -608,6 +614,81 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await lab.compress(20 * KIB, 2 * KIB);
       await lab.flush();
       await lab.compress(22 * KIB, 3 * KIB);
+      await lab.flush();
+    },
+  },
+  'amend: to version 2, without zero clusters, and back': {
+    start: start(
+      { ...backed, backing: { name: 'a name in the way of a longer header.raw', format: 'raw' } },
+      async (image) => {
+        await put(image, 0, 4 * SMALL);
+        await image.writeZeroes(
+          { offset: guestOffset(2 * SMALL), length: byteLength(6 * SMALL) },
+          { fill: null },
+        );
+      },
+      undefined,
+      { below },
+    ),
+    run: async (lab) => {
+      await lab.change('compat', '0.10', () => lab.image.amend({ version: 2 }));
+      await lab.write(20 * SMALL, SMALL);
+      await lab.flush();
+      await lab.settle(() => lab.change('compat', '1.1', () => lab.image.amend({ version: 3 })));
+      await lab.write(20 * SMALL, SMALL);
+      await lab.flush();
+    },
+  },
+  'preallocate, where clusters were used before': {
+    start: start(small, usedBefore, (craft) => craft.soil()),
+    run: async (lab) => {
+      await lab.image.preallocate(
+        { offset: guestOffset(2 * SMALL), length: byteLength(50 * SMALL) },
+        'metadata',
+      );
+      await lab.write(30 * SMALL, SMALL);
+      await lab.flush();
+    },
+  },
+  'a dirty image is opened, and written': {
+    start: async () => {
+      const disk = await prepared(
+        small,
+        (image) => put(image, 0, 12 * SMALL),
+        (craft) => {
+          // counted too low, too high, and a copied flag that is neither
+          for (const [cluster, by] of [
+            [2, -1],
+            [3, -1],
+            [5, 1],
+          ] as const)
+            craft.addReference(craft.hostOf(cluster), by);
+          craft.setWord(craft.entryAt(7), craft.word(craft.entryAt(7)) & ~HIGH_COPIED);
+          craft.setWord(INCOMPATIBLE_AT + 4, INCOMPATIBLE.dirty);
+        },
+      );
+      const lab = await Lab.start(disk);
+      lab.damaged = true;
+      const opened = lab.position;
+      const view = await readAll(lab.image);
+      lab.rules.push(async (state, at) => {
+        const dirty =
+          (new Craft(state, IMAGE).word(INCOMPATIBLE_AT + 4) & INCOMPATIBLE.dirty) !== 0;
+        if (dirty && at > opened) return 'it is dirty again';
+        await using image = await openOn(state, IMAGE, 'read');
+        const seen = (await readAll(image)).subarray(0, 20 * SMALL);
+        if (Buffer.compare(seen, view.subarray(0, 20 * SMALL)) !== 0) return 'the disk changed';
+        const { corruptions } = await image.check();
+        if (!dirty && corruptions > 0) return 'it is neither sound nor dirty';
+        if (!dirty) return null;
+        await using repaired = await openOn(state, IMAGE, 'write');
+        const left = await repaired.check();
+        return left.corruptions + left.leaks === 0 ? null : 'it is not repaired by the next one';
+      });
+      return lab;
+    },
+    run: async (lab) => {
+      await lab.write(20 * SMALL, 2 * SMALL);
       await lab.flush();
     },
   },
