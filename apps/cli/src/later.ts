@@ -2,7 +2,6 @@ import { UsageError } from './failure.ts';
 
 /** Commands that design and qemu-img have and this version has not, with what does it meanwhile. */
 export const LATER_COMMANDS: Readonly<Record<string, string>> = {
-  amend: "meanwhile 'qemu-img amend'",
   serve: "meanwhile 'downfoldd' of the package @downfold/server",
 };
 

@@ -1,10 +1,9 @@
 import type { BackingReference, CreateImageOptions } from '@downfold/image';
-import { type Qcow2CreateOptions, qcow2 } from '@downfold/qcow2';
+import { type Preallocation, type Qcow2CreateOptions, qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import type { Settings } from './create-settings.ts';
 import { formatOf } from './environment.ts';
 import { UsageError } from './failure.ts';
-import { notThereYet } from './later.ts';
 import { parseBytes } from './output/bytes.ts';
 
 /** A format that new images can have. */
@@ -38,17 +37,14 @@ export function createOptions(
   common: CreateImageOptions,
 ): Qcow2CreateOptions {
   if (format === raw) return common;
+  const preallocation = (settings['preallocation'] ?? 'off') as Preallocation;
   const clusterSize = settings['cluster_size'];
   const refcountBits = settings['refcount_bits'];
-  if ((settings['preallocation'] ?? 'off') !== 'off')
-    notThereYet(
-      `-o preallocation=${settings['preallocation']}`,
-      "meanwhile leave it out, or 'qemu-img create'",
-    );
   return {
     ...common,
     ...(clusterSize === undefined ? {} : { clusterSize: parseBytes(clusterSize, 'cluster_size') }),
     ...(refcountBits === undefined ? {} : { refcountBits: Number(refcountBits) }),
+    preallocation,
     version: ['0.10', 'v2'].includes(settings['compat'] ?? '') ? 2 : 3,
     compression: settings['compression_type'] === 'zstd' ? 'zstd' : 'deflate',
     extendedL2: settings['extended_l2'] === 'on',

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import type { Act, Register } from './command.ts';
 import { abort } from './commands/abort.ts';
+import { amend } from './commands/amend.ts';
 import { bitmap } from './commands/bitmap.ts';
 import { check } from './commands/check.ts';
 import { commit } from './commands/commit.ts';
@@ -40,6 +41,7 @@ const COMMANDS: readonly Register[] = [
   measure,
   snapshot,
   bitmap,
+  amend,
   commit,
   stream,
   rebase,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { BIN, bench, diskOf, makeChain } from './support.ts';
 
 const COMMANDS =
-  'info map check compare create convert dd resize measure snapshot bitmap commit stream rebase resume abort graph demo'.split(
+  'info map check compare create convert dd resize measure snapshot bitmap amend commit stream rebase resume abort graph demo'.split(
     ' ',
   );
 
@@ -96,7 +96,7 @@ describe('a failure', () => {
 });
 
 describe('what is not there yet', () => {
-  it.each([['amend'], ['serve']])('%s says so, and what does it meanwhile', (command) => {
+  it.each([['serve']])('%s says so, and what does it meanwhile', (command) => {
     using work = bench();
     const { code, stderr } = work.downfold(command, '-x', 'some', '--thing');
     expect(code).toBe(1);

@@ -110,11 +110,24 @@ export function variedCreate(seed: number): readonly string[] {
     ['compat=0.10', 'compat=1.1', 'compat=v3'],
     ['cluster_size=1k', 'cluster_size=2M', 'cluster_size=3k', 'cluster_size=65536'],
     ['extended_l2=on', 'extended_l2=off'],
+    ['preallocation=off', 'preallocation=metadata', 'preallocation=some'],
     ['refcount_bits=1', 'refcount_bits=64', 'refcount_bits=3', 'refcount_bits=16'],
     ['compression_type=zstd', 'compression_type=zlib', 'compression_type=lzma'],
     ['lazy_refcounts=on', 'lazy_refcounts=off'],
   ].flatMap((choices) => (draw.integer(3) === 0 ? [one(draw, ...choices)] : []));
-  const size = one(draw, '1', '512', '1000', '1k', '1.5M', '3G', '2T', '0', '1x', '-1');
+  const large = !wild.includes('preallocation=metadata');
+  const size = one(
+    draw,
+    '1',
+    '512',
+    '1000',
+    '1k',
+    '1.5M',
+    ...(large ? ['3G', '2T'] : ['3M']),
+    '0',
+    '1x',
+    '-1',
+  );
   const said = format === 'raw' || wild.length === 0 ? [] : ['-o', wild.join(',')];
   return ['create', '-f', format, ...said, 'made', size];
 }

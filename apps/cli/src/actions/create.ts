@@ -96,11 +96,13 @@ function formatted(
   settings: Settings,
 ): string {
   const { backing } = options;
+  const { preallocation } = settings;
   const parts = [`Formatting '${file}', fmt=${format}`];
   if (format === 'qcow2')
     parts.push(
       `cluster_size=${options.clusterSize ?? 65_536}`,
       `extended_l2=${settings['extended_l2'] ?? 'off'}`,
+      ...(preallocation === undefined ? [] : [`preallocation=${preallocation}`]),
       `compression_type=${settings['compression_type'] ?? 'zlib'}`,
     );
   parts.push(`size=${size}`);

@@ -1,10 +1,9 @@
 import { viewOf } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import { isQcow2 } from '@downfold/qcow2';
-import { alignUp, type ByteLength, byteLength } from '@downfold/units';
+import { isQcow2, type Preallocation } from '@downfold/qcow2';
+import { alignUp, type ByteLength, byteLength, guestOffset, rangeBetween } from '@downfold/units';
 import { type Access, openBelow, openForWriting } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { notThereYet } from '../later.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printResult } from '../output/print.ts';
 
@@ -13,7 +12,7 @@ export interface ResizeOptions extends Access {
   readonly format: string;
   readonly output: string;
   readonly shrink?: boolean;
-  readonly preallocation: string;
+  readonly preallocation: Preallocation;
   readonly quiet?: boolean;
 }
 
@@ -21,12 +20,14 @@ const SECTOR_BYTES = 512;
 
 /** `downfold resize`: the disk of FILE gets another size; `+` and `-` change the present one. */
 export async function resize(file: string, size: string, options: ResizeOptions): Promise<number> {
-  if (options.preallocation !== 'off')
-    notThereYet(`--preallocation=${options.preallocation}`, "meanwhile 'qemu-img resize'");
   await using opened = await openForWriting(file, options.format, options);
   const { image } = opened;
   const before = image.geometry.virtualSize;
   const wanted = sizeFrom(size, before);
+  if (options.preallocation !== 'off' && (wanted < before || !isQcow2(image)))
+    throw new UsageError(
+      `--preallocation=${options.preallocation} is of what a qcow2 image grows by`,
+    );
   if (wanted < before && options.shrink !== true)
     throw new UsageError(
       `Use the --shrink option to perform a shrink operation: all data past ${wanted} bytes would be lost`,
@@ -48,10 +49,16 @@ function sizeFrom(text: string, before: number): ByteLength {
 }
 
 /** What the backing file shows past the old end must not come into view: it is made zeros. */
-async function grow(image: Image, size: ByteLength, access: Access): Promise<void> {
-  await using below = await openBelow(image, access);
+async function grow(image: Image, size: ByteLength, options: ResizeOptions): Promise<void> {
+  const before = image.geometry.virtualSize;
+  await using below = await openBelow(image, options);
   const fill = below === null ? null : viewOf(below.layers, below.layers.length - 1);
   await image.resize(size, { fill });
+  if (isQcow2(image) && image.geometry.virtualSize > before)
+    await image.preallocate(
+      rangeBetween(guestOffset(before), image.geometry.virtualSize),
+      options.preallocation,
+    );
   await image.flush();
 }
 
