@@ -1,7 +1,7 @@
 import { type OpenChain, type OwnedExtent, subchainExtents, viewOf } from '@downfold/chain';
 import type { CowSource } from '@downfold/image';
-import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
-import { FailedWith } from './failure.ts';
+import { DownfoldError, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import { FailureWithCode } from './failure.ts';
 import type { Progress } from './output/progress.ts';
 
 /** Where two disks first differ. `offset` of a content difference: the start of its 512-byte sector. */
@@ -24,9 +24,12 @@ const SECTOR_BYTES = 512;
 /** qemu-img's: what is allocated could not be told; data could not be read. */
 const EXIT = { status: 3, read: 4 } as const;
 
+/** What fails ends the command with this code, and is told of as it is. */
 async function orExit<T>(exitCode: number, work: Promise<T>): Promise<T> {
   return await work.catch((cause: unknown) => {
-    throw new FailedWith(exitCode, cause);
+    if (!(cause instanceof DownfoldError)) throw cause;
+    const { code, message, details } = cause;
+    throw new FailureWithCode(exitCode, code, message, details, cause);
   });
 }
 
@@ -57,7 +60,7 @@ class Walk {
     )[Symbol.asyncIterator]();
   }
 
-  /** What is at byte `at`, which never goes back: its end, whether it can hold data, whether anything is allocated there. @throws FailedWith */
+  /** What is at byte `at`, which never goes back: its end, whether it can hold data, whether anything is allocated there. @throws FailureWithCode */
   at(at: number): Promise<Found> {
     return orExit(EXIT.status, this.#find(at));
   }

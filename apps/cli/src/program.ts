@@ -9,6 +9,7 @@ import { compare } from './commands/compare.ts';
 import { completion } from './commands/completion.ts';
 import { convert } from './commands/convert.ts';
 import { create } from './commands/create.ts';
+import { ctl } from './commands/ctl.ts';
 import { dd } from './commands/dd.ts';
 import { demo } from './commands/demo.ts';
 import { graph } from './commands/graph.ts';
@@ -22,9 +23,8 @@ import { resume } from './commands/resume.ts';
 import { snapshot } from './commands/snapshot.ts';
 import { stream } from './commands/stream.ts';
 import { version } from './commands/version.ts';
-import { FailedWith, report, UsageError } from './failure.ts';
+import { FailureWithCode, report, UsageError } from './failure.ts';
 import { EPILOG, EXAMPLES } from './help.ts';
-import { Stopped } from './signals.ts';
 import { VERSION } from './version.ts';
 
 /** In the order of the help. */
@@ -47,6 +47,7 @@ const COMMANDS: readonly Register[] = [
   rebase,
   resume,
   abort,
+  ctl,
   demo,
   completion,
   version,
@@ -61,9 +62,8 @@ export async function run(args: readonly string[]): Promise<number> {
     try {
       exitCode = await work();
     } catch (cause) {
-      const own = cause instanceof FailedWith ? cause : null;
-      report(own?.cause ?? cause, doing, json);
-      exitCode = own?.exitCode ?? (cause instanceof Stopped ? cause.exitCode : failed);
+      report(cause, doing, json);
+      exitCode = cause instanceof FailureWithCode ? cause.exitCode : failed;
     }
   };
   const program = programOf(act);
@@ -73,6 +73,8 @@ export async function run(args: readonly string[]): Promise<number> {
   } catch (cause) {
     if (!(cause instanceof CommanderError)) throw cause;
     if (cause.exitCode === 0) return 0;
+    // a command that has commands, without one: its help is on stderr already
+    if (cause.code === 'commander.help') return 1;
     report(new UsageError(oneLine(cause.message)), 'understand the command line', json);
     // a bad command line must not look like 'the disks differ'
     exitCode = args[0] === 'compare' ? 2 : 1;

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { BIN, bench, diskOf, makeChain } from './support.ts';
 
 const COMMANDS =
-  'info map check compare create convert dd resize measure snapshot bitmap amend commit stream rebase resume abort graph demo'.split(
+  'info map check compare create convert dd resize measure snapshot bitmap amend commit stream rebase resume abort graph ctl demo'.split(
     ' ',
   );
 

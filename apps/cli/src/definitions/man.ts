@@ -57,6 +57,14 @@ function commandPage(program: string, command: CommandModel, version: string): s
         text(takes.kind === 'choice' ? `${what}: ${takes.choices.join(', ')}` : what),
       ]),
     ),
+    section(
+      'COMMANDS',
+      command.commands.flatMap((one) => [
+        '.TP',
+        `.B ${hyphens(one.name)} ${text(one.usage)}`,
+        text(one.about),
+      ]),
+    ),
     section('EXAMPLES', [literal(command.before.replace(/^Examples:\n/, ''))]),
     section('NOTES', [literal(command.after)]),
     section('SEE ALSO', [`.BR ${program} (1)`]),

@@ -35,6 +35,8 @@ export interface CommandModel {
   readonly usage: string;
   readonly arguments: readonly ArgumentModel[];
   readonly options: readonly OptionModel[];
+  /** Commands of its own; their options are among its options. */
+  readonly commands: readonly CommandModel[];
   /** What its help says before and after the rest. */
   readonly before: string;
   readonly after: string;
@@ -50,15 +52,28 @@ export function commandsOf(program: Command): readonly CommandModel[] {
 /** A command, or the program itself, by what was declared of it. */
 export function modelOf(command: Command): CommandModel {
   const help = command.createHelp();
+  const commands = command.parent === null ? [] : commandsOf(command);
+  const options = [
+    help.visibleOptions(command).map(optionOf),
+    ...commands.map((one) => one.options),
+  ].flat();
   return {
     name: command.name(),
     about: command.description(),
     usage: command.usage(),
-    arguments: command.registeredArguments.map(argumentOf),
-    options: help.visibleOptions(command).map(optionOf),
+    arguments: [...nameOf(commands), ...command.registeredArguments.map(argumentOf)],
+    options: [...new Map(options.map((option) => [option.flags, option])).values()],
+    commands,
     before: textOf(command, 'beforeHelp'),
     after: textOf(command, 'afterHelp'),
   };
+}
+
+/** A command that has commands takes the name of one. */
+function nameOf(commands: readonly CommandModel[]): readonly ArgumentModel[] {
+  if (commands.length === 0) return [];
+  const choices = commands.map(({ name }) => name);
+  return [{ name: 'command', about: '', takes: { kind: 'choice', choices }, many: false }];
 }
 
 function optionOf(option: Option): OptionModel {
