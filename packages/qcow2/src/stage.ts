@@ -30,7 +30,7 @@ export async function stageImage(
   const { from } = options;
   const virtualSize = alignUp(options.virtualSize, SECTOR_BYTES);
   if (from === null) {
-    const staged = await begin(image, virtualSize, options.fill);
+    const staged = await beginStaging(image, virtualSize, options.fill);
     return new Qcow2Staging(staged, imageOver(staged));
   }
   const place = placeOf(image, from);
@@ -43,7 +43,8 @@ export async function stageImage(
   return new Qcow2Staging(staged, imageOver(staged));
 }
 
-async function begin(
+/** Begins a staging that shows what the image shows; new area of a larger disk is zeros. Durable when it resolves. */
+export async function beginStaging(
   image: Qcow2State,
   virtualSize: number,
   fill: CowSource | null,
