@@ -140,7 +140,8 @@ async function run(
   options: RunOptions = {},
 ): Promise<unknown> {
   const engine = engineOn(backend, ++boots, STRATEGIES);
-  const checkpointBytes = byteLength(8 * 1024);
+  // each sector is copied by itself: what is gathered would be one piece
+  const checkpointBytes = byteLength(1024);
   const whole = { ...request, format: 'qcow2', checkpointBytes };
   const plan = await engine.plan(whole, { live, estimate: false });
   return engine.run(plan, { live, ...options });

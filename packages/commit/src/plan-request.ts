@@ -38,6 +38,7 @@ import {
   othersOf,
   unreadableBeside,
 } from './plan-pool.ts';
+import { sharedWithTarget } from './plan-shares.ts';
 import type { CommitStrategy } from './strategy.ts';
 import { chainView, type ViewFacts } from './view.ts';
 
@@ -129,7 +130,8 @@ export async function planRequest(
   await assertNoJournalOf(plan, live?.layers ?? whole.layers, parts.backend);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
   const told = live === undefined ? plan : withoutFoundation(plan);
-  return { ...told, unreadable, pools: graph.directories, estimatedSeconds };
+  const shares = await sharedWithTarget(told, parts.backend);
+  return { ...told, unreadable, pools: graph.directories, shares, estimatedSeconds };
 }
 
 /** The chain of the request's image; of one that is only given another name to read through, it alone: the old one may be wrong. */

@@ -6,6 +6,7 @@ import { imageError } from './corrupt.ts';
 import { encodeExtension } from './extensions.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { HARD_LIMITS } from './limits.ts';
+import { assertCanPreallocate, type Preallocation } from './preallocate.ts';
 import { setRefcount } from './refcount-codec.ts';
 import {
   COMPATIBLE,
@@ -38,6 +39,8 @@ export interface Qcow2CreateOptions extends CreateImageOptions {
   readonly lazyRefcounts?: boolean;
   /** What QEMU compresses with when it is told to. Default deflate; zstd needs version 3. */
   readonly compression?: 'deflate' | 'zstd';
+  /** With a backing file only where L2 entries are extended. Default off. */
+  readonly preallocation?: Preallocation;
 }
 
 /** Bytes kept free between the extensions and the backing name, for a mark. */
@@ -107,6 +110,10 @@ function checkOptions(label: string, options: Qcow2CreateOptions): Geometry {
     refuse(`refcounts of ${refcountBits} bits; allowed are 1, 2, 4, 8, 16, 32 and 64`);
   if (options.extendedL2 && bits < HARD_LIMITS.extendedL2ClusterBitsLeast)
     refuse('extended L2 entries with clusters below 16 KiB');
+  assertCanPreallocate(label, options.preallocation ?? 'off', {
+    backed: options.backing != null,
+    extendedL2: options.extendedL2 ?? false,
+  });
   const needs3 =
     options.extendedL2 ||
     options.lazyRefcounts ||

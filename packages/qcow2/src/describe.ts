@@ -1,6 +1,6 @@
 import type { ImageDescription } from '@downfold/image';
 import { readBitmaps } from './bitmaps.ts';
-import { readSnapshots } from './snapshots.ts';
+import { readSnapshots, snapshotFacts } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
 import { BITMAP, COMPATIBLE, COMPRESSION, INCOMPATIBLE } from './structures.ts';
 
@@ -9,9 +9,7 @@ export async function describeImage(state: Qcow2State): Promise<ImageDescription
   const [, incompatible] = state.header.incompatible;
   return {
     dirty: (incompatible & INCOMPATIBLE.dirty) !== 0,
-    snapshots: (await readSnapshots(state)).map(
-      ({ l1TableOffset: _, l1Size: __, entryBytes: ___, ...snapshot }) => snapshot,
-    ),
+    snapshots: (await readSnapshots(state)).map(snapshotFacts),
     specific: await specificOf(state, incompatible),
   };
 }

@@ -34,6 +34,16 @@ export function hostPlace(state: Qcow2State, table: L2Table, index: number): Com
   return { offset, length: offset === 0 ? 0 : state.geometry.clusterSize };
 }
 
+/** Numbers of the host clusters that an L2 entry refers to: one, none, or all that its compressed cluster touches. */
+export function hostClusters(state: Qcow2State, table: L2Table, index: number): readonly number[] {
+  const { clusterSize } = state.geometry;
+  const { offset, length } = hostPlace(state, table, index);
+  const clusters: number[] = [];
+  for (let at = offset - (offset % clusterSize); at < offset + length; at += clusterSize)
+    clusters.push(at / clusterSize);
+  return clusters;
+}
+
 /** Byte in the file of word `at` of a table. */
 export function entryAt(table: L2Table, at: number): number {
   return table.offset + at * 4;

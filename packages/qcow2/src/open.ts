@@ -1,6 +1,7 @@
 import type { ImageLimits, OpenImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
+import { bitmapSet } from './bitmap-set.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
 import { geometryOf } from './geometry.ts';
@@ -9,12 +10,16 @@ import { DEFAULT_LIMITS } from './limits.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { metadataMap, protect } from './overlap.ts';
 import { openRefcounts } from './refcounts.ts';
+import { isDirty, repairDirty } from './repair-dirty.ts';
 import { readSnapshots, snapshotTableBytes } from './snapshots.ts';
 import type { Qcow2State, Writer } from './state.ts';
 import { ENTRY_BYTES, INCOMPATIBLE, SECTOR_BYTES } from './structures.ts';
 import { wordsOf } from './words.ts';
 
-/** Opens an image: reads and checks header and L1 table, and for writing the refcount table. Writes nothing. */
+/**
+ * Opens an image: reads and checks header and L1 table, and for writing the refcount table. Writes nothing, unless it is opened for writing
+ * and dirty: then its refcounts are repaired.
+ */
 export async function openState(storage: Storage, options: OpenImageOptions): Promise<Qcow2State> {
   const { label } = storage;
   const limits: ImageLimits = { ...DEFAULT_LIMITS, ...options.limits };
@@ -53,18 +58,20 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
     staged: null,
     stagedOn: null,
     closed: false,
+    ownsFile: true,
   };
-  return options.mode === 'write' ? { ...state, writer: await openWriter(state) } : state;
+  if (options.mode === 'read') return state;
+  const writable = { ...state, writer: await openWriter(state) };
+  if (isDirty(writable)) await repairDirty(writable);
+  return writable;
 }
 
 async function openWriter(state: Qcow2State): Promise<Writer> {
-  const bits = state.header.incompatible[1];
-  const why = bits & INCOMPATIBLE.corrupt ? 'corrupt' : bits & INCOMPATIBLE.dirty ? 'dirty' : null;
-  if (why !== null)
+  if (state.header.incompatible[1] & INCOMPATIBLE.corrupt)
     throw imageError(
       'IMAGE_NEEDS_REPAIR',
       state.label,
-      `is marked ${why}; repair it first: qemu-img check -r all`,
+      'is marked corrupt; repair it first: qemu-img check -r all',
     );
   const refcounts = await openRefcounts(state);
   const metadata = metadataMap(state, refcounts.table);
@@ -81,12 +88,13 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     refcounts,
     metadata,
     nextFree: 0,
+    compressedAt: 0,
     releases: [],
     reads: new Set(),
     l1Changed: new Set(),
     // what an earlier process wrote may be in the system's memory only
     dataDirty: true,
-    bitmapsDisowned: (directory?.bitmaps.length ?? 0) === 0,
+    bitmaps: bitmapSet(directory, state.header.size),
     failure: null,
     ends: { mutation: done, flush: done, header: done },
   };

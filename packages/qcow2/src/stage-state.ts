@@ -69,6 +69,7 @@ function stateOver(image: Qcow2State, place: StagedPlace, l1: Uint32Array): Qcow
     l2: new MetadataCache(image.geometry.clusterSize),
     lastCompressed: null,
     staged: null,
+    ownsFile: false,
     stagedOn: image,
     get header() {
       if (seen !== image.header) [seen, header] = [image.header, withPlace(image.header, place)];

@@ -1,7 +1,7 @@
 import type { CowSource, Image, StageOptions, Staging } from '@downfold/image';
 import { alignUp, hostOffset } from '@downfold/units';
 import { allocateAll, touchEntries } from './allocate.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { reclaimLeaks } from './reclaim.ts';
@@ -14,7 +14,6 @@ import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { bytesOf, wordsOf } from './words.ts';
-import { writerOf } from './writer.ts';
 
 /**
  * Begins a staging of the image, or goes on with one: a second L1 table, at first a copy of the image's, then with fresh L2 tables
@@ -31,7 +30,7 @@ export async function stageImage(
   const { from } = options;
   const virtualSize = alignUp(options.virtualSize, SECTOR_BYTES);
   if (from === null) {
-    const staged = await begin(image, virtualSize, options.fill);
+    const staged = await beginStaging(image, virtualSize, options.fill);
     return new Qcow2Staging(staged, imageOver(staged));
   }
   const place = placeOf(image, from);
@@ -44,7 +43,8 @@ export async function stageImage(
   return new Qcow2Staging(staged, imageOver(staged));
 }
 
-async function begin(
+/** Begins a staging that shows what the image shows; new area of a larger disk is zeros. Durable when it resolves. */
+export async function beginStaging(
   image: Qcow2State,
   virtualSize: number,
   fill: CowSource | null,
@@ -96,7 +96,7 @@ async function restoreFlags(staged: Qcow2State, image: Qcow2State): Promise<void
     const table = await loadL2(staged, index);
     if (table === null || (await isAsStored(staged, table))) continue;
     touchEntries(staged, table, 0, l2Entries);
-    if (pinnedBytes(staged, writerOf(staged)) > DIRTY_LIMIT_BYTES) await flushImage(staged);
+    if (isMuchDirty(staged)) await flushImage(staged);
   }
 }
 

@@ -126,7 +126,18 @@ describe('while there is a staging', () => {
     const staging = await stage(image);
     const attempts: readonly (() => Promise<unknown>)[] = [
       () => image.write(guestOffset(0), new Uint8Array(1), NONE),
-      () => image.copyFrom(image.data, hostOffset(0), guestOffset(0), byteLength(1), NONE),
+      () =>
+        image.copyFrom(
+          [
+            {
+              source: image.data,
+              from: hostOffset(0),
+              offset: guestOffset(0),
+              length: byteLength(1),
+            },
+          ],
+          NONE,
+        ),
       () => image.writeZeroes(range(0, 1), NONE),
       () => image.deallocate(range(0, SMALL)),
       () => image.resize(byteLength(100 * SMALL), NONE),
@@ -157,7 +168,7 @@ describe('while there is a staging', () => {
     judged(disk, bytes);
   });
 
-  test('persistent bitmaps are flagged in use', async () => {
+  test('persistent bitmaps are in use meanwhile', async () => {
     let flagsAt = 0;
     const { disk, image } = await made({ ...small, clusterSize: 4 * KIB }, 0, (craft) => {
       flagsAt = craft.bitmap();
@@ -536,9 +547,12 @@ describe('when the n-th write fails', () => {
       const outcomes = new Set<string>();
       for (let n = 1; !outcomes.has('no failure'); n++) {
         const disk = initial.copy();
-        let image = await qcow2.open(await failing(disk, n).open(IMAGE, 'write'), {
-          mode: 'write',
-        });
+        let image: Awaited<ReturnType<typeof openOn>> = await qcow2.open(
+          await failing(disk, n).open(IMAGE, 'write'),
+          {
+            mode: 'write',
+          },
+        );
         let staging: Staging | null = null;
         try {
           staging = await stage(image, 100 * SMALL);

@@ -31,6 +31,10 @@ export function routed(
     rename: async (from, to) => (await at(from)).rename(from, to),
     flushDirectory: async (path, barrier) => (await at(path)).flushDirectory(path, barrier),
     facts: async (path) => (await at(path)).facts(path),
+    sharesBlocks: async (from, to) => {
+      const one = await at(from);
+      return one === (await at(to)) && one.sharesBlocks(from, to);
+    },
     list: async (directory) => (await at(directory)).list(directory),
     realPath: async (path) => (await at(path)).realPath(path),
     lock: async (path, request) => (await at(path)).lock(path, request),

@@ -65,8 +65,12 @@ export async function snapshotSync(
       file: { driver: 'file', filename: path },
       backing: null,
     });
-    overlay = graph.root(added).disk.active;
-    return await snapshot(graph, name, added);
+    const made = graph.root(added);
+    overlay = made.disk.active;
+    const held = await snapshot(graph, name, added);
+    // as in QEMU: it is there for as long as its disk needs it, and goes when a job drops the layer
+    made.node.implicit = true;
+    return held;
   } catch (cause) {
     // once it is the active layer it stays, whatever failed after that: it may hold what clients wrote since
     if (overlay !== null && isLayer(disk, overlay)) throw cause;
