@@ -21,7 +21,7 @@ import { retire } from './marks.ts';
 import type { Position, RunOptions } from './parts.ts';
 import { pivot } from './pivot.ts';
 import { type CommitPlan, factsIn, pathOf } from './plan.ts';
-import type { Throttle } from './progress.ts';
+import type { Limit } from './progress.ts';
 import type { Cursor, Step } from './step.ts';
 import type { ChainView } from './strategy.ts';
 import { Verifier } from './verifier.ts';
@@ -40,7 +40,7 @@ export interface RunnerParts {
   readonly journal: Journal;
   readonly plan: CommitPlan;
   readonly options: RunOptions;
-  readonly throttle: Pick<Throttle, 'pass'>;
+  readonly throttle: Limit;
   readonly from: Position;
   /** Of a job that ends with a pivot: knows what changed since before its first step. */
   readonly mirror: LiveMirror | null;
@@ -95,10 +95,11 @@ export class StepRunner {
 
   /**
    * Takes a step to those that wait to be done in one call: a copy of bytes that lie plainly in a file, when there is room beside others
-   * to the same image. False: it has to be run.
+   * to the same image and nothing limits the job. False: it has to be run.
    */
   gather(step: Step): boolean {
     if (step.do !== 'copy' || step.host === null || step.unlike !== undefined) return false;
+    if (this.#parts.throttle.limited === true) return false;
     const { from, to, range, host } = step;
     const { data } = this.#parts.layers.get(from).image;
     return this.#gathered.add({ node: to, range, from }, data, host);
@@ -173,9 +174,11 @@ export class StepRunner {
     for (const piece of splitRange(range, PIECE_BYTES)) {
       const at = hostOffset(host + (piece.offset - range.offset));
       const claim = { node: to, range: piece, from };
-      if (this.#gathered.add(claim, data, at)) continue;
-      await this.#copyGathered();
-      this.#gathered.add(claim, data, at);
+      if (!this.#gathered.add(claim, data, at)) {
+        await this.#copyGathered();
+        this.#gathered.add(claim, data, at);
+      }
+      if (this.#parts.throttle.limited === true) await this.#copyGathered();
     }
   }
 
