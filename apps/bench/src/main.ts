@@ -2,28 +2,65 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Shape } from './chain.ts';
-import { measure } from './measure.ts';
-import { parseOptions } from './options.ts';
-import { markdown, reportOf, updateDocs } from './report.ts';
+import { commitStages } from './commit-stages.ts';
+import type { Stage } from './contest.ts';
+import { latencyStages } from './latency-stage.ts';
+import { measure, type Result } from './measure.ts';
+import { metadataStages } from './metadata-stages.ts';
+import { nbdStages } from './nbd-stages.ts';
+import { type BenchOptions, parseOptions } from './options.ts';
+import { markdown, reportOf, type Skipped, updateDocs } from './report.ts';
 
-const SHAPES: readonly Shape[] = ['sequential', 'scattered'];
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 const args = process.argv.slice(2).filter((arg) => arg !== '--');
 const options = parseOptions(args);
-const directory = mkdtempSync(join(options.directory ?? tmpdir(), 'downfold-bench-'));
-try {
-  const scenarios = SHAPES.map((shape) => {
-    const scenario = measure(directory, shape, options);
-    rmSync(join(directory, shape), { recursive: true });
-    return scenario;
-  });
-  const report = reportOf(scenarios, args);
+const wanted = (work: string): boolean => options.only?.test(work) ?? true;
+const stages = [commitStages, metadataStages, nbdStages, latencyStages]
+  .flatMap((stagesOf) => stagesOf(options.smoke))
+  .filter(({ works }) => works.some(wanted));
+
+if (options.list)
+  process.stdout.write(
+    `${stages
+      .flatMap(({ works }) => works)
+      .filter(wanted)
+      .join('\n')}\n`,
+  );
+else await run(stages, options);
+
+async function run(stages: readonly Stage[], options: BenchOptions): Promise<void> {
+  const results: Result[] = [];
+  const skipped: Skipped[] = [];
+  for (const stage of stages) {
+    const why = stage.missing();
+    if (why !== null) {
+      skipped.push(...stage.works.filter(wanted).map((work) => ({ work, why })));
+      process.stderr.write(`SKIPPED: ${stage.name}: ${why}\n`);
+      continue;
+    }
+    results.push(...(await hold(stage, options)));
+  }
+  const report = reportOf(results, skipped, options.pairs, args);
   process.stdout.write(`${markdown(report)}\n`);
   mkdirSync(here('../results'), { recursive: true });
   writeFileSync(here('../results/latest.json'), `${JSON.stringify(report, null, 1)}\n`);
   if (options.updateDocs) updateDocs(here('../../../docs/performance.md'), report);
-} finally {
-  rmSync(directory, { recursive: true, force: true });
+}
+
+/** All wanted contests of a stage, in a directory that goes afterwards. */
+async function hold(stage: Stage, options: BenchOptions): Promise<readonly Result[]> {
+  const directory = mkdtempSync(join(options.directory ?? tmpdir(), 'downfold-bench-'));
+  try {
+    await using open = await stage.open(directory);
+    const results: Result[] = [];
+    for (const contest of open.contests.filter(({ work }) => wanted(work))) {
+      const result = await measure(contest, options);
+      process.stderr.write(`${result.work}: ${result.ratio.toFixed(2)}\n`);
+      results.push(result);
+    }
+    return results;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 }

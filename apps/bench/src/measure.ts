@@ -1,17 +1,23 @@
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { type BenchChain, makeChain, putBack, type Shape } from './chain.ts';
-import type { BenchOptions } from './options.ts';
-import { must, type Timing, timed } from './process.ts';
+import type { Contest } from './contest.ts';
+import type { Timing } from './process.ts';
 
-/** Figures of one scenario. */
-export interface Scenario {
-  readonly shape: Shape;
-  readonly mebibytes: number;
-  readonly downfold: readonly Timing[];
-  readonly qemu: readonly Timing[];
-  /** Median of the ratios of each pair, wall clock, Downfold to QEMU: below one, Downfold is faster. */
+/** Figures of one contest. */
+export interface Result {
+  readonly work: string;
+  readonly against: string;
+  readonly goal: number | null;
+  readonly ours: readonly Timing[];
+  readonly theirs: readonly Timing[];
+  /** Median of the ratios of each pair, ours to theirs: below one, Downfold is faster. */
   readonly ratio: number;
+}
+
+/** How often and how quietly. */
+export interface Measuring {
+  /** Timed pairs. */
+  readonly pairs: number;
+  /** A pair during which others took more than this share of the CPU time, 0 to 1, is measured again. */
+  readonly noise: number;
 }
 
 /** The middle value; of the lower half's largest and the upper half's smallest, the mean. */
@@ -22,63 +28,30 @@ export function median(values: readonly number[]): number {
   return (lower + upper) / 2;
 }
 
-const CLI = fileURLToPath(new URL('../../cli/bin/downfold.js', import.meta.url));
-
 /** A machine that is never quiet ends the wait for quiet pairs after this many times the pairs asked for. */
 const MOST_TRIES = 40;
 
-/** Runs Downfold and QEMU in turn, `pairs` times, after one pair that is checked and not timed. */
-export function measure(directory: string, shape: Shape, options: BenchOptions): Scenario {
-  const chain = makeChain(join(directory, shape), shape, options.mebibytes);
-  for (const commit of [commitByQemu, commitByDownfold]) {
-    prepare(chain, options);
-    commit(chain);
-    assertCommitted(chain);
-  }
-  const pairs: { downfold: Timing; qemu: Timing }[] = [];
-  for (let tries = 0; pairs.length < options.pairs; tries += 1) {
-    if (tries === options.pairs * MOST_TRIES)
+/** Runs both sides in turn, `pairs` times, after one pair that is verified and not timed. */
+export async function measure(contest: Contest, measuring: Measuring): Promise<Result> {
+  await contest.theirs();
+  await contest.verify?.();
+  await contest.ours();
+  await contest.verify?.();
+  const pairs: { ours: Timing; theirs: Timing }[] = [];
+  for (let tries = 0; pairs.length < measuring.pairs; tries += 1) {
+    if (tries === measuring.pairs * MOST_TRIES)
       throw new Error(`only ${pairs.length} of ${tries} pairs were quiet: others use this machine`);
-    const pair = onePair(chain, options);
-    if (Math.max(pair.downfold.noise, pair.qemu.noise) <= options.noise) pairs.push(pair);
+    const ours = await contest.ours();
+    const theirs = await contest.theirs();
+    if (Math.max(ours.noise, theirs.noise) <= measuring.noise) pairs.push({ ours, theirs });
   }
+  const { work, against, goal } = contest;
   return {
-    shape,
-    mebibytes: options.mebibytes,
-    downfold: pairs.map(({ downfold }) => downfold),
-    qemu: pairs.map(({ qemu }) => qemu),
-    ratio: median(pairs.map(({ downfold, qemu }) => downfold.milliseconds / qemu.milliseconds)),
+    work,
+    against,
+    goal,
+    ours: pairs.map(({ ours }) => ours),
+    theirs: pairs.map(({ theirs }) => theirs),
+    ratio: median(pairs.map(({ ours, theirs }) => ours.milliseconds / theirs.milliseconds)),
   };
-}
-
-function onePair(chain: BenchChain, options: BenchOptions): { downfold: Timing; qemu: Timing } {
-  prepare(chain, options);
-  const downfold = commitByDownfold(chain);
-  prepare(chain, options);
-  return { downfold, qemu: commitByQemu(chain) };
-}
-
-function commitByQemu(chain: BenchChain): Timing {
-  return timed('qemu-img', ['commit', '-q', '-d', '-f', 'qcow2', '-b', chain.base, chain.top]);
-}
-
-function commitByDownfold(chain: BenchChain): Timing {
-  const args = ['commit', '-q', '-d', '-f', 'qcow2', '-b', chain.base, chain.top];
-  return timed(process.execPath, [CLI, ...args]);
-}
-
-/**
- * Puts the chain back, and touches memory that was free: in a virtual machine that gives free memory back to its host, the
- * first touch costs ten times a normal page fault, and the run would measure the host.
- */
-function prepare(chain: BenchChain, options: BenchOptions): void {
-  putBack(chain);
-  if (options.smoke) return;
-  const touch = 'dd if=/dev/zero of=/dev/null bs=1300M count=1 status=none';
-  must('sh', ['-c', `${touch} & ${touch} & wait`]);
-}
-
-function assertCommitted(chain: BenchChain): void {
-  must('qemu-img', ['compare', '-q', '-f', 'qcow2', '-F', 'raw', chain.base, chain.topView]);
-  must('qemu-img', ['check', '-q', '-f', 'qcow2', chain.base]);
 }

@@ -2,17 +2,19 @@ import { parseArgs } from 'node:util';
 
 /** What one run of the benchmark does. */
 export interface BenchOptions {
-  /** Timed pairs per scenario. */
+  /** Timed pairs per row. */
   readonly pairs: number;
-  /** Mebibytes of allocated data per scenario. */
-  readonly mebibytes: number;
   /** A pair during which others took more than this share of the CPU time, 0 to 1, is measured again. */
   readonly noise: number;
-  /** Where the chains are made; a directory on the file system to measure. */
+  /** Rows whose name matches; null: all. */
+  readonly only: RegExp | null;
+  /** Only names the rows. */
+  readonly list: boolean;
+  /** Where files are made; a directory on the file system to measure. */
   readonly directory: string | null;
   /** Writes the table into docs/performance.md. */
   readonly updateDocs: boolean;
-  /** Only shows that everything runs; figures mean nothing. */
+  /** Small files, one pair: only shows that everything runs; figures mean nothing. */
   readonly smoke: boolean;
 }
 
@@ -22,8 +24,9 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     args: args.filter((arg) => arg !== '--'),
     options: {
       pairs: { type: 'string', default: '9' },
-      size: { type: 'string', default: '1024' },
       noise: { type: 'string', default: '100' },
+      only: { type: 'string' },
+      list: { type: 'boolean', default: false },
       dir: { type: 'string' },
       'update-docs': { type: 'boolean', default: false },
       smoke: { type: 'boolean', default: false },
@@ -36,8 +39,9 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   };
   return {
     pairs: values.smoke ? 1 : count(values.pairs, 'pairs'),
-    mebibytes: values.smoke ? 16 : count(values.size, 'size'),
     noise: count(values.noise, 'noise') / 100,
+    only: values.only === undefined ? null : new RegExp(values.only),
+    list: values.list,
     directory: values.dir ?? null,
     updateDocs: values['update-docs'],
     smoke: values.smoke,

@@ -1,7 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
-import { median, type Scenario } from './measure.ts';
+import { median, type Result } from './measure.ts';
 import { must, type Timing } from './process.ts';
+
+/** A row that was not measured. */
+export interface Skipped {
+  readonly work: string;
+  readonly why: string;
+}
 
 /** Figures and where they come from; plain JSON. */
 export interface Report {
@@ -10,11 +16,17 @@ export interface Report {
   readonly versions: Readonly<Record<'node' | 'qemu', string>>;
   readonly command: string;
   readonly pairs: number;
-  readonly scenarios: readonly Scenario[];
+  readonly results: readonly Result[];
+  readonly skipped: readonly Skipped[];
 }
 
 /** Says where the figures come from. */
-export function reportOf(scenarios: readonly Scenario[], args: readonly string[]): Report {
+export function reportOf(
+  results: readonly Result[],
+  skipped: readonly Skipped[],
+  pairs: number,
+  args: readonly string[],
+): Report {
   const processor = cpus()[0]?.model ?? 'unknown processor';
   const memory = Math.round(totalmem() / 2 ** 30);
   return {
@@ -25,19 +37,22 @@ export function reportOf(scenarios: readonly Scenario[], args: readonly string[]
       qemu: /version (\S+)/.exec(must('qemu-img', ['--version']))?.[1] ?? 'unknown',
     },
     command: ['pnpm bench', ...args].join(' '),
-    pairs: scenarios[0]?.qemu.length ?? 0,
-    scenarios,
+    pairs,
+    results,
+    skipped,
   };
 }
 
 const HEAD: readonly string[] = [
-  'scenario',
+  'work',
+  'against',
   'Downfold',
-  '`qemu-img commit`',
+  'theirs',
   'ratio',
+  'wanted',
   'CPU ratio',
-  'peak memory, Downfold',
-  'QEMU',
+  'peak memory',
+  'theirs',
 ];
 
 /** A Markdown table whose columns are in line, as the formatter wants it. */
@@ -54,36 +69,36 @@ function table(rows: readonly (readonly string[])[]): readonly string[] {
 
 /** The report as a Markdown table with its origin. */
 export function markdown(report: Report): string {
-  const rows = report.scenarios.map((scenario) => {
-    const { downfold, qemu } = scenario;
-    return [
-      `${scenario.mebibytes} MiB ${scenario.shape}`,
-      seconds(middle(downfold, 'milliseconds')),
-      seconds(middle(qemu, 'milliseconds')),
-      `**${scenario.ratio.toFixed(2)}**`,
-      (middle(downfold, 'cpuMilliseconds') / middle(qemu, 'cpuMilliseconds')).toFixed(2),
-      mebibytes(peak(downfold)),
-      mebibytes(peak(qemu)),
-    ];
-  });
-  const { date, machine, versions, command, pairs } = report;
+  const rows = report.results.map(({ work, against, goal, ours, theirs, ratio }) => [
+    work,
+    against,
+    time(middle(ours, 'milliseconds')),
+    time(middle(theirs, 'milliseconds')),
+    `**${ratio.toFixed(2)}**`,
+    goal === null ? '' : `${goal.toFixed(2)}${ratio <= goal ? '' : ' (missed)'}`,
+    (middle(ours, 'cpuMilliseconds') / middle(theirs, 'cpuMilliseconds')).toFixed(2),
+    mebibytes(peak(ours)),
+    mebibytes(peak(theirs)),
+  ]);
+  const { date, machine, versions, command, pairs, skipped } = report;
   const origin = `${date}; ${machine}; Node ${versions.node}, QEMU ${versions.qemu}; \`${command}\`.`;
   const noise = Math.max(
-    ...report.scenarios.flatMap(({ downfold, qemu }) =>
-      [...downfold, ...qemu].map((one) => one.noise),
-    ),
+    0,
+    ...report.results.flatMap(({ ours, theirs }) => [...ours, ...theirs].map((one) => one.noise)),
   );
   const method =
     `Medians of ${pairs} pairs run in turn; ratio: median of the pairs' ratios, below 1 Downfold is faster. ` +
     `Other processes took at most ${Math.round(noise * 100)} % of the machine meanwhile.`;
-  return [...table([HEAD, ...rows]), '', origin, method].join('\n');
+  const absent = skipped.map(({ work, why }) => `Not measured: ${work}: ${why}.`);
+  return [...table([HEAD, ...rows]), '', origin, method, ...absent].join('\n');
 }
 
 const middle = (timings: readonly Timing[], field: keyof Timing): number =>
   median(timings.map((timing) => timing[field]));
 const peak = (timings: readonly Timing[]): number =>
   Math.max(...timings.map((timing) => timing.peakBytes));
-const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(2)} s`;
+const time = (milliseconds: number): string =>
+  milliseconds < 100 ? `${milliseconds.toFixed(2)} ms` : `${(milliseconds / 1000).toFixed(2)} s`;
 const mebibytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;
 
 const START = '<!-- bench:start -->';

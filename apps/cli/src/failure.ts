@@ -1,5 +1,5 @@
 import { printable } from '@downfold/chain';
-import { DownfoldError } from '@downfold/units';
+import { DownfoldError, type ErrorDetails } from '@downfold/units';
 import { printError, printJson } from './output/print.ts';
 
 /** The command line itself is wrong: an option, a size, a name. */
@@ -8,6 +8,23 @@ export class UsageError extends DownfoldError<'USAGE'> {
 
   constructor(message: string) {
     super('USAGE', message);
+  }
+}
+
+/** A failure with an exit code of its own. */
+export class FailureWithCode<Code extends string = string> extends DownfoldError<Code> {
+  override readonly name: string = 'FailureWithCode';
+  readonly exitCode: number;
+
+  constructor(
+    exitCode: number,
+    code: Code,
+    message: string,
+    details: ErrorDetails = {},
+    cause?: unknown,
+  ) {
+    super(code, message, details, cause);
+    this.exitCode = exitCode;
   }
 }
 

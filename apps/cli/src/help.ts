@@ -9,6 +9,7 @@ Examples:
   downfold commit -b base.qcow2 --top mid.qcow2 disk.qcow2
                                                  fold mid (and what is between) into base
   downfold resume disk.qcow2                     go on after a crash, kill or Ctrl-C
+  downfold ctl --help                            jobs beneath a running guest, by a server's socket
   downfold check disk.qcow2; echo $?             verify the metadata of one image
 `;
 
@@ -17,10 +18,12 @@ export const EPILOG = `
 Exit codes:
   0    done; 'compare': the disks are the same; 'check': nothing found
   1    not done, the line on stderr says why; 'compare': the disks differ
-  2    'check': the image is corrupt; 'compare': could not compare
+  2    'check': the image is corrupt; 'compare': could not compare; 'ctl': the job was cancelled
   3    'check': only leaked clusters
   63   'check': the format has nothing to check
-  130, 143   stopped by SIGINT, SIGTERM; 'downfold resume FILE' goes on
+  124  'ctl': the time of --timeout is up
+  130, 143   stopped by SIGINT, SIGTERM; 'downfold resume FILE' goes on,
+             and jobs of a server that 'ctl' has left do so by themselves
 
 Formats are said, never guessed: -f is qcow2 unless you say '-f raw'.
 Results go to stdout, everything else to stderr. With '--output json' a failure also

@@ -5,6 +5,7 @@ import { check } from './commands/check.ts';
 import { commit } from './commands/commit.ts';
 import { compare } from './commands/compare.ts';
 import { create } from './commands/create.ts';
+import { ctl } from './commands/ctl.ts';
 import { demo } from './commands/demo.ts';
 import { graph } from './commands/graph.ts';
 import { info } from './commands/info.ts';
@@ -14,9 +15,8 @@ import { rebase } from './commands/rebase.ts';
 import { resume } from './commands/resume.ts';
 import { stream } from './commands/stream.ts';
 import { version } from './commands/version.ts';
-import { report, UsageError } from './failure.ts';
+import { FailureWithCode, report, UsageError } from './failure.ts';
 import { EPILOG, EXAMPLES } from './help.ts';
-import { Stopped } from './signals.ts';
 import { VERSION } from './version.ts';
 
 /** In the order of the help. */
@@ -32,6 +32,7 @@ const COMMANDS: readonly Register[] = [
   rebase,
   resume,
   abort,
+  ctl,
   demo,
   version,
   later,
@@ -46,7 +47,7 @@ export async function run(args: readonly string[]): Promise<number> {
       exitCode = await work();
     } catch (cause) {
       report(cause, doing, json);
-      exitCode = cause instanceof Stopped ? cause.exitCode : failed;
+      exitCode = cause instanceof FailureWithCode ? cause.exitCode : failed;
     }
   };
   const program = programOf(act);
@@ -56,6 +57,8 @@ export async function run(args: readonly string[]): Promise<number> {
   } catch (cause) {
     if (!(cause instanceof CommanderError)) throw cause;
     if (cause.exitCode === 0) return 0;
+    // a command that has commands, without one: its help is on stderr already
+    if (cause.code === 'commander.help') return 1;
     report(new UsageError(oneLine(cause.message)), 'understand the command line', json);
     // a bad command line must not look like 'the disks differ'
     exitCode = args[0] === 'compare' ? 2 : 1;

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { DownfoldError } from '@downfold/units';
+import { FailureWithCode } from './failure.ts';
 import { printError } from './output/print.ts';
 
 const BASE_EXIT = 128;
@@ -40,13 +41,11 @@ export function interruption(saying: string): Interruption {
 const AT_A_CONSISTENT_POINT: ReadonlySet<string> = new Set(['COMMIT_CANCELLED', 'COMMIT_STOPPED']);
 
 /** A command ended because of a signal, at a consistent point. */
-export class Stopped extends DownfoldError<'STOPPED'> {
+export class Stopped extends FailureWithCode<'STOPPED'> {
   override readonly name: string = 'Stopped';
-  readonly exitCode: number;
 
   constructor(exitCode: number, message: string, cause: unknown) {
-    super('STOPPED', message, { exitCode }, cause);
-    this.exitCode = exitCode;
+    super(exitCode, 'STOPPED', message, { exitCode }, cause);
   }
 }
 

@@ -1,9 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { BIN, bench, diskOf, makeChain } from './support.ts';
 
-const COMMANDS = 'info map check compare create commit stream rebase resume abort graph demo'.split(
-  ' ',
-);
+const COMMANDS =
+  'info map check compare create commit stream rebase resume abort graph ctl demo'.split(' ');
 
 describe('help', () => {
   it('starts with examples, names every command, and ends with exit codes', () => {

@@ -33,6 +33,9 @@ if (!found) console.warn('NO qemu-img: tests that compare with it are skipped');
 /** Whether QEMU's tools are here to compare with. CI requires them. */
 export const haveQemu: boolean = found;
 
+/** Whether util-linux's `script` is here, which makes a terminal. */
+export const haveScript: boolean = spawnSync('script', ['--version']).status === 0;
+
 /** Environment of every start: nothing of the tester's own taste. */
 const ENVIRONMENT = {
   ...process.env,
@@ -42,6 +45,7 @@ const ENVIRONMENT = {
   NO_COLOR: undefined,
   FORCE_COLOR: undefined,
   DOWNFOLD_DEBUG: undefined,
+  DOWNFOLD_QMP: undefined,
 };
 
 /** How a process ended. */
@@ -108,7 +112,7 @@ export function bench(): Bench {
   };
 }
 
-/** A started `downfold`, while it runs. */
+/** A started program, while it runs. */
 export interface Started {
   readonly pid: number;
   /** Resolves once stderr holds a match. Rejects when it ends before. */
@@ -119,7 +123,12 @@ export interface Started {
 
 /** Starts `downfold ARGS` and does not wait for its end. */
 export function start(work: Bench, ...args: readonly string[]): Started {
-  const child = spawn(process.execPath, [BIN, ...args], { cwd: work.path, env: ENVIRONMENT });
+  return launch(work, process.execPath, BIN, ...args);
+}
+
+/** Starts any other program, and does not wait for its end. */
+export function launch(work: Bench, program: string, ...args: readonly string[]): Started {
+  const child = spawn(program, args, { cwd: work.path, env: ENVIRONMENT });
   let [stdout, stderr] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     stdout += text;

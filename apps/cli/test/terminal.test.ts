@@ -1,9 +1,6 @@
-import { spawnSync } from 'node:child_process';
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { type Bench, BIN, bench, makeChain } from './support.ts';
-
-const haveScript = spawnSync('script', ['--version']).status === 0;
+import { type Bench, BIN, bench, haveScript, makeChain } from './support.ts';
 
 /** Runs `downfold ARGS` on a terminal of 80 columns; resolves with what the terminal got. */
 function onTerminal(work: Bench, variables: string, ...args: readonly string[]): string {
@@ -14,7 +11,6 @@ function onTerminal(work: Bench, variables: string, ...args: readonly string[]):
 
 const COMMIT = ['commit', '-b', 'base.qcow2', '--top', 'top.qcow2', 'active.qcow2'];
 
-// util-linux's `script` makes the terminal
 describe.skipIf(!haveScript)('on a terminal', () => {
   it('a commit draws a bar with rate, and leaves the line clean', async () => {
     using work = bench();

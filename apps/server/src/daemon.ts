@@ -7,6 +7,8 @@ import { Graph } from './graph/graph.ts';
 import { BlockJobs } from './jobs/block-jobs.ts';
 import { type Named, recover } from './jobs/recover.ts';
 import type { Log } from './log.ts';
+import { serveMetrics } from './metrics/listener.ts';
+import type { Observed, Status } from './metrics/observed.ts';
 import { Exports } from './nbd/exports.ts';
 import { Objects } from './options/objects.ts';
 import { DISK, type Settings } from './options/settings.ts';
@@ -49,6 +51,9 @@ export async function startDaemon(
     { graph, exports, jobs, quit: () => quit.resolve() },
     log,
   );
+  const status: Status = { phase: 'starting', journals: 0 };
+  // first, and so the last to go: it tells of starting and stopping too
+  await measure({ graph, exports, jobs, status }, settings, sockets, stack, log);
   stack.use(graph);
   stack.use(exports);
   stack.defer(() => jobs.stop());
@@ -62,17 +67,37 @@ export async function startDaemon(
   for (const options of settings.exports) {
     if (nbdServer !== null || settings.disk === null) await exports.add(options);
   }
-  await recover({ graph, jobs, named, resume: settings.resume, log });
+  status.journals = await recover({ graph, jobs, named, resume: settings.resume, log });
   for (const path of settings.monitors) {
     stack.use(await listenQmp(qmp, { path }));
-    log(`QMP at unix:${resolve(path)}`);
+    log.info(`QMP at unix:${resolve(path)}`);
   }
   const qmpFd = sockets.get('qmp');
   if (qmpFd !== undefined) stack.defer(await serveInherited(qmp, qmpFd));
   if (settings.pidfile !== null) await writePidfile(settings.pidfile, stack);
-  if (exports.server !== null) log(`NBD at ${uriOf(exports.server.endpoint, settings)}`);
+  if (exports.server !== null) log.info(`NBD at ${uriOf(exports.server.endpoint, settings)}`);
+  status.phase = 'serving';
   const all = stack.move();
-  return { quit: quit.promise, stop: () => all.disposeAsync() };
+  const stop = (): Promise<void> => {
+    status.phase = 'shutting down';
+    return all.disposeAsync();
+  };
+  return { quit: quit.promise, stop };
+}
+
+/** Serves metrics where the command line, or a socket of the supervisor, says so. */
+async function measure(
+  observed: Observed,
+  { metrics }: Settings,
+  sockets: ReadonlyMap<string, number>,
+  stack: AsyncDisposableStack,
+  log: Log,
+): Promise<void> {
+  const fd = sockets.get('metrics');
+  const at = fd === undefined ? metrics : ({ type: 'fd', str: String(fd) } as const);
+  if (at === null) return;
+  const { address } = stack.use(await serveMetrics(at, observed, log));
+  log.info(`metrics at ${address}`);
 }
 
 /** @throws ServerError `SERVER_USAGE` when nobody could ever talk to the server */
@@ -94,7 +119,9 @@ async function makeNodes(
   if (disk === null) return null;
   const { named, path } = await graph.addDisk(DISK, disk.file, disk.format);
   if (named === path) return null;
-  log(`${named}: was committed, and is not the disk any more: serving '${path}', which is`);
+  log.warn(`${named}: was committed, and is not the disk any more: serving '${path}', which is`, {
+    image: path,
+  });
   return { path: named, disk: graph.root(DISK).disk };
 }
 

@@ -2,7 +2,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { startDaemon } from './daemon.ts';
 import { isBackground, releaseStarter, startInBackground } from './daemonize.ts';
 import { ServerError } from './errors.ts';
-import { lineOf, logToStderr } from './log.ts';
+import { LEVELS, LOG_FORMATS, type Log, type LogOptions, lineOf, logTo } from './log.ts';
 import { type RawOptions, settingsOf } from './options/settings.ts';
 import { inheritedSockets, notify } from './systemd.ts';
 import { VERSION } from './version.ts';
@@ -31,15 +31,17 @@ const several = (flags: string, about: string): Option =>
 /** Runs the command line; resolves with the exit code when the server has ended. */
 export async function run(args: readonly string[]): Promise<number> {
   let exitCode = 0;
+  let log: Log = logTo({ format: 'text', level: 'info' });
   const program = programOf(async (file, options) => {
-    exitCode = await serve(file, options, args);
+    log = logTo({ format: options.logFormat, level: options.logLevel });
+    exitCode = await serve(file, options, args, log);
   });
   try {
     await program.parseAsync(args, { from: 'user' });
   } catch (cause) {
     if (cause instanceof CommanderError && cause.exitCode === 0) return 0;
     const usage = cause instanceof CommanderError || cause instanceof ServerError;
-    logToStderr(usage ? lineOf(cause).replace(/^error: /, '') : `cannot serve: ${lineOf(cause)}`);
+    log.error(usage ? lineOf(cause).replace(/^error: /, '') : `cannot serve: ${lineOf(cause)}`);
     exitCode = 1;
   }
   return exitCode;
@@ -49,6 +51,7 @@ async function serve(
   file: string | undefined,
   options: RawOptions,
   args: readonly string[],
+  log: Log,
 ): Promise<number> {
   const settings = settingsOf(file, options);
   const sockets = inheritedSockets();
@@ -60,17 +63,22 @@ async function serve(
   const stopped = Promise.withResolvers<string>();
   const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, () => stopped.resolve(signal));
-  const daemon = await startDaemon(settings, sockets, logToStderr);
-  await notify('READY=1').catch((cause) => logToStderr(`systemd was not told: ${lineOf(cause)}`));
+  const daemon = await startDaemon(settings, sockets, log);
+  await notify('READY=1').catch((cause) => log.warn(`systemd was not told: ${lineOf(cause)}`));
   await releaseStarter();
   const why = await Promise.race([stopped.promise, daemon.quit.then(() => 'quit')]);
-  logToStderr(`${why}: stopping`);
+  log.info(`${why}: stopping`);
   await notify('STOPPING=1').catch(() => undefined);
   await daemon.stop();
   return 0;
 }
 
-function programOf(act: (file: string | undefined, options: RawOptions) => Promise<void>): Command {
+type AllOptions = RawOptions & {
+  readonly logFormat: LogOptions['format'];
+  readonly logLevel: LogOptions['level'];
+};
+
+function programOf(act: (file: string | undefined, options: AllOptions) => Promise<void>): Command {
   return new Command('downfoldd')
     .description('serves a disk over NBD while jobs fold the layers beneath it, driven over QMP')
     .version(`downfoldd version ${VERSION}`, '-V, --version', 'print the version')
@@ -104,6 +112,17 @@ function programOf(act: (file: string | undefined, options: RawOptions) => Promi
     .addOption(several('--object <object>', 'secret, tls-creds-x509 or tls-creds-psk'))
     .option('--daemonize', 'go into the background once it serves')
     .option('--pidfile <path>', 'write the process id there')
+    .option('--metrics <address>', 'serve /metrics and /healthz at unix:PATH or 127.0.0.1:PORT')
+    .addOption(
+      new Option('--log-format <how>', 'what is written to stderr: lines of text, or of JSON')
+        .choices(LOG_FORMATS)
+        .default('text'),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'what matters less is not written')
+        .choices(LEVELS)
+        .default('info'),
+    )
     .configureOutput({ outputError: () => {} })
     .exitOverride()
     .action(act);

@@ -250,10 +250,12 @@ describe('what a job would do, and what it refuses', () => {
     await using bench = new Bench();
     await makeChain(bench);
     const served = await bench.disk('top.qcow2');
+    const nodes = await served.execute('query-named-block-nodes');
     await served.execute('block-commit', { ...COMMIT, 'backing-file': 'x'.repeat(1100) });
     const events = await served.until('null');
     expect(events.slice(-3)).toEqual(['BLOCK_JOB_COMPLETED with error', 'concluded', 'null']);
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
+    expect(await served.execute('query-named-block-nodes')).toEqual(nodes);
     // and with a name that fits it is done
     await served.execute('block-commit', { ...COMMIT, 'backing-file': './base.qcow2' });
     expect(await served.until('null')).toEqual(['created', 'running', ...DONE]);

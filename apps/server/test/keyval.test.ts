@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { optionOf, parseKeyval } from '../src/options/keyval.ts';
+import { objectOptions } from '../src/options/objects.ts';
 import { settingsOf } from '../src/options/settings.ts';
 import { exportOptions } from '../src/qmp/schema/exports.ts';
 import { blockdevOptions } from '../src/qmp/schema/nodes.ts';
@@ -81,4 +82,17 @@ describe('the command line', () => {
       'server=on',
     );
   });
+});
+
+it('a secret is not in what is said of its option', () => {
+  for (const text of [
+    'secret,id=s,data=hunter2,bogus=on',
+    'secret,data=hunter2,x',
+    '{"qom-type": "secret", "data" : "hunter2", "id": 7}',
+    '{"qom-type": "secret", "data": "hunter2", oops}',
+  ]) {
+    const said = (): unknown => optionOf(objectOptions, text, 'qom-type');
+    expect(said).toThrow(/secret.*data/);
+    expect(said).not.toThrow(/hunter2/);
+  }
 });

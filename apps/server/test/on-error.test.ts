@@ -1,8 +1,6 @@
-import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
-import { connectQmp } from '@downfold/qmp';
 import { expect, it } from 'vitest';
-import { Bench, BIN, haveAll, MIB, makeChain, Served } from './support.ts';
+import { Bench, cramped, haveAll, limit, MIB, makeChain } from './support.ts';
 
 const havePrlimit = haveAll('prlimit');
 const COMMIT = {
@@ -11,23 +9,6 @@ const COMMIT = {
   'top-node': '#mid.qcow2',
   'base-node': '#base.qcow2',
 };
-
-/** A server whose files cannot grow past `bytes`, as on a disk that is full: EFBIG counts as no space. */
-async function cramped(bench: Bench): Promise<Served> {
-  const command = `trap '' XFSZ; exec "$@"`;
-  const args = [BIN, 'top.qcow2', '--qmp', 'unix:run/qmp.sock'];
-  const server = bench.program('sh', '-c', command, 'sh', process.execPath, ...args);
-  await server.said(/QMP at/);
-  return new Served(server, await connectQmp(bench.file('run/qmp.sock')));
-}
-
-function limit(served: Served, bytes: number | 'unlimited'): void {
-  const { status, stderr } = spawnSync('prlimit', [
-    `--pid=${served.server.pid}`,
-    `--fsize=${bytes}:unlimited`,
-  ]);
-  if (status !== 0) throw new Error(String(stderr));
-}
 
 it.skipIf(!havePrlimit)(
   'enospc: the job pauses while there is no space, and goes on when told to',

@@ -3,6 +3,7 @@ import { document, QmpError } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
 import { BlockJobs } from '../src/jobs/block-jobs.ts';
+import { logTo } from '../src/log.ts';
 import { Exports } from '../src/nbd/exports.ts';
 import { Objects } from '../src/options/objects.ts';
 import { qmpServer } from '../src/qmp/server.ts';
@@ -19,9 +20,10 @@ it('docs/qmp.md is what the server declares', async () => {
   const access = { allow: [], lock: 'auto' } as const;
   const graph = new Graph(access);
   const quiet = (): void => {};
-  const exports = new Exports(graph, new Objects(), quiet, quiet);
-  const jobs = new BlockJobs({ ...access, pools: [] }, quiet, quiet);
-  await using server = qmpServer({ graph, exports, jobs, quit: quiet }, quiet);
+  const log = logTo({ format: 'text', level: 'error' });
+  const exports = new Exports(graph, new Objects(), quiet, log);
+  const jobs = new BlockJobs({ ...access, pools: [] }, quiet, log);
+  await using server = qmpServer({ graph, exports, jobs, quit: quiet }, log);
   await expect(`${PAGE}${document(server)}`).toMatchFileSnapshot('../../../docs/qmp.md');
 });
 

@@ -53,7 +53,13 @@ export interface Ended {
 /** A directory that goes when the block ends, with all servers that were started in it. */
 export class Bench implements AsyncDisposable {
   readonly path: string = mkdtempSync(join(tmpdir(), 'downfoldd-'));
+  readonly #environment: NodeJS.ProcessEnv;
   readonly #started: Started[] = [];
+
+  /** @param environment of every process, besides what this process has */
+  constructor(environment: NodeJS.ProcessEnv = {}) {
+    this.#environment = environment;
+  }
 
   file(name: string): string {
     return join(this.path, name);
@@ -84,7 +90,7 @@ export class Bench implements AsyncDisposable {
   /** Runs `downfoldd ARGS`, which serves NBD, QMP or both, until it does. */
   async serve(...args: readonly string[]): Promise<Started> {
     const server = this.start(args);
-    await server.said(/^downfoldd: (serving|NBD at|QMP at)/m);
+    await server.said(/^(downfoldd: |.*"message":")(serving|NBD at|QMP at)/m);
     return server;
   }
 
@@ -117,7 +123,7 @@ export class Bench implements AsyncDisposable {
   }
 
   #start(program: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Started {
-    const started = new Started(program, args, this.path, environment);
+    const started = new Started(program, args, this.path, { ...this.#environment, ...environment });
     this.#started.push(started);
     return started;
   }
@@ -226,6 +232,24 @@ function nameOf({ event, data }: QmpEvent): string {
   const { status, error } = (data ?? {}) as { readonly status?: string; readonly error?: string };
   if (status !== undefined) return status;
   return error === undefined ? event : `${event} with error`;
+}
+
+/** A server whose files cannot grow past `bytes`, as on a disk that is full: EFBIG counts as no space. */
+export async function cramped(bench: Bench, ...more: readonly string[]): Promise<Served> {
+  const command = `trap '' XFSZ; exec "$@"`;
+  const args = [BIN, 'top.qcow2', '--qmp', 'unix:run/qmp.sock', ...more];
+  const server = bench.program('sh', '-c', command, 'sh', process.execPath, ...args);
+  await server.said(/QMP at/);
+  return new Served(server, await connectQmp(bench.file('run/qmp.sock')));
+}
+
+/** How far the files of a cramped server can grow. */
+export function limit(served: Served, bytes: number | 'unlimited'): void {
+  const { status, stderr } = spawnSync('prlimit', [
+    `--pid=${served.server.pid}`,
+    `--fsize=${bytes}:unlimited`,
+  ]);
+  if (status !== 0) throw new Error(String(stderr));
 }
 
 /** Which MiB each image of a chain holds, bottom first; the disk has 16. */

@@ -12,7 +12,15 @@ import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { engineOn } from '../src/crash/case.ts';
 import { diskIn, type LiveTrial, runLive, STRATEGIES } from '../src/live/trial.ts';
-import { makeChain, NAMES, pathIn, SIZE, useDisk, type World } from '../src/live/world.ts';
+import {
+  makeChain,
+  makeShortTop,
+  NAMES,
+  pathIn,
+  SIZE,
+  useDisk,
+  type World,
+} from '../src/live/world.ts';
 import { checkByQemu, qemuIsHere, sameByQemu } from '../src/tools/qemu.ts';
 import { scratch } from '../src/tools/scratch.ts';
 
@@ -138,21 +146,7 @@ describe('a disk that changes while a job works', () => {
   test('and grows past a short top shows zeros there, not what base holds', async () => {
     const backend = memoryBackend(new MemoryDisk());
     const KIB = 1024;
-    for (const [path, size, below] of [
-      [BASE, 512, null],
-      [TOP, 64, 'base.qcow2'],
-      [ACTIVE, 128, 'top.qcow2'],
-    ] as const) {
-      const storage = await backend.create(path, { secret: false });
-      await using image = await qcow2.create(storage, {
-        virtualSize: byteLength(size * KIB),
-        backing: below === null ? null : { name: below, format: 'qcow2' },
-      });
-      await image.write(guestOffset(0), Buffer.alloc((size / 2) * KIB, 7), { fill: null });
-      if (below === null)
-        await image.write(guestOffset(0), Buffer.alloc(size * KIB, 6), { fill: null });
-      await image.flush();
-    }
+    await makeShortTop(backend);
     await using world = await useDisk(backend, [BASE, TOP, ACTIVE]);
     const { device } = world;
     await start({ backend }, device, 'copy-down', {

@@ -1,6 +1,7 @@
 import type { LiveDisk } from '@downfold/commit';
 import { perTier } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
+import { changed } from '../src/live/changed.ts';
 import { type LiveTrial, STRATEGIES, tryLive } from '../src/live/trial.ts';
 
 // A guest with many requests in flight while each strategy works beneath it, and every legal crash state, or a share of them.
@@ -29,23 +30,6 @@ describe('beneath a disk in use', () => {
     },
   );
 });
-
-/** A disk with one member that is another. */
-function changed(disk: LiveDisk, change: Partial<LiveDisk>): LiveDisk {
-  return {
-    size: disk.size,
-    get layers() {
-      return disk.layers;
-    },
-    locks: disk.locks,
-    drained: (work) => disk.drained(work),
-    holding: (range, without, work) => disk.holding(range, without, work),
-    flush: () => disk.flush(),
-    exemptFromFlush: (image) => disk.exemptFromFlush(image),
-    mirror: (target) => disk.mirror(target),
-    ...change,
-  };
-}
 
 /** What a job must not do without. Each is found within a few seeds. */
 const mutants: readonly (Pick<LiveTrial, 'strategy' | 'sabotage' | 'ignoreFlush'> & {

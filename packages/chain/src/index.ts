@@ -28,6 +28,8 @@ export {
   renderMermaid,
   renderSvg,
   renderTree,
+  type TreeOf,
+  treeLines,
 } from './render.ts';
 export {
   type ChainEnvironment,
@@ -37,6 +39,6 @@ export {
   resolveBacking,
 } from './resolve.ts';
 export { type ScanOptions, scanPool } from './scan-pool.ts';
-export { subchainExtents } from './subchain-extents.ts';
+export { mergedExtents, type OwnedLayer, subchainExtents } from './subchain-extents.ts';
 export { unreadableIn } from './unreadable.ts';
 export { viewOf } from './view.ts';

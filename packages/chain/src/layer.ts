@@ -37,10 +37,10 @@ export interface OpenChain extends AsyncDisposable {
 }
 
 /**
- * A run of the merged view of several layers. `owner` is the index of the layer that decides; for `unallocated` (no layer
- * above the base decides) it is null. A `zero` that comes from the end of a short layer is owned by that layer.
+ * A run of the merged view of several layers. `owner` is the layer that decides, by its index or as the caller calls it; for
+ * `unallocated` (no layer above the base decides) it is null. A `zero` that comes from the end of a short layer is owned by that layer.
  */
-export type OwnedExtent = Extent & { readonly owner: number | null };
+export type OwnedExtent<Owner = number> = Extent & { readonly owner: Owner | null };
 
 /** Two ends of a chain, as indexes into `OpenChain.layers`: `base` exclusive (-1: nothing below), `top` inclusive. */
 export interface Subchain {

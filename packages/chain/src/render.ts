@@ -10,23 +10,44 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit]}`;
 }
 
-/** The graph as an indented tree, bases first; an image is followed by its overlays. */
-export function renderTree(graph: PoolGraph): string {
+/** What a tree is drawn of. */
+export interface TreeOf<T> {
+  /** In their order; those without a `below` come first. */
+  readonly nodes: readonly T[];
+  readonly below: (node: T) => unknown;
+  /** What stands on it. */
+  readonly above: (node: T) => readonly T[];
+  readonly label: (node: T) => string;
+}
+
+/** Lines of an indented tree; a node is followed by what stands on it. What is in a loop is shown once. */
+export function treeLines<T>({ nodes, below, above, label }: TreeOf<T>): string[] {
   const lines: string[] = [];
-  const shown = new Set<PoolImage>();
-  const show = (image: PoolImage, indent: string, last: boolean, depth: number): void => {
+  const shown = new Set<T>();
+  const show = (node: T, indent: string, last: boolean, depth: number): void => {
     const branch = depth === 0 ? '' : `${indent}${last ? '└── ' : '├── '}`;
-    lines.push(`${branch}${labelOf(graph, image)}`);
-    if (shown.has(image)) return;
-    shown.add(image);
-    const overlays = overlaysOf(graph, image);
+    lines.push(`${branch}${label(node)}`);
+    if (shown.has(node)) return;
+    shown.add(node);
+    const overlays = above(node);
     const next = depth === 0 ? '' : `${indent}${last ? '    ' : '│   '}`;
     for (const [index, overlay] of overlays.entries())
       show(overlay, next, index === overlays.length - 1, depth + 1);
   };
-  for (const image of graph.images) if (image.backingNode === null) show(image, '', true, 0);
+  for (const node of nodes) if (below(node) === null) show(node, '', true, 0);
   // what is left has no bottom: loops
-  for (const image of graph.images) if (!shown.has(image)) show(image, '', true, 0);
+  for (const node of nodes) if (!shown.has(node)) show(node, '', true, 0);
+  return lines;
+}
+
+/** The graph as an indented tree, bases first; an image is followed by its overlays. */
+export function renderTree(graph: PoolGraph): string {
+  const lines = treeLines({
+    nodes: graph.images,
+    below: ({ backingNode }) => backingNode,
+    above: (image) => overlaysOf(graph, image),
+    label: (image) => labelOf(graph, image),
+  });
   if (lines.length === 0) lines.push(`No images in ${graph.directories.join(', ')}`);
   for (const { path, message } of graph.problems)
     lines.push(`! ${message.startsWith(path) ? '' : `${path}: `}${message}`);
@@ -44,12 +65,11 @@ function labelOf(graph: PoolGraph, image: PoolImage): string {
   return `${nameOf(graph, image)}  (${parts.join(', ')})`;
 }
 
-/** File names may hold anything: control characters, which could command a terminal, become `\xHH`. */
+/** File names may hold anything: what could command a terminal, break a line or turn the text around becomes `\xHH` or `\uHHHH`. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, (character) => {
-    const code = character.charCodeAt(0).toString(16).padStart(2, '0');
-    return `\\x${code}`;
+  return text.replaceAll(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
+    const code = character.charCodeAt(0).toString(16);
+    return code.length > 2 ? `\\u${code}` : `\\x${code.padStart(2, '0')}`;
   });
 }
 

@@ -26,12 +26,15 @@ import type { RunOptions } from './parts.ts';
 export class Borrowed {
   readonly disk: LiveDisk;
   readonly #report: ((report: SectionReport) => void) | undefined;
+  /** The active layer when the job came. */
+  readonly #activeThen: Image | undefined;
   /** Images that the job put under the disk; what makes the disk flush them again. */
   readonly #raised: Map<Image, () => void> = new Map();
 
   constructor(disk: LiveDisk, report: ((report: SectionReport) => void) | undefined) {
     this.disk = disk;
     this.#report = report;
+    this.#activeThen = disk.layers.at(-1)?.image;
   }
 
   /** The layer of the disk that is this file; undefined: none is. */
@@ -50,9 +53,12 @@ export class Borrowed {
     return active !== undefined && isFile(active.image, identity);
   }
 
-  /** Whether the guest may change an image: it was open for writing under the disk when the job came. */
+  /**
+   * Whether the guest may change an image, or did since the job came: the active layer, now or then. Others may be open for writing too, such as one that
+   * a snapshot was put on: they are the job's alone.
+   */
   isShared(image: Image): boolean {
-    return image.writable && this.has(image) && !this.#raised.has(image);
+    return image === this.#activeThen || image === this.disk.layers.at(-1)?.image;
   }
 
   /** Runs `work` while no request runs, and reports how long that took. */

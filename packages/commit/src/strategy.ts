@@ -39,7 +39,7 @@ export interface ChainView {
 }
 
 /** A run of a merged view; `owner` decides it, null: no layer does. */
-export type NodeExtent = Omit<OwnedExtent, 'owner'> & Extent & { readonly owner: NodeId | null };
+export type NodeExtent = OwnedExtent<NodeId>;
 
 /**
  * An algorithm that commits: it decides, the engine does. No I/O, clock, randomness or state beside plan and cursor, so

@@ -1,10 +1,4 @@
-import {
-  type ChainLayer,
-  type LayerFacts,
-  type NodeId,
-  type OwnedExtent,
-  subchainExtents,
-} from '@downfold/chain';
+import { type ChainLayer, type LayerFacts, mergedExtents, type NodeId } from '@downfold/chain';
 import type { OperationOptions } from '@downfold/storage';
 import { type GuestRange, rangeBetween } from '@downfold/units';
 import { CommitError } from './errors.ts';
@@ -57,14 +51,8 @@ async function* merged(
     yield [{ ...range, status: 'unallocated', owner: null }];
     return;
   }
-  const nodes = layers.map(({ facts }) => facts.node);
-  const owned = (extent: OwnedExtent): NodeExtent => ({
-    ...extent,
-    owner: extent.owner === null ? null : (nodes[extent.owner] as NodeId),
-  });
-  const subchain = { base: -1, top: layers.length - 1 };
-  for await (const batch of subchainExtents(layers, subchain, range, options))
-    yield batch.map(owned);
+  const owned = layers.map((layer) => ({ layer, owner: layer.facts.node }));
+  yield* mergedExtents(owned, range, options);
 }
 
 /** What a view of a plan's images knows, from the plan alone. */

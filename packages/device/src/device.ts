@@ -85,6 +85,11 @@ export class Device implements AsyncDisposable {
     return this.#size;
   }
 
+  /** False once a flush failed, or a job lost track: changes and flushes are refused from then on. */
+  get isSound(): boolean {
+    return this.#failure === null;
+  }
+
   /** The layers now, bottom first. */
   get layers(): readonly ChainLayer[] {
     return this.#chain.layers;

@@ -93,7 +93,7 @@ export type {
   Hole,
   ZeroOptions,
 } from './server/export.ts';
-export type { Endpoint } from './server/listen.ts';
+export { type Endpoint, isLoopback } from './server/listen.ts';
 export {
   type CloseOptions,
   type NbdServer,
@@ -102,3 +102,4 @@ export {
   serveNbd,
 } from './server/server.ts';
 export type { ServerCertificates, ServerKeys, ServerTls } from './server/tls.ts';
+export type { Answered } from './server/transmission.ts';

@@ -1,8 +1,9 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { serveNbd } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
-import { havePeers, Random, run, scratch } from './support.ts';
+import { havePeers, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 

@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { foreignServer } from '@downfold/compliance';
+import { foreignServer, Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { connectNbd, listExports, type NbdClient, STATE } from '../src/index.ts';
-import { havePeers, Random, runSync, scratch } from './support.ts';
+import { havePeers, runSync, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 

@@ -1,8 +1,15 @@
 import { readdirSync } from 'node:fs';
-import { connect } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { perTier } from '@downfold/compliance';
+import {
+  forSeeds,
+  mangle,
+  perTier,
+  Random,
+  recut,
+  talk,
+  withinASecond,
+} from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import {
   BASE_ALLOCATION,
@@ -27,15 +34,12 @@ import {
   type Style,
   serveNbd,
 } from '../src/index.ts';
-import { mangle, recut } from './mangle.ts';
 import { MemoryExport } from './memory-export.ts';
 import { goodAnswer, scriptedServer } from './scripted-server.ts';
 import { strict } from './strict-export.ts';
-import { Random, scratch } from './support.ts';
+import { scratch } from './support.ts';
 
 const rounds = perTier({ quick: 2000, ci: 20_000, long: 200_000 });
-const only = process.env['DOWNFOLD_SEED'];
-const AT_ONCE = 20;
 const styles: readonly Style[] = ['simple', 'structured', 'extended'];
 
 setFlagsFromString('--expose-gc');
@@ -57,36 +61,6 @@ function resources(): Resources {
 async function expectFlat(before: Resources): Promise<void> {
   await expect.poll(() => resources().files).toBeLessThanOrEqual(before.files);
   expect(resources().bytes - before.bytes).toBeLessThan(4 << 20);
-}
-
-/** Calls `one` for each seed, some at once; `between` after each batch. The first seed that fails is in the message. */
-async function forSeeds(
-  count: number,
-  one: (seed: number) => Promise<void>,
-  between: () => Promise<void>,
-): Promise<void> {
-  const seeds = only ? [Number(only)] : Array.from({ length: count }, (_, index) => index + 1);
-  for (let start = 0; start < seeds.length; start += AT_ONCE) {
-    await Promise.all(
-      seeds.slice(start, start + AT_ONCE).map(async (seed) => {
-        await one(seed).catch((cause: unknown) => {
-          throw new Error(`DOWNFOLD_SEED=${seed}: ${cause}`, { cause });
-        });
-      }),
-    );
-    await between();
-  }
-}
-
-/** Rejects when `work` takes more than a second. */
-async function withinASecond<T>(work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error('it hangs')), 1000);
-  try {
-    return await Promise.race([work, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** What a good client says, message by message. */
@@ -190,19 +164,6 @@ describe('mangled bytes', () => {
     await expectFlat(before);
   });
 });
-
-/** Sends all pieces, hangs up, and waits until the server has hung up too. */
-function talk(path: string, pieces: readonly Buffer[]): Promise<void> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    // the server may hang up while it is being talked to
-    socket.on('error', () => {});
-    socket.on('close', () => resolve());
-    socket.resume();
-    for (const piece of pieces) socket.write(piece);
-    socket.end();
-  });
-}
 
 /** A good answer to a request. */
 function reply(random: Random, style: Style, request: Request): Buffer[] {

@@ -117,6 +117,7 @@ describe('one client does not harm others', () => {
     await using _second = await connectNbd({ server: { path: on.path }, name: 'disk' });
     const third = connectNbd({ server: { path: on.path }, name: 'disk' });
     await expect(third).rejects.toMatchObject({ code: 'NBD_CONNECT' });
+    expect(on.errors).toMatchObject([{ code: 'NBD_LIMIT' }]);
     expect(on.server.clients).toBe(2);
     await first.close();
     await expect.poll(() => on.server.clients).toBe(1);

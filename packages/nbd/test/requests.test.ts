@@ -1,3 +1,4 @@
+import { Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import {
   COMMAND,
@@ -12,7 +13,7 @@ import {
 } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
 import { RawClient, type Said } from './raw-client.ts';
-import { Random, scratch } from './support.ts';
+import { scratch } from './support.ts';
 
 const MiB = 1 << 20;
 
@@ -471,4 +472,36 @@ test('cookies of 64 bits come back as they are, whatever the order of the answer
   gate.resolve();
   for (const [index, said] of (await Promise.all(answers)).entries())
     expect(said).toMatchObject([{ said: 'data', bytes: Buffer.alloc(4096, index + 1) }]);
+});
+
+test('each request is told of once, with what its client is told and how long it took', async () => {
+  using files = scratch();
+  const path = files.path('nbd');
+  const disk = new MemoryExport(MiB);
+  const heard: (readonly [string, number, number, string | null, boolean])[] = [];
+  await using _server = await serveNbd({
+    listen: { path },
+    exports: [['disk', disk]],
+    onAnswer:
+      (name) =>
+      (...[command, length, errno, took]) =>
+        void heard.push([name, command, length, errno, took > 0]),
+  });
+  await using client = new RawClient(path);
+  await client.go('disk', 'structured');
+  await client.request({ command: COMMAND.read, length: 4096 });
+  await client.request({ command: COMMAND.flush });
+  await client.request({ command: 77, length: 1 });
+  await client.request({ command: COMMAND.read, offset: MiB, length: 512 });
+  disk.read = async () => {
+    throw errnoError('ENOSPC', 'as it happens');
+  };
+  await client.request({ command: COMMAND.read, length: 512 });
+  expect(heard).toEqual([
+    ['disk', COMMAND.read, 4096, null, true],
+    ['disk', COMMAND.flush, 0, null, true],
+    ['disk', 77, 1, 'EINVAL', false],
+    ['disk', COMMAND.read, 512, 'EINVAL', false],
+    ['disk', COMMAND.read, 512, 'ENOSPC', true],
+  ]);
 });

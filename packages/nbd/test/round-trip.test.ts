@@ -1,7 +1,8 @@
+import { Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { connectNbd, listExports, type Style, serveNbd } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
-import { Random, scratch } from './support.ts';
+import { scratch } from './support.ts';
 
 const styles: readonly Style[] = ['simple', 'structured', 'extended'];
 

@@ -3,7 +3,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { seededRandom } from '@downfold/compliance';
 
 const tools = ['nbdinfo', 'nbdcopy', 'nbdkit', 'qemu-img', 'qemu-io', 'qemu-nbd', 'openssl'];
 const missing = tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined);
@@ -24,30 +23,6 @@ export function scratch(): Disposable & { path(name: string): string } {
     path: (name) => join(directory, name),
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
-}
-
-/** Numbers from a seed: the same seed, the same numbers. */
-export class Random {
-  readonly #random: () => number;
-
-  constructor(seed: number) {
-    this.#random = seededRandom(seed);
-  }
-
-  /** A whole number from 0 to `below - 1`. */
-  next(below: number): number {
-    return Math.floor(this.#random() * below);
-  }
-
-  pick<T>(from: readonly T[]): T {
-    return from[this.next(from.length)] as T;
-  }
-
-  bytes(length: number): Buffer {
-    const bytes = Buffer.alloc(length);
-    for (let i = 0; i < length; i++) bytes[i] = this.next(256);
-    return bytes;
-  }
 }
 
 const execute = promisify(execFile);

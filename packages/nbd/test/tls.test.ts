@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { foreignServer } from '@downfold/compliance';
+import { foreignServer, Random } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   type ClientTls,
@@ -14,7 +14,7 @@ import {
 import { type Authority, makeAuthority } from './certificates.ts';
 import { MemoryExport } from './memory-export.ts';
 import { RawClient } from './raw-client.ts';
-import { havePeers, Random, run, scratch } from './support.ts';
+import { havePeers, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 const key = Buffer.from('00112233445566778899aabbccddeeff', 'hex');

@@ -6,7 +6,7 @@ import { entryAt, hasHost, hostOf, isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
-import { assertClusterInFile, l2OffsetAt, loadL2 } from './tables.ts';
+import { assertClusterInFile, l2OffsetAt, loadL2, readL2 } from './tables.ts';
 
 const UNALLOCATED = 0;
 const DATA = 1;
@@ -48,20 +48,28 @@ class Runs {
 
   #close(): void {
     if (this.#end === this.#start) return;
-    const range = {
-      offset: this.#start as GuestOffset,
-      length: (this.#end - this.#start) as ByteLength,
-    };
-    if (this.#kind === DATA) this.#assertData();
-    this.#done.push(
-      this.#kind === DATA
-        ? { ...range, status: 'data', host: this.#host as HostOffset }
-        : this.#kind === COMPRESSED
-          ? { ...range, status: 'compressed' }
-          : this.#kind === UNALLOCATED
-            ? { ...range, status: 'unallocated' }
-            : { ...range, status: 'zero', preallocated: this.#kind === ZERO_PREALLOCATED },
-    );
+    const offset = this.#start as GuestOffset;
+    const length = (this.#end - this.#start) as ByteLength;
+    // one literal a kind, nothing copied together: there are millions
+    switch (this.#kind) {
+      case DATA:
+        this.#assertData();
+        this.#done.push({ offset, length, status: 'data', host: this.#host as HostOffset });
+        return;
+      case COMPRESSED:
+        this.#done.push({ offset, length, status: 'compressed' });
+        return;
+      case UNALLOCATED:
+        this.#done.push({ offset, length, status: 'unallocated' });
+        return;
+      default:
+        this.#done.push({
+          offset,
+          length,
+          status: 'zero',
+          preallocated: this.#kind === ZERO_PREALLOCATED,
+        });
+    }
   }
 
   #assertData(): void {
@@ -86,11 +94,12 @@ export async function* imageExtents(
 ): AsyncGenerator<readonly Extent[], void, undefined> {
   const { l2Reach } = state.geometry;
   const end = range.offset + range.length;
+  const load = tableLoader(state, range.length);
   let at: number = range.offset;
   while (at < end) {
     options?.signal?.throwIfAborted();
     const l1Index = Math.floor(at / l2Reach);
-    const table = await loadL2(state, l1Index);
+    const table = await load(l1Index);
     const runs = new Runs(state);
     let stop = Math.min(end, (l1Index + 1) * l2Reach);
     if (table === null) {
@@ -105,6 +114,23 @@ export async function* imageExtents(
   }
 }
 
+/**
+ * How a walk over `length` bytes gets its tables. In a long one over an image that nobody changes, each is read into the same memory:
+ * it is looked at once, and in the cache it would drive out those that reads want again.
+ */
+function tableLoader(
+  state: Qcow2State,
+  length: number,
+): (l1Index: number) => Promise<L2Table | null> {
+  if (state.writer !== null || state.stagedOn !== null || length <= state.geometry.l2Reach)
+    return (l1Index) => loadL2(state, l1Index);
+  const bytes = new Uint8Array(state.geometry.clusterSize);
+  return (l1Index) => {
+    const cached = state.l2.get(l1Index);
+    return cached === undefined ? readL2(state, l1Index, bytes) : Promise.resolve(cached);
+  };
+}
+
 function scanStandard(
   state: Qcow2State,
   table: L2Table,
@@ -115,22 +141,46 @@ function scanStandard(
   const { clusterSize, l2Reach } = state.geometry;
   const base = table.index * l2Reach;
   const { words } = table;
-  for (let at = from; at < to; ) {
-    const index = Math.floor((at - base) / clusterSize);
-    const start = base + index * clusterSize;
-    const end = Math.min(to, start + clusterSize);
-    const high = words[2 * index] as number;
-    const low = words[2 * index + 1] as number;
-    if (high & HIGH_COMPRESSED) runs.add(COMPRESSED, at, end, 0);
-    else if (high === 0 && low === 0) runs.add(UNALLOCATED, at, end, 0);
-    else {
-      const host = hostOf(state, table, index);
+  const last = Math.ceil((to - base) / clusterSize);
+  for (let index = Math.floor((from - base) / clusterSize); index < last; ) {
+    const [high, low] = [words[2 * index] as number, words[2 * index + 1] as number];
+    let kind = COMPRESSED;
+    let host = 0;
+    if ((high & HIGH_COMPRESSED) === 0) {
+      host = hostOf(state, table, index);
       const placed = hasHost(state, high, host);
-      if (low & LOW_ZERO) runs.add(placed ? ZERO_PREALLOCATED : ZERO, at, end, 0);
-      else runs.add(placed ? DATA : UNALLOCATED, at, end, host + (at - start));
+      if (low & LOW_ZERO) kind = placed ? ZERO_PREALLOCATED : ZERO;
+      else kind = placed ? DATA : UNALLOCATED;
     }
-    at = end;
+    const next =
+      kind === DATA ? endOfData(words, index, last, clusterSize) : endOfSame(words, index, last);
+    const start = base + index * clusterSize;
+    const at = Math.max(from, start);
+    runs.add(kind, at, Math.min(to, base + next * clusterSize), host + (at - start));
+    index = next;
   }
+}
+
+/** First entry from `index` on, up to `last`, that does not have the flags of the one before and the cluster behind it. */
+function endOfData(words: Uint32Array, index: number, last: number, clusterSize: number): number {
+  let [high, low] = [words[2 * index] as number, words[2 * index + 1] as number];
+  for (let next = index + 1; next < last; next++) {
+    low += clusterSize;
+    if (low >= 2 ** 32) {
+      low -= 2 ** 32;
+      high += 1;
+    }
+    if (words[2 * next] !== high || words[2 * next + 1] !== low) return next;
+  }
+  return last;
+}
+
+/** First entry from `index` on, up to `last`, that is another one. */
+function endOfSame(words: Uint32Array, index: number, last: number): number {
+  const [high, low] = [words[2 * index], words[2 * index + 1]];
+  let next = index + 1;
+  while (next < last && words[2 * next] === high && words[2 * next + 1] === low) next++;
+  return next;
 }
 
 function scanExtended(

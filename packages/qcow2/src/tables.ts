@@ -24,16 +24,24 @@ export function l1Owned(state: Qcow2State, l1Index: number): boolean {
 
 /** The L2 table of an L1 entry, from memory or the file; null when there is none. */
 export function loadL2(state: Qcow2State, l1Index: number): Promise<L2Table | null> {
-  return state.l2.load(l1Index, async () => {
-    const offset = l2OffsetAt(state, l1Index);
-    if (offset === 0) return null;
-    const bytes = new Uint8Array(state.geometry.clusterSize);
-    await state.storage.read(hostOffset(offset), bytes);
-    const words = wordsOf(bytes);
-    const lower = state.stagedOn === null ? null : await loadL2(state.stagedOn, l1Index);
-    if (lower !== null) disown(words, lower.words, state.geometry.entryWords);
-    return cleanTable(l1Index, offset, words, lower?.words);
-  });
+  return state.l2.load(l1Index, () =>
+    readL2(state, l1Index, new Uint8Array(state.geometry.clusterSize)),
+  );
+}
+
+/** The L2 table of an L1 entry as the file has it, in `bytes` (one cluster, the table's from now on); null when there is none. */
+export async function readL2(
+  state: Qcow2State,
+  l1Index: number,
+  bytes: Uint8Array,
+): Promise<L2Table | null> {
+  const offset = l2OffsetAt(state, l1Index);
+  if (offset === 0) return null;
+  await state.storage.read(hostOffset(offset), bytes);
+  const words = wordsOf(bytes);
+  const lower = state.stagedOn === null ? null : await loadL2(state.stagedOn, l1Index);
+  if (lower !== null) disown(words, lower.words, state.geometry.entryWords);
+  return cleanTable(l1Index, offset, words, lower?.words);
 }
 
 /**

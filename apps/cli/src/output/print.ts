@@ -20,8 +20,30 @@ export function printError(text: string): void {
 
 /** One JSON value on stdout, indented as qemu-img does. */
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value, null, 4));
+  print(jsonText(value, 4));
 }
+
+/** One JSON value on a line of stdout. */
+export function printJsonLine(value: unknown): void {
+  print(jsonText(value));
+}
+
+/** JSON that commands no terminal, and keeps integers of 64 bits. */
+function jsonText(value: unknown, indent?: number): string {
+  const text = JSON.stringify(
+    value,
+    (_, member: unknown) => (typeof member === 'bigint' ? rawJson(String(member)) : member),
+    indent,
+  );
+  // of the control characters JSON leaves these as they are
+  return text.replaceAll(
+    /[\u007f-\u009f]/g,
+    (character) => `\\u00${character.charCodeAt(0).toString(16)}`,
+  );
+}
+
+/** Of V8; TypeScript does not know it yet. */
+const { rawJSON: rawJson } = JSON as unknown as { readonly rawJSON: (text: string) => unknown };
 
 /** A result: as JSON with `--output json`, else for people unless `-q`. */
 export function printResult(

@@ -20,20 +20,28 @@ export interface ProgressWishes {
   readonly progress?: boolean | undefined;
   readonly quiet?: boolean | undefined;
   readonly json: boolean;
+  /** In a pipe lines of text, with or without `-p`. */
+  readonly lines?: boolean;
 }
 
 const REDRAW_MILLISECONDS = 100;
-const BAR_CELLS = 24;
+const BAR_CELLS = 20;
 const nothing: ProgressDisplay = { show: () => {}, end: () => {} };
 
 /**
- * On a terminal a bar; in a pipe, only with `-p`, qemu-img's `    (12.34/100%)`, or with `--output json` one JSON object a line.
- * All on stderr: stdout carries results only.
+ * On a terminal a bar; in a pipe, only with `-p`, qemu-img's `    (12.34/100%)`, or with `--output json` one JSON object a line,
+ * with `lines` a line of text now and then. All on stderr: stdout carries results only.
  */
-export function progressDisplay({ progress, quiet, json }: ProgressWishes): ProgressDisplay {
+export function progressDisplay({
+  progress,
+  quiet,
+  json,
+  lines = false,
+}: ProgressWishes): ProgressDisplay {
   if (quiet === true) return nothing;
   if (json) return progress === true ? paced(jsonLines()) : nothing;
   if (process.stderr.isTTY && process.env['TERM'] !== 'dumb') return paced(bar());
+  if (lines) return textLines();
   return progress === true ? paced(percentages()) : nothing;
 }
 
@@ -56,7 +64,7 @@ function paced(display: ProgressDisplay): ProgressDisplay {
   };
 }
 
-function fractionOf({ done, total }: Progress): number {
+function fractionOf({ done, total }: Pick<Progress, 'done' | 'total'>): number {
   return total === 0 ? 1 : Math.min(1, done / total);
 }
 
@@ -80,6 +88,23 @@ function percentages(): ProgressDisplay {
 
 function jsonLines(): ProgressDisplay {
   return { show: (progress) => printError(JSON.stringify({ progress })), end: () => {} };
+}
+
+const LINE_MILLISECONDS = 10_000;
+
+/** A line when the phase changes, and every ten seconds. */
+function textLines(): ProgressDisplay {
+  let last = { phase: '', at: 0 };
+  return {
+    show: (progress) => {
+      const { phase, done, total } = progress;
+      const now = performance.now();
+      if (last.phase === phase && now - last.at < LINE_MILLISECONDS) return;
+      last = { phase, at: now };
+      printError(`${phase}: ${formatBytes(done)} of ${formatBytes(total)} (${percent(progress)})`);
+    },
+    end: () => {},
+  };
 }
 
 /** A bar on one line, drawn anew for each phase. */
@@ -116,12 +141,17 @@ function barLine(progress: Progress, rate: number): string {
     rate > 0 && done < total && !COUNTING.includes(phase)
       ? `  ETA ${clock((total - done) / rate)}`
       : '';
-  const percent = `${Math.floor(fraction * 100)}%`.padStart(4);
   const room = Math.max(0, (process.stderr.columns ?? 80) - 1 - BAR_CELLS - 15);
-  return `${phase.padEnd(8)} ${filled}${empty} ${percent}  ${`${figures}${eta}`.slice(0, room)}`;
+  return `${phase.padEnd(8)} ${filled}${empty} ${percent(progress).padStart(4)}  ${`${figures}${eta}`.slice(0, room)}`;
 }
 
-function clock(seconds: number): string {
+/** `42%`. */
+export function percent(progress: Pick<Progress, 'done' | 'total'>): string {
+  return `${Math.floor(fractionOf(progress) * 100)}%`;
+}
+
+/** `1:05`, of seconds. */
+export function clock(seconds: number): string {
   const whole = Math.ceil(seconds);
   return `${Math.floor(whole / 60)}:${(whole % 60).toString().padStart(2, '0')}`;
 }

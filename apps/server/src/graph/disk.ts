@@ -5,7 +5,7 @@ import {
   openLayer,
   readMark,
 } from '@downfold/chain';
-import type { LiveDisk, LiveSection } from '@downfold/commit';
+import type { LiveDisk, LiveSection, SectionTimes } from '@downfold/commit';
 import { Device } from '@downfold/device';
 import type { BackingReference } from '@downfold/image';
 import { READER } from '@downfold/storage';
@@ -56,6 +56,11 @@ export class Disk implements AsyncDisposable {
 
   get active(): ChainLayer {
     return this.layers.at(-1) as ChainLayer;
+  }
+
+  /** False once a flush failed: the disk takes no more changes. */
+  get isSound(): boolean {
+    return this.#device?.isSound ?? true;
   }
 
   get writable(): boolean {
@@ -115,28 +120,31 @@ export class Disk implements AsyncDisposable {
 
   /**
    * Puts `overlay` on top, whose only layer it is, and takes over what it has: a snapshot. What was the active layer is open for reading from then on,
-   * unless a job works with it. @throws ServerError, DeviceError; nothing changed then
+   * unless a job works with it. Resolves with how long requests were held; null: nobody can have made any.
+   * @throws ServerError, DeviceError; nothing changed then
    */
-  async cover(overlay: Disk): Promise<void> {
+  async cover(overlay: Disk): Promise<SectionTimes | null> {
     this.assertUnused('its active layer has to stay', ({ needsActive }) => needsActive);
     const device = this.#device;
     const { path } = overlay.active.facts;
     if (device === null || device.readOnly) {
       const next = [...this.layers, overlay.active];
       if (device === null) this.#layers = next;
-      else await device.drained((section) => section.replace(next));
+      const held = (await device?.drained((section) => section.replace(next))) ?? null;
       this.locks.take(overlay.locks);
       overlay.#layers = [];
       this.#changed(this.layers);
-      return;
+      return held;
     }
-    const top = await openForWriting(overlay.active, overlay.locks, this.environment);
+    const top = await openForWriting(overlay.active, overlay.locks, this.environment, {
+      isActive: true,
+    });
     const jobs = [...this.users].some(({ isJob }) => isJob);
     const before = this.active;
     await using opened = new AsyncDisposableStack();
     opened.defer(async () => void (await overlay.locks.change(path, READER)));
     opened.use(top.image);
-    await device.drained(async (section) => {
+    const held = await device.drained(async (section) => {
       await section.flush();
       const below = jobs ? before : await openLayer(before.facts, 'read', this.environment);
       if (!jobs) opened.use(below.image);
@@ -147,9 +155,10 @@ export class Disk implements AsyncDisposable {
     this.locks.take(overlay.locks);
     await overlay.active.image[Symbol.asyncDispose]();
     overlay.#layers = [];
-    if (jobs) return;
+    if (jobs) return held;
     await before.image[Symbol.asyncDispose]();
     await this.locks.change(before.facts.path, READER);
+    return held;
   }
 
   /** Takes the active layer away from a disk at rest; what it stood on is the disk then. The layer is closed. */
@@ -185,7 +194,7 @@ export class Disk implements AsyncDisposable {
       return;
     }
     const { backend } = this.environment;
-    const writing = await openForWriting(layer, this.locks, this.environment);
+    const writing = await openForWriting(layer, this.locks, this.environment, { isActive: false });
     try {
       await writing.image.setBacking(reference);
     } finally {
@@ -219,7 +228,7 @@ export class Disk implements AsyncDisposable {
         { image: active.facts.path },
       );
     if (writes) {
-      const top = await openForWriting(active, this.locks, environment);
+      const top = await openForWriting(active, this.locks, environment, { isActive: true });
       await active.image[Symbol.asyncDispose]();
       this.#layers = this.#layers.with(-1, top);
     }

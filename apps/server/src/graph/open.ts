@@ -66,26 +66,30 @@ async function opened(
 }
 
 /**
- * Opens a layer, which is locked for reading, once more for writing: its lock is raised, and its metadata checked.
+ * Opens a layer, which is locked for reading, once more for writing: its lock is raised, and its metadata checked. Of the one that becomes the active
+ * layer (`isActive`), clusters that a crash left counted and unreferenced are given back: later, such clusters are those of requests under way. Of
+ * others they may be what an interrupted job has staged.
  * @throws ServerError `SERVER_UNCHECKED`; the lock is what it was then
  */
 export async function openForWriting(
   { facts }: ChainLayer,
   locks: DiskLocks,
   environment: ChainEnvironment,
+  { isActive }: { readonly isActive: boolean },
 ): Promise<ChainLayer> {
   const before = await locks.change(facts.path, WRITER);
   try {
     const layer = await openLayer(facts, 'write', environment);
     await using stack = new AsyncDisposableStack();
     stack.use(layer.image);
-    const { corruptions } = await layer.image.check();
+    const { corruptions, leaks } = await layer.image.check();
     if (corruptions > 0)
       throw new ServerError(
         'SERVER_UNCHECKED',
         `${facts.path}: ${corruptions} errors in its metadata; it is not written to; repair it first: qemu-img check -r all`,
         { image: facts.path, corruptions },
       );
+    if (isActive && leaks > 0) await layer.image.reclaimLeaks();
     const again = {
       facts: await factsOf(facts.node, facts.path, layer.image, environment.backend),
       image: layer.image,

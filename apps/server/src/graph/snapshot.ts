@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { type ChainLayer, identityKey, resolveBacking } from '@downfold/chain';
+import type { SectionTimes } from '@downfold/commit';
 import { qcow2 } from '@downfold/qcow2';
 import { ServerError } from '../errors.ts';
 import type { FormatName } from '../qmp/schema/nodes.ts';
@@ -7,8 +8,15 @@ import type { Disk } from './disk.ts';
 import type { Graph } from './graph.ts';
 import { layerOf } from './node.ts';
 
-/** Puts an overlay that is a node on top of the disk whose active layer is `name`. @throws ServerError, DeviceError */
-export async function snapshot(graph: Graph, name: string, overlayName: string): Promise<void> {
+/**
+ * Puts an overlay that is a node on top of the disk whose active layer is `name`. Resolves with how long requests were held; null: there was nobody.
+ * @throws ServerError, DeviceError
+ */
+export async function snapshot(
+  graph: Graph,
+  name: string,
+  overlayName: string,
+): Promise<SectionTimes | null> {
   const { disk } = graph.root(name);
   const { disk: overlay, node } = graph.root(overlayName);
   overlay.assertUnused('cannot become the active layer');
@@ -25,7 +33,7 @@ export async function snapshot(graph: Graph, name: string, overlayName: string):
       node: overlayName,
     });
   await assertStandsOn(overlay, disk.active);
-  await disk.cover(overlay);
+  return await disk.cover(overlay);
 }
 
 /** How an overlay is made on the way. */
@@ -38,7 +46,11 @@ export interface SnapshotFile {
 }
 
 /** The same with an overlay that is made now, or is opened now. On failure a file that was made is removed. */
-export async function snapshotSync(graph: Graph, name: string, how: SnapshotFile): Promise<void> {
+export async function snapshotSync(
+  graph: Graph,
+  name: string,
+  how: SnapshotFile,
+): Promise<SectionTimes | null> {
   const { disk, node } = graph.root(name);
   const path = posix.resolve(how.file);
   if (!how.existing) await createOverlay(path, disk, how.format);
@@ -54,7 +66,7 @@ export async function snapshotSync(graph: Graph, name: string, how: SnapshotFile
       backing: null,
     });
     overlay = graph.root(added).disk.active;
-    await snapshot(graph, name, added);
+    return await snapshot(graph, name, added);
   } catch (cause) {
     // once it is the active layer it stays, whatever failed after that: it may hold what clients wrote since
     if (overlay !== null && isLayer(disk, overlay)) throw cause;

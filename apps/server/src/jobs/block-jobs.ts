@@ -1,4 +1,10 @@
-import type { CommitPlan, Engine, JournalSummary, PlanRequest } from '@downfold/commit';
+import type {
+  CommitPlan,
+  Engine,
+  JournalSummary,
+  PlanRequest,
+  SectionTimes,
+} from '@downfold/commit';
 import { clock } from '@downfold/host';
 import {
   type Job,
@@ -10,7 +16,8 @@ import {
 } from '@downfold/job';
 import { type Access, engineFor } from '../environment.ts';
 import type { Disk, DiskUser } from '../graph/disk.ts';
-import type { Log } from '../log.ts';
+import type { Log, LogFields } from '../log.ts';
+import { JobCounters, type SectionWork } from '../metrics/job-counters.ts';
 import { type EngineCalls, EngineWork } from './work.ts';
 
 /** How a job is started, beside what it does. */
@@ -28,6 +35,7 @@ interface Running {
 /** Jobs on disks that are in use. */
 export class BlockJobs {
   readonly jobs: Jobs = new Jobs();
+  readonly counters: JobCounters = new JobCounters();
   readonly #access: Access;
   readonly #pools: readonly string[];
   readonly #emit: (event: JobEvent) => void;
@@ -42,7 +50,8 @@ export class BlockJobs {
     this.#access = settings;
     this.#pools = settings.pools;
     this.#emit = (event) => {
-      if (event.event === 'BLOCK_JOB_COMPLETED') log(storyOf(event.data));
+      this.counters.hear(event);
+      tell(event, log);
       emit(event);
     };
     this.#log = log;
@@ -100,6 +109,20 @@ export class BlockJobs {
     await Promise.all(running.map(({ work }) => work.settled));
   }
 
+  /** A snapshot was taken, which held the disk's requests for a while; null: there was nobody. */
+  snapshotTaken(overlay: string, times: SectionTimes | null): void {
+    if (times !== null) this.#held(overlay, 'snapshot', times, { image: overlay });
+  }
+
+  #held(who: string, work: SectionWork, times: SectionTimes, fields: LogFields): void {
+    const { drainMs, workMs, held } = times;
+    this.counters.section(work, times);
+    this.#log.info(
+      `${who}: ${work}: requests were held for ${(drainMs + workMs).toFixed(1)} ms (${held} of them)`,
+      { ...fields, drainMs, workMs, held },
+    );
+  }
+
   #engine(disk: Disk): Engine {
     return engineFor(disk.active.facts.path, this.#access);
   }
@@ -121,10 +144,8 @@ export class BlockJobs {
           calls.run({
             ...how,
             live: disk.live(),
-            onSection: ({ what, drainMs, workMs, held }) =>
-              this.#log(
-                `job '${options.id}': ${what}: requests were held for ${(drainMs + workMs).toFixed(1)} ms (${held} of them)`,
-              ),
+            onSection: ({ what, ...times }) =>
+              this.#held(`job '${options.id}'`, what, times, { job: options.id }),
           }),
         over: () => {
           disk.release(user);
@@ -147,7 +168,9 @@ export class BlockJobs {
   async #abort(engine: Engine, disk: Disk, path: string): Promise<void> {
     const { mixed } = await engine.abort(path, { live: disk.live() });
     for (const image of mixed)
-      this.#log(`${image}: holds a part of a job that was given up, and is marked so`);
+      this.#log.warn(`${image}: holds a part of a job that was given up, and is marked so`, {
+        image,
+      });
   }
 }
 
@@ -158,6 +181,21 @@ function typeOf({ request }: CommitPlan): JobType {
 /** Whether a job copies from or to the active layer, and so cannot have another one put on top. */
 function needsActive({ request, images, chainLength }: CommitPlan): boolean {
   return request.top === images[chainLength - 1]?.node;
+}
+
+/** What whoever runs the server has to know of a job. */
+function tell({ event, data }: JobEvent, log: Log): void {
+  if (event === 'BLOCK_JOB_COMPLETED')
+    (data.error === undefined ? log.info : log.error)(storyOf(data), {
+      job: data.device,
+      bytes: data.offset,
+    });
+  else if (event === 'BLOCK_JOB_ERROR')
+    log.warn(`job '${data.device}': a ${data.operation} failed: ${data.action}`, {
+      job: data.device,
+    });
+  else if (event === 'JOB_STATUS_CHANGE')
+    log.debug(`job '${data.id}': ${data.status}`, { job: data.id });
 }
 
 function storyOf({ device, error, offset }: JobFigures & { readonly error?: string }): string {

@@ -21,19 +21,25 @@ export interface Recovery {
   readonly log: Log;
 }
 
-/** Looks for journals beside every layer of every disk, and reports them or goes on with their jobs. */
-export async function recover({ graph, jobs, named, resume, log }: Recovery): Promise<void> {
+/** Looks for journals beside every layer of every disk, and reports them or goes on with their jobs. Resolves with how many there are. */
+export async function recover({ graph, jobs, named, resume, log }: Recovery): Promise<number> {
+  let found = 0;
   for (const disk of graph.disks) {
     const paths = disk.layers.map(({ facts }) => facts.path);
     if (named?.disk === disk) paths.unshift(named.path);
     for (const path of paths) {
       const journal = await journalBeside(path, disk.environment);
       if (journal === null) continue;
-      log(`${path}: ${storyOf(journal)}`);
+      found += 1;
+      log.warn(`${path}: ${storyOf(journal)}`, { image: path });
       if (resume) await goOn(disk, path, journal, jobs, log);
-      else log(`${path}: serving it all the same; go on with it: downfoldd --resume`);
+      else
+        log.warn(`${path}: serving it all the same; go on with it: downfoldd --resume`, {
+          image: path,
+        });
     }
   }
+  return found;
 }
 
 async function goOn(
@@ -44,7 +50,7 @@ async function goOn(
   log: Log,
 ): Promise<void> {
   const job = await jobs.resume(disk, path, journal);
-  log(`${path}: goes on as job '${job.id}'`);
+  log.info(`${path}: goes on as job '${job.id}'`, { image: path, job: job.id });
 }
 
 function storyOf({ job, plan, copied, pivoted }: JournalSummary): string {

@@ -1,7 +1,7 @@
 import { CommitError, type CommitResult, type RunOptions } from '@downfold/commit';
 import type { JobControl, JobWork } from '@downfold/job';
 import { DownfoldError } from '@downfold/units';
-import { type Log, lineOf } from '../log.ts';
+import { codeOf, type Log, lineOf } from '../log.ts';
 
 /** What a job runs: `engine.run` or `engine.resume` with everything settled but how it is run. */
 export interface EngineCalls {
@@ -96,7 +96,10 @@ export class EngineWork implements JobWork {
       if (!keeps) await this.#calls.abort();
     } catch (cause) {
       if (!(cause instanceof CommitError && cause.code === 'COMMIT_NO_JOURNAL'))
-        this.#log(`a job could not be given up, and its journal stays: ${lineOf(cause)}`);
+        this.#log.error(
+          `a job could not be given up, and its journal stays: ${lineOf(cause)}`,
+          codeOf(cause),
+        );
     }
     this.#end();
   }

@@ -1,10 +1,11 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { type NbdServer, serveNbd } from '@downfold/nbd';
+import { NbdError, type NbdErrorCode, type NbdServer, serveNbd } from '@downfold/nbd';
 import { ServerError } from '../errors.ts';
 import type { DiskUser } from '../graph/disk.ts';
 import type { Graph } from '../graph/graph.ts';
-import { type Log, lineOf } from '../log.ts';
+import { codeOf, type Log, lineOf } from '../log.ts';
+import { ExportCounters } from '../metrics/export-counters.ts';
 import type { Objects } from '../options/objects.ts';
 import type {
   ExportInfo,
@@ -14,12 +15,16 @@ import type {
 } from '../qmp/schema/exports.ts';
 import { diskExport } from './disk-export.ts';
 
+/** Why clients are dropped. */
+const DROPPED: readonly NbdErrorCode[] = ['NBD_PROTOCOL', 'NBD_LIMIT', 'NBD_CONNECT', 'NBD_TLS'];
+
 /** A disk that is served. */
 interface Served extends DiskUser {
   readonly id: string;
   readonly name: string;
   /** Its disk, while it has one. */
   readonly disk: ReturnType<Graph['root']>['disk'];
+  readonly counters: ExportCounters;
   shuttingDown: boolean;
 }
 
@@ -30,6 +35,8 @@ export class Exports implements AsyncDisposable {
   readonly #deleted: (id: string) => void;
   readonly #log: Log;
   readonly #served: Map<string, Served> = new Map();
+  /** Clients that were turned away or cut off, by why. */
+  readonly dropped: Map<NbdErrorCode, number> = new Map(DROPPED.map((code) => [code, 0]));
   #server: NbdServer | null = null;
 
   /** @param deleted told of each export that is gone */
@@ -55,7 +62,8 @@ export class Exports implements AsyncDisposable {
       listen: endpointOf(addr),
       ...(creds === undefined ? {} : { tls: this.#objects.tls(creds) }),
       limits: { clients: most === 0 ? Number.POSITIVE_INFINITY : most },
-      onError: (error) => this.#log(`NBD: ${lineOf(error)}`),
+      onError: (error) => this.#failed(error),
+      onAnswer: (name) => this.#named(name).counters.answered,
     });
   }
 
@@ -81,6 +89,7 @@ export class Exports implements AsyncDisposable {
       name,
       disk,
       label,
+      counters: new ExportCounters(),
       isJob: false,
       needsActive: false,
       shuttingDown: false,
@@ -121,8 +130,7 @@ export class Exports implements AsyncDisposable {
 
   /** The id of the export of a name. @throws ServerError `SERVER_EXPORT` */
   idOf(name: string): string {
-    for (const one of this.#served.values()) if (one.name === name) return one.id;
-    throw new ServerError('SERVER_EXPORT', `Export '${name}' is not found`, { name });
+    return this.#named(name).id;
   }
 
   list(): readonly ExportInfo[] {
@@ -134,8 +142,35 @@ export class Exports implements AsyncDisposable {
     }));
   }
 
+  /** What became of the requests of each export, and how many clients use it. */
+  get measured(): readonly {
+    readonly id: string;
+    readonly counters: ExportCounters;
+    readonly clients: number;
+  }[] {
+    return [...this.#served.values()].map(({ id, name, counters }) => ({
+      id,
+      counters,
+      clients: this.#server?.clientsOf(name) ?? 0,
+    }));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#server !== null) await this.#stop();
+  }
+
+  #named(name: string): Served {
+    for (const one of this.#served.values()) if (one.name === name) return one;
+    throw new ServerError('SERVER_EXPORT', `Export '${name}' is not found`, { name });
+  }
+
+  /** A client was dropped, which is the client's matter, or an export failed, which is ours. */
+  #failed(error: unknown): void {
+    const count = error instanceof NbdError ? this.dropped.get(error.code) : undefined;
+    if (error instanceof NbdError && count !== undefined) {
+      this.dropped.set(error.code, count + 1);
+      this.#log.info(`NBD: ${lineOf(error)}`, codeOf(error));
+    } else this.#log.error(`NBD: ${lineOf(error)}`, codeOf(error));
   }
 
   async #end(one: Served): Promise<void> {
@@ -143,7 +178,7 @@ export class Exports implements AsyncDisposable {
     try {
       await this.#server?.remove(one.name);
     } catch (cause) {
-      this.#log(`${one.label}: ${lineOf(cause)}`);
+      this.#log.error(`${one.label}: ${lineOf(cause)}`, { export: one.id, ...codeOf(cause) });
     }
     this.#gone(one);
   }

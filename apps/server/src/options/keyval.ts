@@ -59,8 +59,13 @@ function plainOf(building: Building): Keyval {
   );
 }
 
+/** An option as errors show it: without the rest of a secret, since they end up in logs. */
+function shown(text: string): string {
+  return text.replace(/(\bdata"?\s*[=:]).*/s, '$1…');
+}
+
 function usage(text: string, problem: string): ServerError {
-  return new ServerError('SERVER_USAGE', `'${text}': ${problem}`);
+  return new ServerError('SERVER_USAGE', `'${shown(text)}': ${problem}`);
 }
 
 /**
@@ -73,9 +78,11 @@ export function optionOf<T>(type: Type<T>, text: string, implied: string | null)
     return checked(type, suited(definitionOf(type), parseKeyval(text, implied)));
   } catch (cause) {
     if (cause instanceof ServerError) throw cause;
+    // what the parser says of it quotes it
+    if (cause instanceof SyntaxError) throw usage(text, 'is no JSON');
     throw new ServerError(
       'SERVER_USAGE',
-      `'${text}': ${cause instanceof Error ? cause.message : String(cause)}`,
+      `'${shown(text)}': ${cause instanceof Error ? cause.message : String(cause)}`,
       {},
       cause,
     );

@@ -36,6 +36,8 @@ export interface Settings extends Access {
   readonly resume: boolean;
   readonly daemonize: boolean;
   readonly pidfile: string | null;
+  /** Where metrics are served; null: nowhere. */
+  readonly metrics: SocketAddress | null;
 }
 
 /** What commander makes of the command line. */
@@ -52,6 +54,7 @@ export interface RawOptions {
   readonly object?: readonly string[];
   readonly daemonize?: boolean;
   readonly pidfile?: string;
+  readonly metrics?: string;
   readonly resume?: boolean;
   readonly pool?: readonly string[];
   readonly allow?: readonly string[];
@@ -84,6 +87,7 @@ export function settingsOf(file: string | undefined, options: RawOptions): Setti
     resume: options.resume ?? false,
     daemonize: options.daemonize ?? false,
     pidfile: options.pidfile ?? null,
+    metrics: options.metrics === undefined ? null : addressOf(options.metrics, '--metrics'),
   };
 }
 
@@ -100,17 +104,17 @@ function exportOf(readOnly: boolean): ExportOptions {
 }
 
 function nbdServerOf({ nbd, nbdServer }: RawOptions): NbdServerOptions | null {
-  if (nbd !== undefined) return { addr: addressOf(nbd) };
+  if (nbd !== undefined) return { addr: addressOf(nbd, '--nbd') };
   return nbdServer === undefined ? null : optionOf(nbdServerOptions, nbdServer, null);
 }
 
 /** `unix:PATH` or `HOST:PORT`; the host of an IPv6 address stands in brackets. */
-function addressOf(text: string): SocketAddress {
+function addressOf(text: string, option: string): SocketAddress {
   if (text.startsWith('unix:')) return { type: 'unix', path: pathOf(text) };
   const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? plain;
   if (host === undefined || port === undefined)
-    throw usage(`--nbd: '${text}' is neither unix:PATH nor HOST:PORT`);
+    throw usage(`${option}: '${text}' is neither unix:PATH nor HOST:PORT`);
   return { type: 'inet', host, port };
 }
 

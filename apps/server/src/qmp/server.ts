@@ -1,6 +1,6 @@
 import type { JobEvent } from '@downfold/job';
 import { type Command, type Commands, command, QmpServer } from '@downfold/qmp';
-import { type Log, lineOf } from '../log.ts';
+import { codeOf, type Log, lineOf } from '../log.ts';
 import { VERSION } from '../version.ts';
 import { blockJobCommands } from './commands/block-jobs.ts';
 import { exportCommands } from './commands/exports.ts';
@@ -32,7 +32,7 @@ export function qmpServer(parts: ServerParts, log: Log): QmpServer<ServerEvents>
     },
     commands: commandsOf(parts),
     events,
-    onFault: (fault, name) => log(`QMP: ${name}: ${lineOf(fault)}`),
+    onFault: (fault, name) => log.error(`QMP: ${name}: ${lineOf(fault)}`, codeOf(fault)),
   });
 }
 

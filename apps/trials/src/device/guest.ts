@@ -1,9 +1,8 @@
-import { crc32 } from 'node:zlib';
 import type { CaseContext } from '@downfold/compliance';
 import type { Device } from '@downfold/device';
 import { type GuestRange, guestOffset, rangeBetween } from '@downfold/units';
+import { describeSector, SECTOR, stamp, stamps } from './stamp.ts';
 
-export const SECTOR = 512;
 /** Requests in flight at most. */
 const DEPTH = 12;
 
@@ -74,7 +73,7 @@ export class Guest {
       const bytes = found.subarray(sector * SECTOR, (sector + 1) * SECTOR);
       const legal = legalOf(changes);
       if (!legal.some(({ sequence }) => this.#content(sector, sequence).equals(bytes)))
-        return `sector ${sector} is ${describe(bytes)}, not one of ${legal.map(({ sequence }) => sequence)}`;
+        return `sector ${sector} is ${describeSector(bytes)}, not one of ${legal.map(({ sequence }) => sequence)}`;
     }
     return null;
   }
@@ -100,9 +99,7 @@ export class Guest {
     const range = rangeOf(first, count);
     if (sequence === 0)
       return this.#promise(device.writeZeroes(range, { fua, mayUnmap: random() < 0.8 }), made, fua);
-    const source = Buffer.concat(
-      Array.from({ length: count }, (_, index) => stamp(first + index, sequence)),
-    );
+    const source = stamps(first, count, sequence);
     return this.#promise(device.write(range.offset, source, { fua }), made, fua);
   }
 
@@ -154,7 +151,9 @@ export class Guest {
     for (const [index, sequence] of expected.entries()) {
       const found = target.subarray(index * SECTOR, (index + 1) * SECTOR);
       if (!this.#content(first + index, sequence).equals(found))
-        this.mistakes.push(`sector ${first + index} read as ${describe(found)}, not ${sequence}`);
+        this.mistakes.push(
+          `sector ${first + index} read as ${describeSector(found)}, not ${sequence}`,
+        );
     }
   }
 }
@@ -163,25 +162,6 @@ export class Guest {
 const OLD = -1;
 /** Every layer of a trial has units of so many bytes at most. */
 const LARGEST_UNIT = 65_536;
-
-/** A sector that says where it belongs and which write it is of; the last four bytes are the CRC-32 of the others. */
-function stamp(sector: number, sequence: number): Buffer {
-  const bytes = Buffer.alloc(SECTOR, 1 + ((sector * 31 + sequence) % 255));
-  bytes.writeUInt32LE(sector, 0);
-  bytes.writeUInt32LE(sequence, 4);
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, SECTOR - 4)), SECTOR - 4);
-  return bytes;
-}
-
-/** What a sector that is not what it should be is, for people. */
-function describe(bytes: Uint8Array): string {
-  const found = Buffer.from(bytes);
-  if (found.every((byte) => byte === 0)) return 'zeros';
-  const [sector, sequence] = [found.readUInt32LE(0), found.readUInt32LE(4)];
-  return stamp(sector, sequence).equals(found)
-    ? `sector ${sector}, sequence ${sequence}`
-    : `foreign or torn (starts with ${found.subarray(0, 8).toString('hex')})`;
-}
 
 function rangeOf(first: number, count: number): GuestRange {
   return rangeBetween(guestOffset(first * SECTOR), (first + count) * SECTOR);

@@ -7,7 +7,8 @@ import { raw } from '@downfold/raw';
 import type { StorageBackend } from '@downfold/storage';
 import { crashStates, MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
-import { Guest, SECTOR } from './guest.ts';
+import { Guest } from './guest.ts';
+import { SECTOR } from './stamp.ts';
 import { wrongIn } from './wrong-in.ts';
 
 const CLUSTERS = [512, 4096, 65_536] as const;

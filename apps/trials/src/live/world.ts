@@ -4,7 +4,7 @@ import { Device } from '@downfold/device';
 import { qcow2 } from '@downfold/qcow2';
 import { READER, type StorageBackend, WRITER } from '@downfold/storage';
 import { byteLength, guestOffset } from '@downfold/units';
-import { SECTOR } from '../device/guest.ts';
+import { SECTOR } from '../device/stamp.ts';
 
 const CLUSTERS = [512, 4096, 65_536] as const;
 /** Bytes of the disk. */
@@ -46,6 +46,25 @@ export async function makeChain(
   }
   for (const { image } of layers) await image[Symbol.asyncDispose]();
   await backend.flushDirectory(directory, 'trial: names');
+}
+
+/** `base <-- top <-- active` of 512, 64 and 128 KiB: what base holds past the end of top nobody may ever see. */
+export async function makeShortTop(backend: StorageBackend): Promise<void> {
+  const KIB = 1024;
+  for (const [name, size, held, byte, below] of [
+    ['base', 512, 512, 6, null],
+    ['top', 64, 32, 7, 'base.qcow2'],
+    ['active', 128, 64, 7, 'top.qcow2'],
+  ] as const) {
+    const storage = await backend.create(pathIn('/', name), { secret: false });
+    await using image = await qcow2.create(storage, {
+      virtualSize: byteLength(size * KIB),
+      backing: below === null ? null : { name: below, format: 'qcow2' },
+    });
+    await image.write(guestOffset(0), new Uint8Array(held * KIB).fill(byte), { fill: null });
+    await image.flush();
+  }
+  await backend.flushDirectory('/', 'trial: names');
 }
 
 /** A disk in use. */

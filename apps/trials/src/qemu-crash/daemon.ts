@@ -1,21 +1,32 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { fileOf, IMAGES } from './chain.ts';
 
-/** A JSON object that `qemu-storage-daemon` sent. */
+/** A JSON object that a daemon sent. */
 type Message = Readonly<Record<string, unknown>>;
+
+/** Ours, as users start it: it takes the same options. */
+export const DOWNFOLDD: readonly string[] = [
+  process.execPath,
+  fileURLToPath(new URL('../../../server/bin/downfoldd.js', import.meta.url)),
+];
 
 /** How the daemon opens the chain. */
 export interface DaemonOptions {
+  /** `qemu-storage-daemon`, or one that takes its options. */
+  readonly program: readonly string[];
   /** Whether the user opens base for writing. libvirt does not: the job then does. */
   readonly baseWritable: boolean;
   /** What to put before the command. */
   readonly tracer: readonly string[];
 }
 
-/** A running `qemu-storage-daemon` that has the chain of a directory open, and exports active over NBD. */
+/** A running daemon that has the chain of a directory open, and exports active over NBD. */
 export interface Daemon extends AsyncDisposable {
   /** NBD URI of active. */
   readonly uri: string;
@@ -32,27 +43,40 @@ const PATIENCE = 30_000;
 
 /** Starts the daemon. */
 export async function startDaemon(directory: string, options: DaemonOptions): Promise<Daemon> {
-  const [pidFile, socket] = ['daemon.pid', 'nbd.sock'].map((name) => join(directory, name)) as [
+  const names = ['daemon.pid', 'run/nbd.sock', 'run/qmp.sock'];
+  const [pidFile, socket, monitor] = names.map((name) => join(directory, name)) as [
+    string,
     string,
     string,
   ];
+  await mkdir(join(directory, 'run'), { mode: 0o700 });
   const [program = '', ...args] = [
     ...options.tracer,
-    'qemu-storage-daemon',
+    ...options.program,
     ...IMAGES.flatMap((_, index) => ['--blockdev', JSON.stringify(nodeAt(index, options))]),
     ...['--nbd-server', `addr.type=unix,addr.path=${socket}`],
     ...['--export', 'type=nbd,id=export,node-name=active,name=active,writable=on'],
-    ...['--chardev', 'stdio,id=qmp', '--monitor', 'chardev=qmp', '--pidfile', pidFile],
+    ...['--chardev', `socket,id=qmp,path=${monitor},server=on,wait=off`],
+    ...['--monitor', 'chardev=qmp', '--pidfile', pidFile],
   ];
-  const child = spawn(program, args, { cwd: directory, stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(program, args, {
+    cwd: directory,
+    env: { ...process.env, NODE_EXTRA_CA_CERTS: undefined, NODE_OPTIONS: undefined },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
   const gone = new Promise<void>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', () => resolve());
   });
-  const messages = new Inbox(child);
+  const qmp = await connected(monitor, child);
+  const messages = new Inbox(qmp, () => said);
   await messages.next((message) => 'QMP' in message);
   const execute = async (execute: string, args: Message): Promise<unknown> => {
-    child.stdin.write(`${JSON.stringify({ execute, arguments: args })}\n`);
+    qmp.write(`${JSON.stringify({ execute, arguments: args })}\n`);
     const answer = await messages.next((message) => 'return' in message || 'error' in message);
     if ('error' in answer) throw new Error(`${execute}: ${JSON.stringify(answer['error'])}`);
     return answer['return'];
@@ -77,6 +101,20 @@ export async function startDaemon(directory: string, options: DaemonOptions): Pr
   };
 }
 
+/** The socket of the monitor, once the daemon listens. */
+async function connected(path: string, child: ChildProcess): Promise<Socket> {
+  for (const deadline = performance.now() + PATIENCE; ; await sleep(10)) {
+    const socket = connect(path);
+    const isOpen = await new Promise<boolean>((resolve) => {
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    });
+    // a daemon that is killed may reset the connection
+    if (isOpen) return socket.on('error', () => undefined);
+    if (child.exitCode !== null || performance.now() > deadline)
+      throw new Error('the daemon does not listen');
+  }
+}
+
 function nodeAt(index: number, { baseWritable }: DaemonOptions): Message {
   const name = IMAGES[index] as string;
   const writable = name === 'active' || (name === 'base' && baseWritable);
@@ -96,9 +134,11 @@ class Inbox {
   #wake: (() => void) | null = null;
   #ended = false;
 
-  constructor({ stdout }: ChildProcess) {
-    if (stdout === null) throw new TypeError('stdout is not a pipe');
-    createInterface({ input: stdout })
+  readonly #said: () => string;
+
+  constructor(stream: Socket, said: () => string) {
+    this.#said = said;
+    createInterface({ input: stream })
       .on('line', (line) => {
         this.#waiting.push(JSON.parse(line) as Message);
         this.#wake?.();
@@ -115,8 +155,9 @@ class Inbox {
     for (;;) {
       const index = this.#waiting.findIndex(wanted);
       if (index >= 0) return this.#waiting.splice(index, 1)[0] as Message;
-      if (this.#ended) throw new Error('qemu-storage-daemon ended');
-      if (performance.now() > deadline) throw new Error('qemu-storage-daemon does not answer');
+      if (this.#ended) throw new Error(`the daemon ended: ${this.#said()}`);
+      if (performance.now() > deadline)
+        throw new Error(`the daemon does not answer: ${this.#said()}`);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, 1000);
         this.#wake = () => {

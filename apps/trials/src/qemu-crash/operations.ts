@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { must } from '../tools/process.ts';
 import { qemuIo } from '../tools/qemu.ts';
 import { fileOf, type OwnCluster } from './chain.ts';
-import { type Daemon, type DaemonOptions, startDaemon } from './daemon.ts';
+import { type Daemon, type DaemonOptions, DOWNFOLDD, startDaemon } from './daemon.ts';
 import { tracer } from './trace.ts';
 
-/** Something that QEMU does with a chain. */
+/** Something that QEMU, or our server, does with a chain. */
 export interface Operation {
   readonly name: string;
   /** What the chain of a directory is when it is over is left behind; what was done to it is written to `output` by strace. */
@@ -27,37 +27,54 @@ const STREAM = {
   'backing-file': fileOf('base'),
 } as const;
 
-/** Operations that fold layers, as the tools of Debian's QEMU do them. Killed once QEMU has reported success. */
-export const OPERATIONS: readonly Operation[] = [
-  {
-    name: 'block-commit, intermediate, base opened read-only',
-    run: withDaemon(false, (daemon) => job(daemon, 'block-commit', INTERMEDIATE)),
-  },
-  {
-    name: 'block-commit, intermediate, base opened read-write',
-    run: withDaemon(true, (daemon) => job(daemon, 'block-commit', INTERMEDIATE)),
-  },
-  {
-    name: 'the same, then the guest writes and flushes',
-    run: withDaemon(true, async (daemon, own) => {
+/** What a daemon of either kind is made to do, and how it has base open meanwhile. */
+const JOBS: readonly (readonly [
+  name: string,
+  baseWritable: boolean,
+  work: (daemon: Daemon, own: OwnCluster) => Promise<void>,
+])[] = [
+  [
+    'block-commit, intermediate, base opened read-only',
+    false,
+    (daemon) => job(daemon, 'block-commit', INTERMEDIATE),
+  ],
+  [
+    'block-commit, intermediate, base opened read-write',
+    true,
+    (daemon) => job(daemon, 'block-commit', INTERMEDIATE),
+  ],
+  [
+    'the same, then the guest writes and flushes',
+    true,
+    async (daemon, own) => {
       await job(daemon, 'block-commit', INTERMEDIATE);
       await writeAgain(daemon, own);
-    }),
-  },
-  {
-    name: 'block-stream onto an intermediate base',
-    run: withDaemon(false, (daemon) => job(daemon, 'block-stream', STREAM)),
-  },
-  {
-    name: 'block-stream, then the guest writes and flushes',
-    run: withDaemon(false, async (daemon, own) => {
+    },
+  ],
+  [
+    'block-stream onto an intermediate base',
+    false,
+    (daemon) => job(daemon, 'block-stream', STREAM),
+  ],
+  [
+    'block-stream, then the guest writes and flushes',
+    false,
+    async (daemon, own) => {
       await job(daemon, 'block-stream', STREAM);
       await writeAgain(daemon, own);
-    }),
-  },
+    },
+  ],
+];
+
+/** Operations that fold layers, as the tools of Debian's QEMU do them. Killed once QEMU has reported success. */
+export const OPERATIONS: readonly Operation[] = [
+  ...JOBS.map(([name, baseWritable, work]) => ({
+    name,
+    run: withDaemon(['qemu-storage-daemon'], baseWritable, work),
+  })),
   {
     name: 'block-commit, active, and job-complete',
-    run: withDaemon(false, async (daemon) => {
+    run: withDaemon(['qemu-storage-daemon'], false, async (daemon) => {
       const active = { device: 'active', 'base-node': 'base' };
       await begin(daemon, 'block-commit', active);
       await daemon.reaches('ready');
@@ -76,6 +93,20 @@ export const OPERATIONS: readonly Operation[] = [
     },
   },
 ];
+
+/**
+ * The same by our server, the process itself, by the same commands. Which image is the disk after a pivot its journal says, which is not looked at here.
+ * @param environment of the server, besides what this process has
+ */
+export function serverOperations(
+  environment: Readonly<Record<string, string | undefined>> = {},
+): readonly Operation[] {
+  const set = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
+  return JOBS.map(([name, baseWritable, work]) => ({
+    name: `downfoldd, ${name}`,
+    run: withDaemon(['env', ...set, ...DOWNFOLDD], baseWritable, work),
+  }));
+}
 
 const JOB = 'job';
 /** Milliseconds between the success and the kill. */
@@ -100,14 +131,15 @@ async function writeAgain({ uri }: Daemon, { offset, length, byte }: OwnCluster)
 }
 
 function withDaemon(
+  program: DaemonOptions['program'],
   baseWritable: DaemonOptions['baseWritable'],
   work: (daemon: Daemon, own: OwnCluster) => Promise<void>,
 ): Operation['run'] {
   return async (directory, output, own) => {
-    const options = { baseWritable, tracer: tracer(directory, output) };
+    const options = { program, baseWritable, tracer: tracer(directory, output) };
     await using daemon = await startDaemon(directory, options);
     await work(daemon, own);
-    // whatever QEMU does by itself once it has reported success counts for it
+    // whatever it does by itself once it has reported success counts for it
     await sleep(AFTERWARDS);
     await daemon.kill();
   };

@@ -10,8 +10,8 @@ import { logOf } from './trace.ts';
 /** Bytes between two checkpoints of ours: small, so that there are several. */
 const CHECKPOINT = byteLength(256 << 10);
 
-/** What QEMU does on the chain of a seed, as a recording. */
-export async function recordQemu(
+/** What QEMU, or our server, does on the chain of a seed, as a recording. */
+export async function recordTraced(
   operation: Operation,
   seed: number,
   directory: string,

@@ -1,8 +1,8 @@
 import type { Recording } from '@downfold/storage-memory';
 import { scratch } from '../tools/scratch.ts';
 import { CONFIRM_BAD, CONFIRM_SOME, type Count, countStates, type SecondLook } from './count.ts';
-import { OPERATIONS, type Operation } from './operations.ts';
-import { OUR_JOBS, type OurJob, recordOurs, recordQemu } from './record.ts';
+import { OPERATIONS, type Operation, serverOperations } from './operations.ts';
+import { OUR_JOBS, type OurJob, recordOurs, recordTraced } from './record.ts';
 
 /** What was done, by QEMU and by us, on the same chains. */
 export interface Survey {
@@ -16,16 +16,17 @@ export interface SurveyOptions {
   readonly seeds: readonly number[];
   readonly operations?: readonly Operation[];
   readonly jobs?: readonly OurJob[];
+  readonly served?: readonly Operation[];
 }
 
 /** Records, replays and judges; the counts of all seeds added up. */
 export async function survey(options: SurveyOptions): Promise<Survey> {
-  const { seeds, operations = OPERATIONS, jobs = OUR_JOBS } = options;
+  const { seeds, operations = OPERATIONS, jobs = OUR_JOBS, served = serverOperations() } = options;
   const qemu: Count[] = [];
   for (const operation of operations)
     qemu.push(
       await countAll(operation.name, seeds, CONFIRM_BAD, (seed, directory) =>
-        recordQemu(operation, seed, directory),
+        recordTraced(operation, seed, directory),
       ),
     );
   const ours: Count[] = [];
@@ -33,6 +34,12 @@ export async function survey(options: SurveyOptions): Promise<Survey> {
     ours.push(
       await countAll(job.name, seeds, CONFIRM_SOME, (seed, directory) =>
         recordOurs(job, seed, directory),
+      ),
+    );
+  for (const operation of served)
+    ours.push(
+      await countAll(operation.name, seeds, CONFIRM_SOME, (seed, directory) =>
+        recordTraced(operation, seed, directory),
       ),
     );
   return { qemu, ours };

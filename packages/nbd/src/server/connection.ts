@@ -5,7 +5,7 @@ import { Link } from '../link.ts';
 import { HANDSHAKE_FLAG } from '../protocol.ts';
 import { type Answer, Haggling, type HagglingHost, type Session } from './haggling.ts';
 import { acceptTls, type ServerTls } from './tls.ts';
-import { type FlightLimits, Transmission } from './transmission.ts';
+import { type Answered, type FlightLimits, Transmission } from './transmission.ts';
 
 /** What a connection asks of its server. */
 export interface ConnectionHost extends HagglingHost {
@@ -15,7 +15,11 @@ export interface ConnectionHost extends HagglingHost {
   readonly handshakeTimeout: number;
   /** Hears why a client was dropped, and what failed. */
   report(error: unknown): void;
+  /** What hears of each answer of an export; null: nobody. */
+  readonly answered: ((name: string) => Answered) | null;
 }
+
+const NOBODY: Answered = () => {};
 
 const KNOWN_FLAGS = HANDSHAKE_FLAG.fixedNewstyle | HANDSHAKE_FLAG.noZeroes;
 
@@ -134,6 +138,7 @@ export class Connection {
     this.#session = session;
     this.#transmission = new Transmission(this.#link, session, this.#host.flight, {
       onRoom: () => this.#pump(),
+      answered: this.#host.answered?.(session.name) ?? NOBODY,
       report: (error) => this.#host.report(error),
     });
     this.#phase = 'transmission';

@@ -16,15 +16,19 @@ const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
+/** Whether what is sent to a host, an address or `localhost`, stays on this machine. */
+export function isLoopback(host: string): boolean {
+  const family = isIP(host);
+  return (
+    host === 'localhost' || (family > 0 && loopback.check(host, family === 6 ? 'ipv6' : 'ipv4'))
+  );
+}
+
 /** @throws NbdError `NBD_INSECURE` when plain bytes would leave this machine */
 export function assertSecure(at: Endpoint, tls: boolean): void {
   // where a socket that was handed over listens is seen once it is taken
   if ('path' in at || 'fd' in at || tls) return;
-  const family = isIP(at.host);
-  const local =
-    at.host === 'localhost' ||
-    (family > 0 && loopback.check(at.host, family === 6 ? 'ipv6' : 'ipv4'));
-  if (!local)
+  if (!isLoopback(at.host))
     throw new NbdError(
       'NBD_INSECURE',
       `without TLS only loopback addresses are served, and ${at.host} is none`,

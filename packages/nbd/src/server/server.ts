@@ -6,6 +6,7 @@ import { Connection, type ConnectionHost } from './connection.ts';
 import type { Export } from './export.ts';
 import { assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
 import { assertUsable, type ServerTls } from './tls.ts';
+import type { Answered } from './transmission.ts';
 
 /** Numbers that keep one client from harming others. */
 export interface ServerLimits {
@@ -29,6 +30,8 @@ export interface ServerOptions {
   readonly limits?: ServerLimits | undefined;
   /** Hears why a client was dropped, and what an export failed with; for logs. Must not throw. */
   readonly onError?: ((error: unknown) => void) | undefined;
+  /** Called for each client with the name of its export; what it returns hears of the client's requests. Must not throw. */
+  readonly onAnswer?: ((name: string) => Answered) | undefined;
 }
 
 /** A server that listens. */
@@ -90,7 +93,13 @@ class ListeningServer implements NbdServer {
       this.#connections.add(connection);
       void connection.finished.then(() => this.#connections.delete(connection));
     });
-    this.#server.maxConnections = options.limits?.clients ?? 100;
+    const most = options.limits?.clients ?? 100;
+    this.#server.maxConnections = most;
+    this.#server.on('drop', () =>
+      host.report(
+        new NbdError('NBD_LIMIT', `a client was turned away: there are ${most} already`, { most }),
+      ),
+    );
   }
 
   get endpoint(): Endpoint {
@@ -160,7 +169,7 @@ class ListeningServer implements NbdServer {
     clearTimeout(timer);
   }
 
-  #host({ tls, limits, onError }: ServerOptions): ConnectionHost {
+  #host({ tls, limits, onError, onAnswer }: ServerOptions): ConnectionHost {
     const isClosing = () => this.#closing;
     return {
       exports: this.#exports,
@@ -172,6 +181,7 @@ class ListeningServer implements NbdServer {
       flight: { requests: limits?.requests ?? 16, bytes: limits?.bytes ?? 32 * 1024 * 1024 },
       handshakeTimeout: limits?.handshakeTimeout ?? 10_000,
       report: (error) => onError?.(error),
+      answered: onAnswer ?? null,
     };
   }
 }

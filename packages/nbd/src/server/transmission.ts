@@ -1,7 +1,7 @@
 import { type Request, RequestDecoder } from '../codec/request.ts';
 import { NbdError } from '../errors.ts';
 import type { Link } from '../link.ts';
-import { COMMAND, COMMAND_FLAG, MAX_PAYLOAD } from '../protocol.ts';
+import { COMMAND, COMMAND_FLAG, type Errno, MAX_PAYLOAD } from '../protocol.ts';
 import {
   answerDone,
   answerError,
@@ -24,10 +24,26 @@ export interface FlightLimits {
   readonly bytes: number;
 }
 
+/**
+ * Hears of each request when its answer is there. Called once for each, on its path: to count, and no more.
+ * @param command as in `COMMAND`, or whatever number the client sent
+ * @param length bytes that it was about
+ * @param errno what the client is told; null: it is done
+ * @param milliseconds that the export took; 0: it was not asked
+ */
+export type Answered = (
+  command: number,
+  length: number,
+  errno: Errno | null,
+  milliseconds: number,
+) => void;
+
 /** Whom a transmission phase belongs to. */
 export interface TransmissionOwner {
   /** A reply has left: `pump` may go on. */
   onRoom(): void;
+  /** A request is done with, but for the sending of its reply. */
+  answered: Answered;
   /** Hears of failures of the export. */
   report(error: unknown): void;
 }
@@ -138,27 +154,41 @@ export class Transmission {
   /** Never rejects: a failure is an answer. */
   async #answer(request: Request): Promise<Uint8Array[]> {
     const { style } = this.#session;
+    const { command, tag } = request;
+    let { length } = request;
+    const begun = performance.now();
     try {
-      return await this.#serve(request);
+      const query = command === COMMAND.blockStatus ? statusQuery(request, this.#session) : null;
+      length = query?.length ?? length;
+      const refused = query?.refused ?? refusal(request, length, this.#session);
+      if (refused !== null) {
+        this.#owner.answered(command, length, refused.errno, 0);
+        return answerError(style, tag, refused.errno, refused.reason);
+      }
+      const pieces = await this.#serve(request, length, query?.contexts ?? null);
+      this.#owner.answered(command, length, null, performance.now() - begun);
+      return pieces;
     } catch (error) {
       const { errno, message } = toldTo(error);
       if (!(error instanceof NbdError && error.code === 'NBD_ERRNO')) this.#owner.report(error);
-      return answerError(style, request.tag, errno, message);
+      this.#owner.answered(command, length, errno, performance.now() - begun);
+      return answerError(style, tag, errno, message);
     }
   }
 
-  async #serve(request: Request): Promise<Uint8Array[]> {
+  /** Does what was not refused. */
+  async #serve(
+    request: Request,
+    length: number,
+    contexts: ReadonlyMap<number, string> | null,
+  ): Promise<Uint8Array[]> {
     const { style, export: of } = this.#session;
     const { command, flags, offset } = request;
-    const query = command === COMMAND.blockStatus ? statusQuery(request, this.#session) : null;
-    const length = query?.length ?? request.length;
-    const refused = query?.refused ?? refusal(request, length, this.#session);
-    if (refused !== null) return answerError(style, request.tag, refused.errno, refused.reason);
     const fua = (flags & COMMAND_FLAG.fua) !== 0;
     if (command === COMMAND.flush) await of.flush();
     else if (length === 0) return answerDone(style, request);
     else if (command === COMMAND.read) return await this.#read(request);
-    else if (query !== null) return await this.#blockStatus(request, length, query.contexts);
+    else if (contexts !== null) return await this.#blockStatus(request, length, contexts);
     else if (command === COMMAND.trim) await of.trim(offset, length, { fua });
     else if (command === COMMAND.cache) await of.cache(offset, length);
     else if (command === COMMAND.writeZeroes)

@@ -17,7 +17,7 @@ import type { ServerParts } from '../context.ts';
 import { blockDeviceInfo, blockdevOptions, FORMATS } from '../schema/nodes.ts';
 
 /** `blockdev-*`, and what else makes, changes and tells of nodes. */
-export function nodeCommands({ graph }: ServerParts): Commands {
+export function nodeCommands({ graph, jobs }: ServerParts): Commands {
   return {
     'blockdev-add': command({
       about:
@@ -39,7 +39,8 @@ export function nodeCommands({ graph }: ServerParts): Commands {
       about:
         'Puts `overlay`, which is there already and names the disk as its backing file, on top of the disk: the active layer from now on. Nobody has to stop writing.',
       arguments: struct({ node: about('the active layer', str), overlay: str }),
-      run: ({ node, overlay }) => snapshot(graph, node, overlay),
+      run: async ({ node, overlay }) =>
+        jobs.snapshotTaken(overlay, await snapshot(graph, node, overlay)),
     }) as Command,
     'blockdev-snapshot-sync': command({
       about: 'The same with an overlay that is made on the way.',
@@ -54,16 +55,17 @@ export function nodeCommands({ graph }: ServerParts): Commands {
           optional(oneOf(['existing', 'absolute-paths'], 'NewImageMode')),
         ),
       }),
-      run: (args) => {
+      run: async (args) => {
         const name = args['node-name'] ?? args.device;
         if (name === undefined || (args.device !== undefined && args['node-name'] !== undefined))
           throw new QmpError('GenericError', "Either 'device' or 'node-name' must be given");
-        return snapshotSync(graph, name, {
+        const held = await snapshotSync(graph, name, {
           file: args['snapshot-file'],
           nodeName: args['snapshot-node-name'],
           format: args.format ?? 'qcow2',
           existing: args.mode === 'existing',
         });
+        jobs.snapshotTaken(args['snapshot-file'], held);
       },
     }) as Command,
     'change-backing-file': command({
