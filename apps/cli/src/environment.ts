@@ -1,8 +1,17 @@
-import { type ChainEnvironment, type ChainPolicy, defaultPolicy, lockImage } from '@downfold/chain';
-import type { Image, ImageFormat } from '@downfold/image';
+import {
+  type ChainEnvironment,
+  type ChainPolicy,
+  defaultPolicy,
+  lockImage,
+  type OpenChain,
+  openChain,
+  openImageAt,
+  resolveBacking,
+} from '@downfold/chain';
+import { type Image, ImageError, type ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import { READER, type StorageBackend } from '@downfold/storage';
+import { READER, type StorageBackend, WRITER } from '@downfold/storage';
 import { fileBackend } from '@downfold/storage-file';
 import { UsageError } from './failure.ts';
 import { absolute, directoryOf } from './paths.ts';
@@ -83,4 +92,42 @@ export async function openAlone(
   const image = opened.use(await format.open(storage, { mode: 'read' }));
   const all = opened.move();
   return { image, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/**
+ * Opens one image for writing, locked against everybody else; a marked one is refused, and one that the check finds corrupt. To be closed
+ * as a whole.
+ */
+export async function openForWriting(
+  file: string,
+  formatName: string,
+  access: Access,
+): Promise<AsyncDisposable & { readonly image: Image }> {
+  const environment = environmentFor(file, access);
+  const path = await backend.realPath(absolute(file));
+  await using opened = new AsyncDisposableStack();
+  opened.use(await lockImage(path, WRITER, environment));
+  const image = opened.use(
+    await openImageAt(path, formatOf(formatName).name, 'write', environment),
+  );
+  const { corruptions } = await image.check();
+  if (corruptions > 0)
+    throw new ImageError('IMAGE_NEEDS_REPAIR', `${path}: is corrupt (${corruptions} errors)`, {
+      image: path,
+    });
+  const all = opened.move();
+  return { image, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** Opens the chain that lies below an open image, for reading; null: nothing does. */
+export async function openBelow(image: Image, access: Access): Promise<OpenChain | null> {
+  if (image.backing === null) return null;
+  const environment = environmentFor(image.label, access);
+  const named = environment.policy.roots ?? [directoryOf(image.label)];
+  const roots = await Promise.all(named.map((root) => backend.realPath(root)));
+  const { path, format } = await resolveBacking(image.backing, image.label, roots, backend);
+  return await openChain(path, format, {
+    ...environment,
+    policy: { ...environment.policy, roots },
+  });
 }

@@ -26,7 +26,9 @@ export async function check(file: string, options: CheckCommandOptions): Promise
     return EXIT.unsupported;
   }
   const report = await image.check({ onFinding: (finding) => printError(findingLine(finding)) });
-  printResult(options, jsonReport(report, file, image.format), () => humanReport(report));
+  // as qemu-img: -q leaves the exit code alone to speak, whatever the form
+  if (options.quiet !== true)
+    printResult(options, jsonReport(report, file, image.format), () => humanReport(report));
   return report.corruptions > 0 ? EXIT.corrupt : report.leaks > 0 ? EXIT.leaks : EXIT.clean;
 }
 

@@ -1,5 +1,5 @@
 import type { Register } from '../command.ts';
-import { forceShare, format, output, quiet } from '../options.ts';
+import { forceShare, format, output, quiet, sourceCache } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold check disk.qcow2; echo $?
@@ -16,6 +16,7 @@ export const check: Register = (program, act) => {
     .addOption(output('json'))
     .option('-r, --repair <what>', 'not there yet')
     .addOption(quiet())
+    .addOption(sourceCache())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>
