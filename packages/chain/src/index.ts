@@ -18,7 +18,6 @@ export {
   type OpenChainOptions,
   openChain,
   openLayer,
-  rootsFor,
 } from './open-chain.ts';
 export { type ChainPolicy, defaultPolicy, type Formats } from './policy.ts';
 export type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
@@ -38,6 +37,7 @@ export {
   openImageAt,
   type ResolvedBacking,
   resolveBacking,
+  rootsFor,
 } from './resolve.ts';
 export { type ScanOptions, scanPool } from './scan-pool.ts';
 export { mergedExtents, type OwnedLayer, subchainExtents } from './subchain-extents.ts';
