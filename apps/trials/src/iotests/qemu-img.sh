@@ -23,31 +23,47 @@ foreign() {
     esac
     case $arg in
       --object* | --image-opts | --target-image-opts | --source-* | --trace* | -h | --help | help | \? | *=help | *,help | *=\? | \
-        json:* | nbd:* | nbd+* | nbd://* | ssh:* | nfs:* | fuse:* | blkdebug:* | blkverify:* | null-*:* | http*:* | driver=* | \
-        *encrypt.format=* | *encryption=on* | *data_file=*) return 0 ;;
+        json:* | nbd:* | nbd+* | ssh:* | nfs:* | fuse:* | blkdebug:* | blkverify:* | null-*:* | http*:* | driver=* | \
+        *encrypt.format=* | *encryption=on* | *data_file=* | *extent_size_hint=* | *nocow=*) return 0 ;;
     esac
     previous=$arg
   done
   return 1
 }
 
-# `-f` of the first file that is named, when the command line has none: qemu-img looks into the file.
-probed() {
-  local arg skip=
-  [[ " ${args[*]} " == *' -f '* || " ${args[*]} " == *' -f'[a-z]* ]] && return
-  if [[ $verb == create ]]; then args=(create -f raw "${args[@]:1}"); return; fi
+# The format of a file, by its first bytes: qemu-img looks into the file where a command line has no -f. Ends with a status when it is neither.
+format_of() {
+  case $(head -c 4 "$1" | od -An -tx1) in
+    ' 51 46 49 fb') echo qcow2 ;;
+    ' 4b 44 4d 56' | ' 51 45 44 00' | ' 23 20 44 69' | ' 3c 3c 3c 20' | ' 76 68 64 78') return 1 ;;
+    *) echo raw ;;
+  esac
+}
+
+has() {
+  [[ " ${args[*]} " == *" $1 "* || " ${args[*]} " =~ " $1"(qcow2|raw)" " ]]
+}
+
+# Says the formats that the command line leaves out: of the first file, and of the second that `compare` has.
+said() {
+  local arg format skip='' files=()
+  if [[ $verb == create ]]; then
+    has -f || args=(create -f raw "${args[@]:1}")
+    return
+  fi
   for arg in "${args[@]:1}"; do
     arg=${arg#if=}
-    if [[ -f $arg && -z $skip ]]; then
-      case $(head -c 4 "$arg" | od -An -tx1) in
-        ' 51 46 49 fb') args=("$verb" -f qcow2 "${args[@]:1}") ;;
-        ' 4b 44 4d 56' | ' 51 45 44 00' | ' 23 20 44 69' | ' 3c 3c 3c 20' | ' 76 68 64 78') real ;;
-        *) args=("$verb" -f raw "${args[@]:1}") ;;
-      esac
-      return
-    fi
+    [[ -f $arg && -z $skip ]] && files+=("$arg")
     case $arg in -b | -F | -o | -B | -l | -c | -a | -d) skip=1 ;; *) skip= ;; esac
   done
+  if ! has -f && ((${#files[@]} > 0)); then
+    format=$(format_of "${files[0]}") || real
+    args=("$verb" -f "$format" "${args[@]:1}")
+  fi
+  if [[ $verb == compare ]] && ! has -F && ((${#files[@]} > 1)); then
+    format=$(format_of "${files[1]}") || real
+    args=("$verb" -F "$format" "${args[@]:1}")
+  fi
 }
 
 # qemu-img creates over a file that is there.
@@ -64,7 +80,7 @@ case $verb in
   *) real ;;
 esac
 foreign && real
-probed
+said
 [[ $verb == create ]] && overwritten
 [[ $verb == commit ]] && args=(commit --invalidate-siblings --ignore-unreadable "${args[@]:1}")
 

@@ -12,26 +12,44 @@ export interface Failing {
 export const REASONS: readonly Failing[] = [
   {
     format: 'qcow2',
-    tests: ['036', '049', '054', '079', '111', '112', '137'],
+    tests: ['036', '049', '054', '079', '111', '137'],
     reason:
-      'errors in other words, exit codes alike: one line that says what to do; qemu-img prints `Formatting` first. 112 also: amend does not change the width of refcounts yet, and no leak is left by what is refused; 137: sizes end at 8 PiB',
+      'errors in other words, exit codes alike: one line that says what to do; qemu-img prints `Formatting` first. 137 also: sizes end at 8 PiB',
+  },
+  {
+    format: 'qcow2',
+    tests: ['112'],
+    reason:
+      '`amend` does not change the width of refcounts yet. Also errors in other words, and no leaks where QEMU leaves some by what it refuses',
   },
   {
     format: 'qcow2',
     tests: ['031', '061'],
     reason:
-      'a new image has no feature name table: with it, the first sector, which alone is written at once, would be full. 061 also: amend to version 2 refuses internal snapshots of version 3, and QEMU rebuilds refcounts elsewhere in an image that was left dirty',
+      'a new image has no feature name table: with it, the first sector, which alone is written at once, would be full. 061 also: `amend` to version 2 refuses internal snapshots of version 3',
   },
   {
     format: 'qcow2',
-    tests: ['039', '138'],
-    reason: '`check -r` is not there yet',
+    tests: ['qemu-img-bitmaps'],
+    reason:
+      'the same sector of an image by QEMU, with a feature name table and bitmaps, has no room for the format of a first backing file: `rebase` refuses',
+  },
+  {
+    format: 'qcow2',
+    tests: ['039', '138', '214', '217', '261'],
+    reason:
+      '`check -r` is not there yet. 217 also: snapshots take other clusters; 261 also: a snapshot has -1 for an unknown icount, as the specification says',
+  },
+  {
+    format: 'qcow2',
+    tests: ['270', '289'],
+    reason: 'external data files are refused by name, not there yet',
   },
   {
     format: 'qcow2',
     tests: ['020', '126'],
     reason:
-      'names inside images are of plain files: no `json:`, no `file:`; and the base of a commit may be named by any path to it',
+      'names are of plain files: no `json:`, no `file:`. 020 also: the base of a commit may be named by any path to it, on purpose',
   },
   {
     format: 'qcow2',
@@ -47,9 +65,15 @@ export const REASONS: readonly Failing[] = [
   },
   {
     format: 'qcow2',
-    tests: ['154', '179'],
+    tests: ['154', '179', '250'],
     reason:
-      '`map` has an `offset` for data only, on purpose: QEMU has one for preallocated zeros too',
+      '`map` has an `offset` for data only, and does not ask the file system for holes, on purpose',
+  },
+  {
+    format: 'qcow2',
+    tests: ['178'],
+    reason:
+      '`measure` tells what the image says, and does not ask the file system for holes, on purpose. Also errors in other words, and a new empty image is one cluster larger',
   },
   {
     format: 'qcow2',
@@ -82,6 +106,21 @@ export const REASONS: readonly Failing[] = [
   {
     format: 'qcow2',
     tests: ['190'],
-    reason: 'bitmaps of more than the memory limit are refused (512 MiB for one bitmap)',
+    reason: 'bitmaps above the memory limit are refused (512 MiB for one bitmap)',
+  },
+  {
+    format: 'raw',
+    tests: ['086'],
+    reason: 'progress goes to stderr, in other steps, on purpose',
+  },
+  {
+    format: 'raw',
+    tests: ['106'],
+    reason: '`create` and `resize` of raw files do not preallocate',
+  },
+  {
+    format: 'raw',
+    tests: ['150', '221', '253'],
+    reason: '`map` does not ask the file system for holes, on purpose',
   },
 ];

@@ -2,6 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CLI } from '../tools/cli.ts';
+import { inLanes } from '../tools/parallel.ts';
 import { must, run } from '../tools/process.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -10,10 +11,10 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 export const FORMATS = ['qcow2', 'raw'] as const;
 export type Format = (typeof FORMATS)[number];
 
-/** Longest that all tests of a format may take, in milliseconds. */
-const PATIENCE = 7_200_000;
-/** Tests at a time; more than one, for `check` then gives each a directory of its own. */
-const LANES = '2';
+/** Longest that one test may take, in milliseconds. */
+const PATIENCE = 1_800_000;
+/** Tests at a time. */
+const LANES = 2;
 
 /** How one test ended. */
 export interface Ended {
@@ -38,32 +39,41 @@ export async function fetchTests(): Promise<string> {
 /** Which program the tests have for qemu-img: QEMU's own, or ours in its place. */
 export type Subject = 'qemu-img' | 'downfold';
 
+/** Where tests run, and with what. */
+export interface Place {
+  /** `tests/qemu-iotests`. */
+  readonly directory: string;
+  /** What differs lies there afterwards, as `NNN/NNN.out.bad`. */
+  readonly work: string;
+  readonly format: Format;
+  readonly subject: Subject;
+}
+
 /**
- * Runs tests by QEMU's own `check`, which compares their output with what it should be. What differs lies in `work` afterwards
- * (`NNN/NNN.out.bad`).
- * @throws Error when `check` itself fails
+ * Runs tests by QEMU's own `check`, which compares their output with what it should be.
+ * @throws Error when `check` does not start a test
  */
-export async function runTests(
-  tests: readonly string[],
-  {
-    directory,
-    work,
-    format,
-    subject,
-  }: { directory: string; work: string; format: Format; subject: Subject },
-): Promise<readonly Ended[]> {
+export async function runTests(tests: readonly string[], place: Place): Promise<readonly Ended[]> {
+  const ended = new Map<string, Ended>();
+  await inLanes(LANES, tests, async (test) => {
+    ended.set(test, await runTest(test, place));
+  });
+  return tests.map((test) => ended.get(test) as Ended);
+}
+
+/** One start of `check` for each test: one that prints what is not text brings `check` down, and has failed alone. */
+async function runTest(test: string, place: Place): Promise<Ended> {
+  const { directory, format, subject } = place;
+  const work = join(place.work, test);
   await mkdir(work, { recursive: true });
-  const ended = await run('./check', ['-tap', '-j', LANES, `-${format}`, ...tests], {
+  const { stdout, stderr } = await run('./check', ['-tap', `-${format}`, test], {
     cwd: directory,
     timeout: PATIENCE,
     env: { ...programs(subject), TEST_DIR: work },
   });
-  const results = resultsOf(ended.stdout, format);
-  if (results.length !== tests.length)
-    throw new Error(
-      `check told of ${results.length} tests, not of ${tests.length}\n${ended.stdout}${ended.stderr}`,
-    );
-  return Promise.all(results.map((one) => withTraces(work, one)));
+  if (!stdout.includes(`# running ${format} ${test}\n`))
+    throw new Error(`check does not start ${test}\n${stdout}${stderr}`);
+  return withTraces(work, { test, how: howOf(stdout, format, test) });
 }
 
 /** Where the tests find QEMU's programs. */
@@ -82,19 +92,16 @@ function programs(subject: Subject): Record<string, string | undefined> {
   };
 }
 
-/** Reads what `check -tap` prints: `ok qcow2 001`, `not ok qcow2 002`, `ok qcow2 003 # SKIP`. */
-export function resultsOf(tap: string, format: Format): readonly Pick<Ended, 'test' | 'how'>[] {
-  const line = new RegExp(`^(not )?ok ${format} (\\S+)( # SKIP)?$`, 'gm');
-  return [...tap.matchAll(line)].map(([, not, test = '', skip]) => ({
-    test,
-    how: not !== undefined ? 'failed' : skip !== undefined ? 'skipped' : 'passed',
-  }));
+/** Reads what `check -tap` prints: `ok qcow2 001`, `ok qcow2 003 # SKIP`, or else that the test failed. */
+export function howOf(tap: string, format: Format, test: string): Ended['how'] {
+  const [, skip] = new RegExp(`^ok ${format} ${test}( # SKIP)?$`, 'm').exec(tap) ?? [null, null];
+  return skip === null ? 'failed' : skip === undefined ? 'passed' : 'skipped';
 }
 
 /** What `work` holds of a test: why it was skipped, and what the stand-in noted as done by Downfold. */
 async function withTraces(work: string, one: Pick<Ended, 'test' | 'how'>): Promise<Ended> {
-  const why = one.how === 'skipped' ? await textOf(join(work, one.test, `${one.test}.notrun`)) : '';
-  const calls = (await textOf(join(work, one.test, 'calls'))).split('\n');
+  const why = one.how === 'skipped' ? await textOf(join(work, `${one.test}.notrun`)) : '';
+  const calls = (await textOf(join(work, 'calls'))).split('\n');
   return {
     ...one,
     why: why.trim(),
