@@ -31,10 +31,10 @@ export function judge(format: Format, ours: Ended, theirs: Ended | null): Verdic
   return verdict('failed', reasonOf(test, format));
 }
 
-/** What is known to fail, and did not: the reason in the table is stale. `run`: what was run. */
+/** What is known to fail, and passed: the reason in the table is stale. What does not apply may do so elsewhere. */
 export function stale(verdicts: readonly Verdict[]): readonly string[] {
   return verdicts
-    .filter(({ test, format, verdict }) => verdict !== 'failed' && reasonOf(test, format) !== null)
+    .filter(({ test, format, verdict }) => verdict === 'passed' && reasonOf(test, format) !== null)
     .map(({ test, format }) => `${format} ${test}`);
 }
 
@@ -47,5 +47,5 @@ function reasonOf(test: string, format: Format): string | null {
 function skipReason(why: string, format: Format): string {
   if (/not suitable for this (image format|image protocol)/.test(why))
     return `not for ${format} files`;
-  return `skips itself: ${why}`;
+  return `skips itself: ${why.replace(/ on \/\S+/, '')}`;
 }
