@@ -47,6 +47,9 @@ export class ImageDecorator implements Image {
   get fingerprint(): string {
     return this.inner.fingerprint;
   }
+  get file(): Storage {
+    return this.inner.file;
+  }
   get data(): Storage {
     return this.inner.data;
   }

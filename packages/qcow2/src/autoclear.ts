@@ -40,7 +40,8 @@ function hasUnknownBits(state: Qcow2State): boolean {
 }
 
 function knownBits({ header }: Qcow2State): number {
-  return (header.autoclear[1] & AUTOCLEAR.bitmaps) >>> 0;
+  const known = AUTOCLEAR.bitmaps | (header.dataFile === null ? 0 : AUTOCLEAR.rawExternalData);
+  return (header.autoclear[1] & known) >>> 0;
 }
 
 function mustFlag(state: Qcow2State): boolean {

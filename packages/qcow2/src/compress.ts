@@ -3,6 +3,7 @@ import { constants, deflateRaw, zstdCompress } from 'node:zlib';
 import { type GuestRange, hostOffset, rangeEnd } from '@downfold/units';
 import { allocate, ownTable, release, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
+import { assertOwnData } from './data-file.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { largestRefcount } from './refcount-codec.ts';
 import { addReference, refcountOf } from './refcounts.ts';
@@ -21,6 +22,7 @@ export interface Compressed {
 
 /** @throws ImageError `IMAGE_RANGE` when `range` cuts a cluster that the disk does not. */
 export function assertWholeClusters(state: Qcow2State, range: GuestRange): void {
+  assertOwnData(state, 'compressed clusters');
   const { clusterSize } = state.geometry;
   const end = rangeEnd(range);
   if (range.offset % clusterSize === 0 && (end % clusterSize === 0 || end === state.header.size))

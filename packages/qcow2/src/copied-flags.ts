@@ -1,6 +1,6 @@
 import { touchEntries } from './allocate.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
-import { hostOf } from './l2-entry.ts';
+import { hostOf, isExternal } from './l2-entry.ts';
 import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, HIGH_COPIED } from './structures.ts';
 import { loadL2 } from './tables.ts';
@@ -27,7 +27,7 @@ export async function setCopied(
       state.l1[2 * l1Index] = flagged(state.l1[2 * l1Index] as number);
       writer.l1Changed.add(l1Index);
     }
-    for (let index = 0; index < l2Entries; index++) {
+    for (let index = 0; index < l2Entries && !isExternal(state); index++) {
       const high = table.words[index * entryWords] as number;
       if ((high & HIGH_COMPRESSED) !== 0) continue;
       const host = hostOf(state, table, index);

@@ -3,6 +3,7 @@ import type { CopyPiece } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { allocate, ownTable, type Place, release } from './allocate.ts';
 import { isMuchDirty } from './flush.ts';
+import { isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
@@ -124,6 +125,8 @@ class Batch {
   /** Where a run goes that starts at guest byte `start`: the place it has, or that the piece before gave its first cluster, or a fresh one. */
   async #placeOf(run: Run, start: number, count: number): Promise<Place> {
     if (run.way === 'in place' || run.way === 'in place, zero') return { offset: run.host, count };
+    // in an external data file every guest byte has its own place
+    if (isExternal(this.#state)) return { offset: start, count };
     const { clusterSize } = this.#state.geometry;
     const last = this.#placed.at(-1);
     const lastStart = last === undefined ? -1 : last.to - 1 - ((last.to - 1) % clusterSize);
@@ -142,12 +145,12 @@ class Batch {
     // whoever changes it meanwhile may find it in the file again, and change that
     this.#table = null;
     if (this.#placed.length === 0) return;
-    for (const { to, length } of this.#pieces) {
+    for (const { to, length } of isExternal(state) ? [] : this.#pieces) {
       await assertNoOverlap(state, to, length, null);
       // preallocated zeros may lie past the end
       state.fileEnd = Math.max(state.fileEnd, to + length);
     }
-    await state.storage.copyFrom(this.#pieces, { what: 'data' });
+    await state.data.copyFrom(this.#pieces, { what: 'data' });
     const { clusterSize } = state.geometry;
     for (const { run, host, from, to } of this.#placed)
       map(state, run, host, from - (from % clusterSize), from, to);

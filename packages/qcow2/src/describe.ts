@@ -36,6 +36,9 @@ async function specificOf(
     'compression-type': header.compressionType === COMPRESSION.zstd ? 'zstd' : 'zlib',
     'lazy-refcounts': (header.compatible[1] & COMPATIBLE.lazyRefcounts) !== 0,
     ...(bitmaps.length === 0 ? {} : { bitmaps }),
+    ...(header.dataFile === null
+      ? {}
+      : { 'data-file': header.dataFile.name, 'data-file-raw': header.dataFile.raw }),
     'refcount-bits': geometry.refcountBits,
     corrupt: (incompatible & INCOMPATIBLE.corrupt) !== 0,
     'extended-l2': geometry.extendedL2,

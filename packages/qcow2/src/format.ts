@@ -33,12 +33,17 @@ export const qcow2: Qcow2Format = {
   recognises: hasMagic,
   open: async (storage, options) => new Qcow2Image(await openState(storage, options)),
   create: async (storage, options) => {
-    const { virtualSize, preallocation = 'off' } = options;
+    const { dataFile, virtualSize } = options;
     await createImage(storage, options);
-    const image = new Qcow2Image(await openState(storage, { mode: 'write' }));
+    const openDataFile = dataFile && (async (): Promise<Storage> => dataFile.storage);
+    const image = new Qcow2Image(await openState(storage, { mode: 'write', openDataFile }));
+    if (dataFile?.raw && dataFile.storage.supports.resize)
+      await dataFile.storage.setLength(image.geometry.virtualSize);
+    // as QEMU: a raw data file is mapped whole, so that it is the disk whatever was written
+    const preallocation = options.preallocation ?? (dataFile?.raw ? 'metadata' : 'off');
     if (preallocation === 'off' || virtualSize === 0) return image;
-    const length = image.geometry.virtualSize;
-    await image.preallocate({ offset: guestOffset(0), length }, preallocation, options);
+    const whole = { offset: guestOffset(0), length: image.geometry.virtualSize };
+    await image.preallocate(whole, preallocation, options);
     await image.flush();
     return image;
   },

@@ -98,8 +98,11 @@ export class Qcow2Image implements Qcow2 {
   get mark(): ImageMark | null {
     return this.#state.header.mark;
   }
-  get data(): Storage {
+  get file(): Storage {
     return this.#state.storage;
+  }
+  get data(): Storage {
+    return this.#state.data;
   }
   get geometry(): ImageGeometry {
     const { clusterSize, unitSize } = this.#state.geometry;
@@ -254,7 +257,7 @@ export class Qcow2Image implements Qcow2 {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const { closed, writer, storage, ownsFile } = this.#state;
+    const { closed, writer, storage, data, ownsFile } = this.#state;
     if (closed) return;
     this.#state.closed = true;
     if (!ownsFile) return;
@@ -264,7 +267,8 @@ export class Qcow2Image implements Qcow2 {
         await closeBitmaps(this.#state);
       }
     } finally {
-      await storage[Symbol.asyncDispose]();
+      await using _ = storage;
+      if (data !== storage) await data[Symbol.asyncDispose]();
     }
   }
 

@@ -2,7 +2,7 @@ import { type CompressedPlace, compressedPlace } from './compressed.ts';
 import { corrupt } from './corrupt.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
-import { entryOffset, HIGH_COMPRESSED, LOW_ZERO, l2Reserved } from './structures.ts';
+import { entryOffset, HIGH_COMPRESSED, HIGH_COPIED, LOW_ZERO, l2Reserved } from './structures.ts';
 
 /**
  * Byte of the host cluster of an L2 entry that is not compressed; 0 when it has none.
@@ -20,6 +20,16 @@ export function hostOf(state: Qcow2State, table: L2Table, index: number): number
   if (host < 0 || host % clusterSize !== 0)
     throw corrupt(state.label, `L2 entry points to ${host}, not a cluster`, entryAt(table, at));
   return host;
+}
+
+/** Whether guest data is in a file of its own, each byte where the guest has it, and uncounted. */
+export function isExternal({ storage, data }: Qcow2State): boolean {
+  return storage !== data;
+}
+
+/** Whether an entry that is not compressed has a place for data; in an external file that may be byte 0, with the copied flag. */
+export function hasHost(state: Qcow2State, high: number, host: number): boolean {
+  return host !== 0 || ((high & HIGH_COPIED) !== 0 && isExternal(state));
 }
 
 /**

@@ -5,7 +5,7 @@ import { bitmapSet } from './bitmap-set.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
 import { geometryOf } from './geometry.ts';
-import { claimedClusterSize, parseHeader } from './header.ts';
+import { claimedClusterSize, type Header, parseHeader } from './header.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { metadataMap, protect } from './overlap.ts';
@@ -21,6 +21,21 @@ import { wordsOf } from './words.ts';
  * and dirty: then its refcounts are repaired.
  */
 export async function openState(storage: Storage, options: OpenImageOptions): Promise<Qcow2State> {
+  const opened = new AsyncDisposableStack();
+  try {
+    return await openWith(storage, opened, options);
+  } catch (cause) {
+    // on failure the image's own file is the caller's, the data file is nobody's
+    await opened.disposeAsync();
+    throw cause;
+  }
+}
+
+async function openWith(
+  storage: Storage,
+  opened: AsyncDisposableStack,
+  options: OpenImageOptions,
+): Promise<Qcow2State> {
   const { label } = storage;
   const limits: ImageLimits = { ...DEFAULT_LIMITS, ...options.limits };
   const fileEnd = await storage.length();
@@ -43,8 +58,11 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
       header.l1TableOffset,
     );
   await storage.read(hostOffset(header.l1TableOffset), l1Bytes, options);
+  const data = await openData(storage, header, options);
+  if (data !== storage) opened.use(data);
   const state: Qcow2State = {
     storage,
+    data,
     label,
     limits,
     geometry,
@@ -64,6 +82,19 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
   const writable = { ...state, writer: await openWriter(state) };
   if (isDirty(writable)) await repairDirty(writable);
   return writable;
+}
+
+/** The file of guest data. @throws ImageError `IMAGE_UNSUPPORTED` when it is another one, and none may be opened. */
+async function openData(
+  storage: Storage,
+  { dataFile }: Header,
+  { openDataFile, mode }: OpenImageOptions,
+): Promise<Storage> {
+  if (dataFile === null) return storage;
+  if (openDataFile !== undefined) return openDataFile(dataFile.name, mode);
+  const feature = 'external data file';
+  const problem = `uses an ${feature}, which is not opened unless it is allowed`;
+  throw imageError('IMAGE_UNSUPPORTED', storage.label, problem, 72, { feature });
 }
 
 async function openWriter(state: Qcow2State): Promise<Writer> {

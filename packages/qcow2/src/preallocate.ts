@@ -2,6 +2,7 @@ import { type ByteLength, type HostRange, hostOffset } from '@downfold/units';
 import { allocate, ownTable, type Place, releaseOnFailure, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
+import { isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
@@ -10,7 +11,7 @@ import { writerOf } from './writer.ts';
 
 /**
  * What of a disk has its place in the file before it is written. `metadata`: clusters are mapped, their bytes a hole. `full`: they are
- * written as zeros. `falloc`: the host reserves them; as Node cannot ask it to, they are written, too.
+ * written as zeros. `falloc`: the host reserves them; as backends cannot ask it to, they are written, too.
  */
 export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
 
@@ -76,8 +77,9 @@ async function mapRun(
   mode: Preallocation,
 ): Promise<number> {
   const { clusterSize, entryWords } = state.geometry;
-  const place = await allocate(state, count);
-  await releaseOnFailure(state, place, () => fill(state, place, mode));
+  const place = await placeFor(state, table, index, count);
+  if (isExternal(state)) await fill(state, place, mode);
+  else await releaseOnFailure(state, place, () => fill(state, place, mode));
   writerOf(state).dataDirty = true;
   touchEntries(state, table, index, index + place.count);
   for (let done = 0; done < place.count; done++) {
@@ -88,11 +90,24 @@ async function mapRun(
   return place.count;
 }
 
+function placeFor(
+  state: Qcow2State,
+  table: L2Table,
+  index: number,
+  count: number,
+): Promise<Place> | Place {
+  if (!isExternal(state)) return allocate(state, count);
+  const { l2Reach, clusterSize } = state.geometry;
+  return { offset: table.index * l2Reach + index * clusterSize, count };
+}
+
 /** Clusters may have been used before: whatever the mode, they read as zeros. */
 async function fill(state: Qcow2State, place: Place, mode: Preallocation): Promise<void> {
-  const length = place.count * state.geometry.clusterSize;
+  const whole = place.count * state.geometry.clusterSize;
+  // a data file has nothing behind the disk
+  const length = isExternal(state) ? Math.min(whole, state.header.size - place.offset) : whole;
   const range: HostRange = { offset: hostOffset(place.offset), length: length as ByteLength };
-  await assertNoOverlap(state, place.offset, length, null);
-  if (mode === 'metadata') await state.storage.writeZeroes(range, { what: 'data' });
-  else await state.storage.write(range.offset, new Uint8Array(length), { what: 'data' });
+  if (!isExternal(state)) await assertNoOverlap(state, place.offset, length, null);
+  if (mode === 'metadata') await state.data.writeZeroes(range, { what: 'data' });
+  else await state.data.write(range.offset, new Uint8Array(length), { what: 'data' });
 }

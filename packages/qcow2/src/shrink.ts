@@ -1,4 +1,4 @@
-import { alignUp } from '@downfold/units';
+import { alignUp, byteLength } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { flushImage } from './flush.ts';
@@ -6,6 +6,7 @@ import { patchHeader } from './header-sector.ts';
 import type { Qcow2State } from './state.ts';
 import { SECTOR_BYTES } from './structures.ts';
 import { deallocateImage } from './unmap.ts';
+import { writerOf } from './writer.ts';
 
 /**
  * Cuts the virtual disk at `virtualSize`, rounded up to sectors. One write of the header's first sector does it (W11); then what lies past the
@@ -31,5 +32,9 @@ export async function shrinkImage(state: Qcow2State, virtualSize: number): Promi
     alignUp(size, geometry.clusterSize),
     alignUp(old, geometry.clusterSize),
   );
+  if (header.dataFile?.raw === true && state.data.supports.resize) {
+    await state.data.setLength(byteLength(size));
+    writerOf(state).dataDirty = true;
+  }
   await flushImage(state);
 }

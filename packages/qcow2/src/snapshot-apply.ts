@@ -2,6 +2,7 @@ import { hostOffset } from '@downfold/units';
 import { allocateAll } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
+import { assertOwnData } from './data-file.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
 import { patchHeader } from './header-sector.ts';
 import { HostCounts } from './host-counts.ts';
@@ -30,6 +31,7 @@ import { writerOf } from './writer.ts';
  * refcounts are too narrow; `IMAGE_LIMIT`
  */
 export async function applySnapshot(state: Qcow2State, id: string): Promise<void> {
+  assertOwnData(state, 'a snapshot');
   assertNoBitmaps(state);
   await reclaimLeaks(state);
   const snapshot = snapshotNamed(state, await readSnapshots(state), id);

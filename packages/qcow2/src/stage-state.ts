@@ -61,6 +61,7 @@ function stateOver(image: Qcow2State, place: StagedPlace, l1: Uint32Array): Qcow
   let [seen, header] = [image.header, withPlace(image.header, place)];
   return {
     storage: image.storage,
+    data: image.data,
     label: image.label,
     limits: image.limits,
     geometry: image.geometry,

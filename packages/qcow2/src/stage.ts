@@ -1,6 +1,7 @@
 import type { CowSource, Image, StageOptions, Staging } from '@downfold/image';
 import { alignUp, hostOffset } from '@downfold/units';
 import { allocateAll, touchEntries } from './allocate.ts';
+import { assertOwnData } from './data-file.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
@@ -49,6 +50,7 @@ export async function beginStaging(
   virtualSize: number,
   fill: CowSource | null,
 ): Promise<Qcow2State> {
+  assertOwnData(image, 'a second mapping');
   assertCanGrow(image, virtualSize);
   // what the staging inherits is what the file holds
   await flushImage(image);

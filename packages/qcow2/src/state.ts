@@ -75,7 +75,10 @@ export interface Writer {
 
 /** Everything known of one open image; the operations are functions over it. */
 export interface Qcow2State {
+  /** The image's own file: all metadata. */
   readonly storage: Storage;
+  /** Guest data: the same, or an external file, in which every guest byte has its own place. */
+  readonly data: Storage;
   /** How errors name the image. */
   readonly label: string;
   readonly limits: ImageLimits;

@@ -43,7 +43,7 @@ export const REASONS: readonly Failing[] = [
   {
     format: 'qcow2',
     tests: ['270', '289'],
-    reason: 'external data files are refused by name, not there yet',
+    reason: 'external data files are refused by name',
   },
   {
     format: 'qcow2',
