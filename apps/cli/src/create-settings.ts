@@ -29,10 +29,26 @@ const SETTINGS: Readonly<Record<string, Readonly<Record<string, Setting>>>> = {
   },
 };
 
+/** The parts of `-o`: commas divide them, two in a row are one that is meant. */
+function partsOf(options: readonly string[]): readonly string[] {
+  const meant = '\0';
+  return options.flatMap((option) =>
+    option
+      .replaceAll(',,', meant)
+      .split(',')
+      .map((part) => part.replaceAll(meant, ',')),
+  );
+}
+
+/** Whether `-o`, given once or more, asks what it can say. */
+export function asksForHelp(options: readonly string[]): boolean {
+  return partsOf(options).some((part) => part === 'help' || part === '?');
+}
+
 /** Reads `-o`, given once or more. @throws UsageError for what the format does not have */
 export function settingsOf(options: readonly string[], format: string): Settings {
   const settings: Record<string, string> = {};
-  for (const part of options.flatMap((option) => option.split(','))) {
+  for (const part of partsOf(options)) {
     const at = part.indexOf('=');
     const [name, value] = at < 0 ? [part, 'on'] : [part.slice(0, at), part.slice(at + 1)];
     const known = SETTINGS[format]?.[name];

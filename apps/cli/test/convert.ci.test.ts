@@ -66,6 +66,20 @@ describe('convert, in full', () => {
     }
   });
 
+  it.skipIf(!haveQemu)('packs no cluster of zeros, however many -S asks for', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'raw', 'x', '1M');
+    work.must('qemu-io', '-f', 'raw', '-c', 'write 0 1k', '-c', 'write 8k 1k', 'x');
+    const line = ['convert', '-f', 'raw', '-O', 'qcow2', '-c', '-S', '8k', '-o', 'cluster_size=1k'];
+    expect(work.downfold(...line, 'x', 'y').code).toBe(0);
+    const map = work.must('qemu-img', 'map', '--output=json', '-f', 'qcow2', 'y');
+    const rows = JSON.parse(map) as readonly { start: number; length: number; data: boolean }[];
+    expect(rows.filter(({ data }) => data).map(({ start, length }) => [start, length])).toEqual([
+      [0, 1024],
+      [8192, 1024],
+    ]);
+  });
+
   it.skipIf(!haveQemu)('leaves out zeros as -S says, and with 0 none', () => {
     using work = bench();
     work.must('qemu-img', 'create', '-q', '-f', 'raw', 'x', '4M');

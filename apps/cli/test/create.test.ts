@@ -57,6 +57,7 @@ describe('create', () => {
     [['-o', 'extended_l2=on,cluster_size=4k'], '16 KiB'],
     [['-o', 'compat=0.9'], 'compat can be 0.10 or v2 or 1.1 or v3'],
     [['-o', 'preallocation=some'], 'preallocation can be off or metadata'],
+    [['-o', 'size=1M'], 'must be specified only once'],
     [['-o', 'shape=round'], "Invalid -o option 'shape' for format qcow2"],
     [['-f', 'raw', '-o', 'cluster_size=4k'], "Invalid -o option 'cluster_size' for format raw"],
     [['-f', 'vmdk'], "Unknown image format 'vmdk'; known are qcow2, raw"],
@@ -81,12 +82,19 @@ describe('create', () => {
     },
   );
 
-  it('lists what -o can say', () => {
+  it.each(['help', '?', 'cluster_size=4k,help'])('lists what -o can say, asked by %s', (asked) => {
     using work = bench();
-    const { code, stdout } = work.downfold('create', '-o', 'help', 'x');
+    const { code, stdout } = work.downfold('create', '-o', asked, 'x');
     expect(code).toBe(0);
     expect(stdout).toContain('compression_type=zlib|zstd');
     expect(work.digest()).toEqual({});
+  });
+
+  it('takes two commas in -o for one that is meant', () => {
+    using work = bench();
+    work.must('truncate', '-s', '1M', 'a,help');
+    work.downfold('create', '-o', 'backing_file=a,,help,backing_fmt=raw', 'x');
+    expect(work.json('info', 'x')).toMatchObject({ 'backing-filename': 'a,help' });
   });
 
   it

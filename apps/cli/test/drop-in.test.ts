@@ -107,7 +107,7 @@ function rowsOf({ stdout }: Ended): readonly Row[] {
 
 /** Whether clusters are counted that a file of so many does not have: QEMU looks at none of them. */
 function leaksPast(clusters: number, { stderr }: Ended): boolean {
-  const leaked = [...stderr.matchAll(/^Leaked cluster (\d+):/gm)];
+  const leaked = [...stderr.matchAll(/^Leaked cluster (\d+) /gm)];
   return leaked.some(([, cluster]) => Number(cluster) >= clusters);
 }
 

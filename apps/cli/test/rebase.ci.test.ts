@@ -94,6 +94,24 @@ describe.skipIf(!haveQemu)('rebase', () => {
     expect(allocated(work, 'active.qcow2')).toBeLessThanOrEqual(allocated(other, 'active.qcow2'));
   });
 
+  it.each(['compat=1.1', 'compat=0.10', 'extended_l2=on', 'cluster_size=512'])(
+    'of an image that stood alone, with %s, hides all that the backing file holds',
+    (options) => {
+      using work = pools.images.copy();
+      work.must('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', options, 'alone', '8000k');
+      const io = ['write -P 7 1M 64k', 'write -c -P 6 2M 64k', 'write -z 3M 100k', 'discard 1M 4k'];
+      work.must('qemu-io', '-f', 'qcow2', ...io.flatMap((one) => ['-c', one]), 'alone');
+      work.must('cp', 'alone', 'was');
+      for (const name of ['long.qcow2', 'other.raw']) {
+        work.must('cp', 'was', 'alone');
+        expect(work.downfold('rebase', ...onto(name), 'alone').code).toBe(0);
+        const compare = ['compare', '-f', 'qcow2', '-F', 'qcow2', 'alone', 'was'];
+        expect(work.must('qemu-img', ...compare)).toBe(IDENTICAL);
+        expect(complaints(work, 'alone')).toEqual([]);
+      }
+    },
+  );
+
   it('copies nothing where both backing files show the same', () => {
     using work = pools.images.copy();
     work.must('qemu-img', 'convert', '-O', 'qcow2', '-f', 'qcow2', 'mid.qcow2', 'twin.qcow2');

@@ -36,7 +36,8 @@ export async function copyUnlike(
     while (stop < end && fateOf(stop) === fate) stop = stopOf(stop);
     const run = rangeBetween(guestOffset(at), stop);
     const bytes = mine.subarray(at - range.offset, stop - range.offset);
-    if (fate === 'zero') await image.writeZeroes(run, { fill });
+    // the other disk is not below it yet
+    if (fate === 'zero') await image.writeZeroes(run, { fill, hides: true });
     else if (fate === 'data') await image.write(run.offset, bytes, { fill });
     at = stop;
   }

@@ -11,6 +11,8 @@ export type CowSource = (offset: GuestOffset, target: Uint8Array) => Promise<voi
 export interface ImageWriteOptions extends OperationOptions {
   /** `null` says that nothing lies below (no backing file): the rest of a new cluster becomes zeros. */
   readonly fill: CowSource | null;
+  /** Of `writeZeroes`: the image will have a backing file that these zeros must hide, even where nothing lies below yet. Default false. */
+  readonly hides?: boolean;
 }
 
 /** A piece of a copy into an image: `length` bytes at byte `from` of a file, written at guest byte `offset`. */

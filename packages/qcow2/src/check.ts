@@ -27,7 +27,8 @@ export async function checkImage(
       if (stored !== counted)
         find({
           severity: stored > counted ? 'leak' : 'corruption',
-          message: `cluster ${cluster}: refcount ${stored}, references ${counted}`,
+          // in qemu-img's words: scripts read them
+          message: `cluster ${cluster} refcount=${stored} reference=${counted}`,
           offset,
         });
       // beside a wrong refcount too: QEMU counts both

@@ -177,7 +177,7 @@ export class Qcow2Image implements Qcow2 {
 
   async writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void> {
     await this.#change(range, options, (state) =>
-      zeroImage(state, range.offset, rangeEnd(range), options.fill),
+      zeroImage(state, range.offset, rangeEnd(range), options),
     );
   }
 

@@ -108,5 +108,5 @@ export async function clearNewArea(
     for (const extent of batch)
       if (extent.status !== 'zero' && (extent.status !== 'unallocated' || fill !== null))
         stale.push([extent.offset, extent.offset + extent.length]);
-  for (const [from, to] of stale) await zeroImage(state, from, to, fill);
+  for (const [from, to] of stale) await zeroImage(state, from, to, { fill });
 }

@@ -1,4 +1,4 @@
-import type { CowSource } from '@downfold/image';
+import type { ImageWriteOptions } from '@downfold/image';
 import { alignUp, type ByteLength, type GuestOffset, hostOffset } from '@downfold/units';
 import { ownTable, touchEntries } from './allocate.ts';
 import { readCompressed } from './compressed.ts';
@@ -16,6 +16,9 @@ const ZERO_BYTES = 2 << 20;
 /** What becomes of a range: explicit zeros that hide the backing file, or nothing, so that it shows again. */
 type Becomes = 'zero' | 'unallocated';
 
+/** What zeros need besides: what lies below, and whether they hide what comes to lie there later. */
+type Zeros = Pick<ImageWriteOptions, 'fill' | 'hides'>;
+
 /**
  * Makes [from, to) explicit zeros: by metadata for whole units (allocations are let go, so that space comes back; version 2
  * images without a backing file deallocate), as data where a unit is cut or the format has no zero flag.
@@ -24,17 +27,22 @@ export async function zeroImage(
   state: Qcow2State,
   from: number,
   to: number,
-  fill: CowSource | null,
+  zeros: Zeros,
 ): Promise<void> {
   await zeroRawData(state, from, to);
-  const hidden = state.header.version === 2 && state.header.backing !== null;
+  const hidden = state.header.version === 2 && mustHide(state, zeros);
   const { unitSize, clusterSize } = state.geometry;
   const first = Math.ceil(from / unitSize) * unitSize;
   const last = to >= state.header.size ? alignUp(to, clusterSize) : to - (to % unitSize);
-  if (hidden || last <= first) return writeZeroData(state, from, to, fill);
-  await writeZeroData(state, from, first, fill);
-  await unmap(state, first, last, state.header.version === 2 ? 'unallocated' : 'zero', fill);
-  await writeZeroData(state, Math.min(to, last), to, fill);
+  if (hidden || last <= first) return writeZeroData(state, from, to, zeros);
+  await writeZeroData(state, from, first, zeros);
+  await unmap(state, first, last, state.header.version === 2 ? 'unallocated' : 'zero', zeros);
+  await writeZeroData(state, Math.min(to, last), to, zeros);
+}
+
+/** Whether what is unallocated shows, or will show, something else than zeros. */
+function mustHide(state: Qcow2State, { hides }: Zeros): boolean {
+  return state.header.backing !== null || hides === true;
 }
 
 /** Deallocates every unit that lies wholly in [from, to), or is cut only by the end of the disk. */
@@ -44,7 +52,7 @@ export async function deallocateImage(state: Qcow2State, from: number, to: numbe
   const last = to >= state.header.size ? alignUp(to, clusterSize) : to - (to % unitSize);
   if (last <= first) return;
   await zeroRawData(state, first, Math.min(last, state.header.size));
-  await unmap(state, first, last, 'unallocated', null);
+  await unmap(state, first, last, 'unallocated', { fill: null });
 }
 
 /** A raw data file alone reads as the disk does: what tables say is zero is zero there, too. */
@@ -59,22 +67,27 @@ async function writeZeroData(
   state: Qcow2State,
   from: number,
   to: number,
-  fill: CowSource | null,
+  zeros: Zeros,
 ): Promise<void> {
   for (let at = from; at < to; ) {
     const bytes = new Uint8Array(Math.min(ZERO_BYTES - (at % ZERO_BYTES), to - at));
-    if (!(await readsZero(state, at, bytes.length))) await writeImage(state, at, bytes, fill);
+    if (!(await readsZero(state, at, bytes.length, zeros)))
+      await writeImage(state, at, bytes, zeros.fill);
     at += bytes.length;
   }
 }
 
 /** Whether a range reads as zeros already, whatever a backing file holds. */
-async function readsZero(state: Qcow2State, from: number, length: number): Promise<boolean> {
+async function readsZero(
+  state: Qcow2State,
+  from: number,
+  length: number,
+  zeros: Zeros,
+): Promise<boolean> {
   const range = { offset: from as GuestOffset, length: length as ByteLength };
   for await (const batch of imageExtents(state, range)) {
     for (const { status } of batch) {
-      if (status === 'zero' || (status === 'unallocated' && state.header.backing === null))
-        continue;
+      if (status === 'zero' || (status === 'unallocated' && !mustHide(state, zeros))) continue;
       return false;
     }
   }
@@ -87,15 +100,16 @@ async function unmap(
   from: number,
   to: number,
   becomes: Becomes,
-  fill: CowSource | null,
+  zeros: Zeros,
 ): Promise<void> {
+  const hides = becomes === 'zero' && mustHide(state, zeros);
   const { l2Reach, clusterSize, l2Entries } = state.geometry;
   for (let at = from; at < to; ) {
     const l1Index = Math.floor(at / l2Reach);
     const base = l1Index * l2Reach;
     const stop = Math.min(to, base + l2Reach);
     let table = await loadL2(state, l1Index);
-    if (table === null && (becomes === 'unallocated' || state.header.backing === null)) {
+    if (table === null && !hides) {
       at = stop;
       continue;
     }
@@ -106,10 +120,10 @@ async function unmap(
         Math.max(at, start) - start,
         Math.min(stop, start + clusterSize) - start,
       ] as const;
-      if (table !== null && !changes(state, table, index, part, becomes)) continue;
+      if (table !== null && !changes(state, table, index, part, { becomes, hides })) continue;
       if (table !== null && cutsCompressed(state, table, index, part)) {
         if (becomes === 'zero') {
-          await writeZeroData(state, start + part[0], start + part[1], fill);
+          await writeZeroData(state, start + part[0], start + part[1], zeros);
           continue;
         }
         await unpackCluster(state, start);
@@ -127,12 +141,11 @@ function changes(
   table: L2Table,
   index: number,
   part: readonly [from: number, to: number],
-  becomes: Becomes,
+  { becomes, hides }: { readonly becomes: Becomes; readonly hides: boolean },
 ): boolean {
   const { words } = table;
   const at = index * state.geometry.entryWords;
   const [high, low] = [words[at] as number, words[at + 1] as number];
-  const hides = becomes === 'zero' && state.header.backing !== null;
   if (!state.geometry.extendedL2) {
     if (high === 0 && low === 0) return hides;
     return becomes === 'unallocated' || (high & HIGH_COMPRESSED) !== 0 || (low & LOW_ZERO) === 0;

@@ -2,7 +2,7 @@ import { viewOf } from '@downfold/chain';
 import type { Image } from '@downfold/image';
 import { type Amendment, isQcow2 } from '@downfold/qcow2';
 import { byteLength } from '@downfold/units';
-import { type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
+import { asksForHelp, type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
 import { type Access, openBelow, openForWriting } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { notThereYet } from '../later.ts';
@@ -19,7 +19,7 @@ export interface AmendOptions extends Access {
 
 /** `downfold amend`: changes what a qcow2 image was created with, where that is possible afterwards. */
 export async function amend(file: string, options: AmendOptions): Promise<number> {
-  if (options.option.includes('help')) {
+  if (asksForHelp(options.option)) {
     print(settingsHelp(options.format));
     return 0;
   }

@@ -7,7 +7,7 @@ import { type Copied, copyDisk } from '../copy/copy-disk.ts';
 import { chainSource, concatenated, type DiskSource } from '../copy/disk-source.ts';
 import { assertNotAmong, openSource } from '../copy/sources.ts';
 import { newTarget, presentTarget, type Target, targetPath } from '../copy/target.ts';
-import { settingsHelp, settingsOf } from '../create-settings.ts';
+import { asksForHelp, settingsHelp, settingsOf } from '../create-settings.ts';
 import { backend, openAlone } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { type JobOptions, runJob } from '../job.ts';
@@ -34,7 +34,7 @@ export interface ConvertOptions extends JobOptions {
 
 /** `downfold convert`: copies the disk that images show, one after the other, into a new image, which has its name only when it is whole. */
 export async function convert(files: readonly string[], options: ConvertOptions): Promise<number> {
-  if (options.option?.includes('help') === true) {
+  if (asksForHelp(options.option ?? [])) {
     print(settingsHelp(newFormatOf(options.targetFormat).name));
     return 0;
   }

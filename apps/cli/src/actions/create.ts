@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import type { BackingReference, CreateImageOptions } from '@downfold/image';
 import type { Qcow2CreateOptions } from '@downfold/qcow2';
 import { alignUp, type ByteLength } from '@downfold/units';
-import { type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
+import { asksForHelp, type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
 import { backend, openAlone } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { backingFor, createOptions, type NewFormat, newFormatOf } from '../new-image.ts';
@@ -31,12 +31,14 @@ export async function create(
   options: CreateOptions,
 ): Promise<number> {
   const format = newFormatOf(options.format);
-  if (options.option?.includes('help') === true) {
+  if (asksForHelp(options.option ?? [])) {
     print(settingsHelp(format.name));
     return 0;
   }
   const settings = settingsOf(options.option ?? [], format.name);
   const backing = backingFor(file, options, settings);
+  if (size !== undefined && settings['size'] !== undefined)
+    throw new UsageError(`${file}: The image size must be specified only once`);
   const said = await sizeOf(file, size ?? settings['size'], backing, options.unsafe === true);
   const virtualSize = alignUp(said, SECTOR_BYTES);
   const common: CreateImageOptions = { virtualSize, backing };

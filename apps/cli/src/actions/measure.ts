@@ -71,7 +71,7 @@ async function measureImage(
   if (leaf === undefined || isVersion2(settings)) return measured;
   const { specific } = await leaf.describe();
   if (leaf.format !== 'qcow2' || specific['compat'] === '0.10') return measured;
-  return { ...measured, bitmaps: bitmapBytes(specific['bitmaps'], size, clusterSize) };
+  return { bitmaps: bitmapBytes(specific['bitmaps'], size, clusterSize), ...measured };
 }
 
 function isVersion2(settings: Readonly<Record<string, string>>): boolean {

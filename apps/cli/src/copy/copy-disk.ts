@@ -42,10 +42,11 @@ export async function copyDisk(
 ): Promise<Copied> {
   const { signal, onProgress, targetIsZero, sparseBytes } = options;
   const packed = options.compress === true && isQcow2(target) ? target : null;
-  const unit = unitOf(
-    packed?.geometry.clusterSize ?? target.geometry.allocationGranularity,
-    sparseBytes,
-  );
+  // a cluster that is packed takes a place of its own size: finer zeros than -S asks for cost nothing. -S 0 is heard, as by qemu-img
+  const unit =
+    packed === null
+      ? unitOf(target.geometry.allocationGranularity, sparseBytes)
+      : packed.geometry.clusterSize;
   const total = source.length;
   const copied: Copied = { bytesCopied: 0, bytesZeroed: 0 };
   const zero = async (start: number, end: number): Promise<void> => {

@@ -21,9 +21,11 @@ function manifestOf(text: string): Manifest {
   return new Map(lines.map((line) => [line.slice(34), line.slice(0, 32)]));
 }
 
-/** What is fetched once and kept; `fetch.sh` says what there is. Resolves with its directory. */
+/** What is fetched once and kept; `tools/fetch-debian.sh` says what there is. Resolves with its directory. */
 export async function fetched(bench: Bench, what: 'guest' | 'qmp'): Promise<string> {
-  return (await bench.must(here('fetch.sh'), what, here('../../.cache/foreign'))).trim();
+  return (
+    await bench.must(here('../../../../tools/fetch-debian.sh'), what, here('../../.cache/foreign'))
+  ).trim();
 }
 
 /** A machine of QEMU's with Debian's kernel, whose disk is an NBD export; `guest-init.sh` is what it does. */

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Fetches what tests need of Debian's and nobody has to install, and prints the directory that holds it:
-#   fetch.sh guest DIR   a kernel, its modules, and busybox
-#   fetch.sh qmp DIR     QEMU's own QMP client, the Python package qemu.qmp
+#   fetch-debian.sh guest DIR     a kernel, its modules, and busybox
+#   fetch-debian.sh qmp DIR       QEMU's own QMP client, the Python package qemu.qmp
+#   fetch-debian.sh iotests DIR   QEMU's own tests of images, tests/qemu-iotests, and the Python packages that they need
 # Below DIR it is kept: what is there is not fetched again. apt works there too, with the archive's keys, and changes nothing of the system.
 set -euo pipefail
 
@@ -52,10 +53,22 @@ guest() {
   mv "$(find extracted -path '*bin/busybox')" kept/
 }
 
-qmp() {
-  apt apt-get source --download-only qemu
+# The paths that match, of the source package of the QEMU that is installed, or else of the newest, below kept, without their first DEPTH parts.
+of_qemu() {
+  local depth=$1 version
+  shift
+  version=$(dpkg-query -W -f '${source:Version}' qemu-utils 2>/dev/null) || version=
+  apt apt-get source --download-only "qemu${version:+=$version}"
   mkdir kept
-  tar -xf qemu_*.orig.tar.* -C kept --strip-components=2 --wildcards '*/python/qemu/qmp/*'
+  tar -xf qemu_*.orig.tar.* -C kept --strip-components="$depth" --wildcards "$@"
+}
+
+qmp() {
+  of_qemu 2 '*/python/qemu/qmp/*'
+}
+
+iotests() {
+  of_qemu 1 '*/tests/qemu-iotests/*' '*/python/qemu/*'
 }
 
 mkdir -p "$new/work" "$new/lists/partial" "$new/cache/archives/partial"
