@@ -26,7 +26,7 @@ export async function readMark(image: Image, backend: StorageBackend): Promise<I
   // what lies "beside" the file of a server is whatever the server says, perhaps that very file
   if (URL_LABEL.test(image.label)) return null;
   const beside = await readBeside(image.label, backend);
-  if (beside === null || beside.image.inode !== image.data.identity.inode) return null;
+  if (beside === null || beside.image.inode !== image.file.identity.inode) return null;
   const { state, job, date } = beside;
   return { state, job, date };
 }
@@ -72,7 +72,7 @@ function hasNoPlace(cause: unknown): boolean {
 async function writeBeside(image: Image, mark: ImageMark, backend: StorageBackend): Promise<void> {
   const path = markPath(image.label);
   const fresh = `${path}.new`;
-  const text: MarkFile = { ...mark, image: image.data.identity };
+  const text: MarkFile = { ...mark, image: image.file.identity };
   await removeIfThere(fresh, backend);
   {
     await using storage = await backend.create(fresh, { secret: false });

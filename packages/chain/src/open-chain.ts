@@ -1,10 +1,15 @@
-import { posix } from 'node:path';
 import type { Image } from '@downfold/image';
 import { type FileIdentity, type OpenMode, READER } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { ChainLayer, LayerFacts, OpenChain } from './layer.ts';
 import { lockImage } from './lock.ts';
-import { type ChainEnvironment, factsOf, openImageAt, resolveBacking } from './resolve.ts';
+import {
+  type ChainEnvironment,
+  factsOf,
+  openImageAt,
+  resolveBacking,
+  rootsFor,
+} from './resolve.ts';
 
 const HARDEST_DEPTH = 1024;
 
@@ -64,15 +69,6 @@ export async function openChain(
   return { layers, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
-/** The policy's roots with links resolved; without any, the directory of the image the user named. */
-export async function rootsFor(
-  leaf: string,
-  environment: ChainEnvironment,
-): Promise<readonly string[]> {
-  const { policy, backend } = environment;
-  return Promise.all((policy.roots ?? [posix.dirname(leaf)]).map((root) => backend.realPath(root)));
-}
-
 async function assertNoLoop(
   path: string,
   seen: Map<string, string>,
@@ -100,7 +96,7 @@ export async function openLayer(
 ): Promise<ChainLayer> {
   // how it may be read was decided when it was looked at; here it is a part of a job
   const image = await openImageAt(facts.path, facts.format, mode, environment, 'below');
-  if (identityKey(image.data.identity) === identityKey(facts.identity)) return { facts, image };
+  if (identityKey(image.file.identity) === identityKey(facts.identity)) return { facts, image };
   await image[Symbol.asyncDispose]();
   throw new ChainError(
     'CHAIN_MISSING',

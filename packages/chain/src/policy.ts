@@ -15,6 +15,11 @@ export interface ChainPolicy {
   /** Opens images that are marked invalid or superseded. Default false. */
   readonly allowMarked: boolean;
   /**
+   * Opens the external data files that images name, where backing files may lie. Default false: a name in an image that a guest or a
+   * customer could write would read, and change, a file of the host.
+   */
+  readonly allowDataFile: boolean;
+  /**
    * How images are locked against other processes while they are read or written.
    * - `local`, the default: always; on a file system that may be another machine's, where locks may exclude nobody, it is refused.
    * - `everywhere`: there too.
@@ -29,6 +34,7 @@ export const defaultPolicy: ChainPolicy = {
   roots: null,
   depth: 64,
   allowMarked: false,
+  allowDataFile: false,
   locks: 'local',
   limits: {},
 };

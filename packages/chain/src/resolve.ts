@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import type { BackingReference, Image, ImageFormat, ImageMark } from '@downfold/image';
-import { type OpenMode, type StorageBackend, StorageError } from '@downfold/storage';
+import { type OpenMode, type Storage, type StorageBackend, StorageError } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { LayerFacts } from './layer.ts';
 import { readMark } from './marks.ts';
@@ -33,9 +33,9 @@ export async function resolveBacking(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<ResolvedBacking> {
-  const name = plainName(reference.name, overlay);
+  const name = plainName(reference.name, overlay, 'backing file');
   if (reference.format === null) throw noFormat(name, overlay);
-  const { path, refused } = await locate(name, overlay, roots, backend);
+  const { path, refused } = await locate(name, overlay, 'backing file', roots, backend);
   if (refused !== null) throw refused;
   return { path, format: reference.format };
 }
@@ -56,7 +56,8 @@ export async function locateBacking(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<Located> {
-  return await locate(plainName(reference.name, overlay), overlay, roots, backend);
+  const name = plainName(reference.name, overlay, 'backing file');
+  return await locate(name, overlay, 'backing file', roots, backend);
 }
 
 /** What is wrong with a reference that has no format. The message names the fix. */
@@ -68,10 +69,14 @@ export function noFormat(name: string, overlay: string): ChainError {
   );
 }
 
+/** What a name found inside an image is of. */
+type Named = 'backing file' | 'data file';
+
 /** The only code that turns a name found inside an image into a path. */
 async function locate(
   name: string,
   overlay: string,
+  what: Named,
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<Located> {
@@ -80,7 +85,7 @@ async function locate(
     if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
       throw new ChainError(
         'CHAIN_MISSING',
-        `${overlay}: backing file '${name}' is not there (${wanted})`,
+        `${overlay}: ${what} '${name}' is not there (${wanted})`,
         { image: overlay, name, path: wanted },
         cause,
       );
@@ -89,17 +94,17 @@ async function locate(
   if (roots.some((root) => isInside(path, root))) return { path, refused: null };
   const refused = new ChainError(
     'CHAIN_OUTSIDE_ROOTS',
-    `${overlay}: backing file '${name}' lies outside the allowed directories (${path}); allow its directory if you trust it`,
+    `${overlay}: ${what} '${name}' lies outside the allowed directories (${path}); allow its directory if you trust it`,
     { image: overlay, name, path },
   );
   return { path, refused };
 }
 
 /** The name as a path: `file:` stripped, protocols, `json:` and control characters refused. */
-function plainName(stored: string, overlay: string): string {
+function plainName(stored: string, overlay: string, what: Named): string {
   const name = stored.startsWith('file:') ? stored.slice('file:'.length) : stored;
   const refuse = (problem: string): never => {
-    throw new ChainError('CHAIN_FORBIDDEN_NAME', `${overlay}: backing file name ${problem}`, {
+    throw new ChainError('CHAIN_FORBIDDEN_NAME', `${overlay}: ${what} name ${problem}`, {
       image: overlay,
       name: JSON.stringify(stored),
     });
@@ -144,7 +149,10 @@ export async function openImageAt(
   const format = formatNamed(formatName, formats, path);
   const storage = await backend.open(path, mode);
   try {
-    const image = await format.open(storage, { mode, limits: policy.limits, signal });
+    const openDataFile = policy.allowDataFile
+      ? (name: string): Promise<Storage> => openDataFileOf(path, storage, name, mode, environment)
+      : undefined;
+    const image = await format.open(storage, { mode, limits: policy.limits, signal, openDataFile });
     const mark = policy.allowMarked ? null : await readMark(image, backend);
     if (mark === null || (mark.state === 'mixed' && place === 'below')) return image;
     throw refusal(path, mark);
@@ -152,6 +160,35 @@ export async function openImageAt(
     await storage[Symbol.asyncDispose]();
     throw cause;
   }
+}
+
+/** Opens the data file that the image at `path` names: where its backing file could be, and another file than the image. */
+async function openDataFileOf(
+  path: string,
+  image: Storage,
+  stored: string,
+  mode: OpenMode,
+  environment: ChainEnvironment,
+): Promise<Storage> {
+  const { backend } = environment;
+  const name = plainName(stored, path, 'data file');
+  const roots = await rootsFor(path, environment);
+  const located = await locate(name, path, 'data file', roots, backend);
+  if (located.refused !== null) throw located.refused;
+  const storage = await backend.open(located.path, mode);
+  const { device, inode } = storage.identity;
+  if (device !== image.identity.device || inode !== image.identity.inode) return storage;
+  await storage[Symbol.asyncDispose]();
+  throw new ChainError('CHAIN_LOOP', `${path}: is its own data file`, { image: path, name });
+}
+
+/** The policy's roots with links resolved; without any, the directory of the image the user named. */
+export async function rootsFor(
+  leaf: string,
+  environment: ChainEnvironment,
+): Promise<readonly string[]> {
+  const { policy, backend } = environment;
+  return Promise.all((policy.roots ?? [posix.dirname(leaf)]).map((root) => backend.realPath(root)));
 }
 
 function refusal(path: string, { state, date, job }: ImageMark): ChainError {
@@ -174,12 +211,12 @@ export async function factsOf(
     node,
     path,
     format: image.format,
-    identity: image.data.identity,
+    identity: image.file.identity,
     geometry: image.geometry,
     backing: image.backing,
     mark: await readMark(image, backend),
     fingerprint: image.fingerprint,
-    fileLength: await image.data.length(),
+    fileLength: await image.file.length(),
     allocated: facts.allocated,
     modified: facts.modified,
   };

@@ -1,10 +1,17 @@
 import { posix } from 'node:path';
 import { StorageError } from '@downfold/storage';
 import { DownfoldError, hostOffset } from '@downfold/units';
-import { identityKey, rootsFor } from './open-chain.ts';
+import { identityKey } from './open-chain.ts';
 import type { ChainPolicy } from './policy.ts';
 import type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
-import { type ChainEnvironment, factsOf, locateBacking, noFormat, openImageAt } from './resolve.ts';
+import {
+  type ChainEnvironment,
+  factsOf,
+  locateBacking,
+  noFormat,
+  openImageAt,
+  rootsFor,
+} from './resolve.ts';
 
 const HEAD_BYTES = 512;
 /** Subdirectories are not entered deeper than this. */

@@ -129,6 +129,7 @@ function toyImage(storage: Image['data'], layer: ToyLayer): Image {
     backing: layer.backing ?? null,
     mark: layer.mark ?? null,
     fingerprint: '00000000',
+    file: storage,
     data: storage,
     describe: async () => ({ dirty: false, snapshots: [], specific: {} }),
     extents: (range) => extentsOf(layer, range.offset, range.offset + range.length),

@@ -95,7 +95,7 @@ export class Borrowed {
   async putInPlace(images: readonly Image[]): Promise<void> {
     if (images.length === 0) return;
     const replaced = await this.#replace((layer) =>
-      images.find((image) => isFile(image, layer.image.data.identity)),
+      images.find((image) => isFile(image, layer.image.file.identity)),
     );
     for (const image of images)
       if (this.has(image)) this.#raised.set(image, this.disk.exemptFromFlush(image));
@@ -114,7 +114,7 @@ export class Borrowed {
       if (fresh.length > 0)
         await this.#replace((layer) =>
           this.#raised.has(layer.image)
-            ? fresh.find((image) => isFile(image, layer.image.data.identity))
+            ? fresh.find((image) => isFile(image, layer.image.file.identity))
             : undefined,
         );
     } finally {
@@ -149,7 +149,7 @@ function openAgain(
 }
 
 function isFile(image: Image, identity: FileIdentity): boolean {
-  return identityKey(image.data.identity) === identityKey(identity);
+  return identityKey(image.file.identity) === identityKey(identity);
 }
 
 function largestCluster(layers: readonly ChainLayer[]): number {

@@ -47,7 +47,7 @@ async function raise(
 ): Promise<() => Promise<void>> {
   const { path } = facts;
   const { disk } = borrowed;
-  const { identity } = image.data;
+  const { identity } = image.file;
   const before = await disk.locks.change(path, request);
   return async () => {
     if (borrowed.find(identity) === undefined) return disk.locks.release(path);

@@ -20,7 +20,7 @@ export async function chainInUse(
   const path = await backend.realPath(file);
   const identity = await identityOf(path, backend);
   const at = live.layers.findIndex(
-    ({ image }) => identity !== null && identityKey(image.data.identity) === identityKey(identity),
+    ({ image }) => identity !== null && identityKey(image.file.identity) === identityKey(identity),
   );
   const refuse = (code: CommitErrorCode, why: string): never => {
     throw new CommitError(code, `${path}: ${why}`, { image: path });

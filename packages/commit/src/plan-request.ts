@@ -303,7 +303,7 @@ async function lookedAt(
   await using opened = new AsyncDisposableStack();
   for (const { facts } of others) {
     const key = identityKey(facts.identity);
-    const used = lent.find(({ image }) => identityKey(image.data.identity) === key);
+    const used = lent.find(({ image }) => identityKey(image.file.identity) === key);
     if (used !== undefined) {
       layers.set(facts.node, { facts, image: used.image });
       continue;

@@ -101,6 +101,7 @@ function toyImage(storage: Storage, read: Head, mode: OpenMode): Image {
     get fingerprint() {
       return JSON.stringify([head.size, head.backing]);
     },
+    file: storage,
     data: storage,
     describe: async () => ({ dirty: false, snapshots: [], specific: {} }),
     extents: async function* (range) {

@@ -32,6 +32,6 @@ export function linkLayers(layers: readonly ChainLayer[], readOnly: boolean): Li
 /** Whether the layers are the same files in the same order, with the same active layer. */
 export function isReopened(before: LiveChain, now: LiveChain): boolean {
   const keys = ({ layers }: LiveChain): string =>
-    layers.map(({ image }) => identityKey(image.data.identity)).join();
+    layers.map(({ image }) => identityKey(image.file.identity)).join();
   return before.active === now.active && keys(before) === keys(now);
 }

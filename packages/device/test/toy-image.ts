@@ -41,6 +41,7 @@ export class ToyImage implements Image {
   readonly mark = null;
   readonly fingerprint = '00000000';
   readonly label: string;
+  readonly file: Storage;
   readonly data: Storage;
   readonly writable: boolean;
   readonly backing: Image['backing'];
@@ -53,6 +54,7 @@ export class ToyImage implements Image {
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(storage: Storage, options: ToyOptions, map?: Uint8Array) {
+    this.file = storage;
     this.data = storage;
     this.label = storage.label;
     this.writable = options.writable ?? true;

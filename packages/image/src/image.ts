@@ -86,7 +86,9 @@ export interface Image extends AsyncDisposable {
   readonly mark: ImageMark | null;
   /** What identifies this image's metadata: changes when its header does. CRC-32 of the header, as 8 hex digits. */
   readonly fingerprint: string;
-  /** The file that `host` offsets of extents point into; for `Storage.copyFrom`. Not to be written. */
+  /** Its own file: who the image is. Not to be written. */
+  readonly file: Storage;
+  /** The file that `host` offsets of extents point into; for `Storage.copyFrom`. Not to be written. Most often its own. */
   readonly data: Storage;
   /** What else the image says of itself. @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT` when that cannot be read */
   describe(): Promise<ImageDescription>;
@@ -172,6 +174,11 @@ export interface ImageLimits {
 export interface OpenImageOptions extends OperationOptions {
   readonly mode: OpenMode;
   readonly limits?: Partial<ImageLimits>;
+  /**
+   * Opens the external data file that an image names, a claim made by untrusted bytes; the image closes it. Absent: an image that has one
+   * is refused with `IMAGE_UNSUPPORTED`.
+   */
+  readonly openDataFile?: ((name: string, mode: OpenMode) => Promise<Storage>) | undefined;
 }
 
 /** Options of every format's `create`; formats extend it. */

@@ -46,6 +46,9 @@ export class ImageDecorator implements Image {
   get fingerprint(): string {
     return this.inner.fingerprint;
   }
+  get file(): Storage {
+    return this.inner.file;
+  }
   get data(): Storage {
     return this.inner.data;
   }

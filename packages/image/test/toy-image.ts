@@ -39,6 +39,7 @@ const LONGEST_JOB = 200;
  */
 export class ToyImage implements Image {
   readonly format = 'toy';
+  readonly file: Storage;
   readonly data: Storage;
   readonly writable: boolean;
   readonly #parts: ToyParts;
@@ -53,6 +54,7 @@ export class ToyImage implements Image {
   constructor(parts: ToyParts) {
     const { storage, state, writable } = parts;
     this.#parts = parts;
+    this.file = storage;
     this.data = storage;
     this.writable = writable;
     this.#state = { size: state.size, backing: state.backing, mark: state.mark };

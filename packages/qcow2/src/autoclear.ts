@@ -1,6 +1,6 @@
 import { hostOffset } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
-import { readBitmaps } from './bitmaps.ts';
+import { loadRecording } from './bitmap-set.ts';
 import { patchHeader } from './header-sector.ts';
 import { assertNoOverlap } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
@@ -12,40 +12,51 @@ export type Change = 'header' | 'disk';
 
 /** Whether `disclaim` has something to do. */
 export function claims(state: Qcow2State, change: Change): boolean {
-  const [high, low] = state.header.autoclear;
-  const writer = writerOf(state);
-  return high !== 0 || low !== knownBits(low) || (change === 'disk' && !writer.bitmapsDisowned);
+  return hasUnknownBits(state) || (change === 'disk' && mustFlag(state));
 }
 
 /**
  * Rules W8 and W9, before a change: autoclear bits that Downfold does not know go, since it cannot keep true what they claim;
- * before a change of the disk, persistent bitmaps, which it does not update, are flagged in use, so that everyone takes them for
+ * before a change of the disk, persistent bitmaps are flagged in use: should this process not come to save them, everyone takes them for
  * inconsistent and nobody for true. Durable when it resolves. An image opened for writing and closed unchanged stays as it was.
  */
 export async function disclaim(state: Qcow2State, change: Change): Promise<void> {
-  const writer = writerOf(state);
-  const flagged = change === 'disk' && !writer.bitmapsDisowned && (await flagBitmaps(state));
-  const [high, low] = state.header.autoclear;
-  if (high !== 0 || low !== knownBits(low))
-    await patchHeader(state, { autoclear: [0, knownBits(low)] }, BARRIER.autoclear);
-  else if (flagged) await flushFile(state, BARRIER.autoclear);
-  if (change === 'disk') writer.bitmapsDisowned = true;
-}
-
-function knownBits(low: number): number {
-  return (low & AUTOCLEAR.bitmaps) >>> 0;
-}
-
-/** Resolves with whether anything was written. */
-async function flagBitmaps(state: Qcow2State): Promise<boolean> {
-  let written = false;
-  for (const { flagsAt, flags } of (await readBitmaps(state))?.bitmaps ?? []) {
-    if (flags & BITMAP.inUse) continue;
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, flags | BITMAP.inUse);
-    await assertNoOverlap(state, flagsAt, bytes.length, 'bitmap directory');
-    await state.storage.write(hostOffset(flagsAt), bytes, { what: 'bitmap directory' });
-    written = true;
+  const flags = change === 'disk' && mustFlag(state);
+  if (flags) {
+    // what cannot be read cannot be kept true: known before anything is written
+    await loadRecording(state);
+    await flagBitmaps(state);
   }
-  return written;
+  if (hasUnknownBits(state)) {
+    const autoclear = [0, knownBits(state)] as const;
+    await patchHeader(state, { autoclear }, BARRIER.autoclear);
+  } else if (flags) await flushFile(state, BARRIER.autoclear);
+  if (flags) writerOf(state).bitmaps.inUse = true;
+}
+
+function hasUnknownBits(state: Qcow2State): boolean {
+  const [high, low] = state.header.autoclear;
+  return high !== 0 || low !== knownBits(state);
+}
+
+function knownBits({ header }: Qcow2State): number {
+  const known = AUTOCLEAR.bitmaps | (header.dataFile === null ? 0 : AUTOCLEAR.rawExternalData);
+  return (header.autoclear[1] & known) >>> 0;
+}
+
+function mustFlag(state: Qcow2State): boolean {
+  const { inUse, list } = writerOf(state).bitmaps;
+  return (
+    !inUse && list.some(({ stored }) => stored !== null && (stored.flags & BITMAP.inUse) === 0)
+  );
+}
+
+async function flagBitmaps(state: Qcow2State): Promise<void> {
+  for (const { stored } of writerOf(state).bitmaps.list) {
+    if (stored === null || (stored.flags & BITMAP.inUse) !== 0) continue;
+    const bytes = new Uint8Array(4);
+    new DataView(bytes.buffer).setUint32(0, (stored.flags | BITMAP.inUse) >>> 0);
+    await assertNoOverlap(state, stored.flagsAt, bytes.length, 'bitmap directory');
+    await state.storage.write(hostOffset(stored.flagsAt), bytes, { what: 'bitmap directory' });
+  }
 }

@@ -31,9 +31,19 @@ export const BARRIER = {
   size: 'qcow2 W12: header with new size',
   /** W11: the header points to the staged mapping before what only the old one held is released. */
   publish: 'qcow2 W11: header with staged mapping',
-  /** W11: a mark's body is durable before its head, and its head. */
-  markBody: 'qcow2 W11: mark before its head',
-  markHead: 'qcow2 W11: mark',
+  /** W11: the header names a snapshot table without the one that goes before what it held is released. */
+  snapshotTable: 'qcow2 W11: header without snapshot',
+  /** W11: the header points to the mapping of a snapshot before what only the old one held is released. */
+  snapshotApplied: 'qcow2 W11: header with mapping of snapshot',
+  /** W11: the data of a new header extension is durable before its head; its head, or what replaces its data. */
+  extensionBody: 'qcow2 W11: extension before its head',
+  extensionHead: 'qcow2 W11: extension',
+  /** W9: the header says that the bitmaps are true, or no longer, before what that relies on goes. */
+  bitmapsClaimed: 'qcow2 W9: header with autoclear bit of bitmaps',
+  /** W7: the dirty bit is off, after refcounts are what the tables say. */
+  repaired: 'qcow2 W7: header without dirty bit',
+  /** W11: the header of another version, after all that it no longer says is gone. */
+  amend: 'qcow2 W11: header of another version',
   /** All but the first sector of a new image is durable before that makes it one. */
   createContent: 'qcow2: new image before its header',
   /** A new image is durable when `create` resolves. */

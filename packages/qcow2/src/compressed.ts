@@ -14,6 +14,8 @@ export interface CompressedPlace {
 export function compressedPlace(state: Qcow2State, high: number, low: number): CompressedPlace {
   const offset = compressedOffset(high, low, state.geometry.clusterBits);
   const length = compressedBytes(high, low, state.geometry.clusterBits);
+  if (state.storage !== state.data)
+    throw corrupt(state.label, 'compressed cluster in an image with an external data file');
   if (offset < state.geometry.clusterSize || offset >= state.fileEnd)
     throw corrupt(state.label, `compressed cluster at ${offset} lies outside the file`);
   return { offset, length };

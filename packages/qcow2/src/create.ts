@@ -6,8 +6,10 @@ import { imageError } from './corrupt.ts';
 import { encodeExtension } from './extensions.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { HARD_LIMITS } from './limits.ts';
+import { assertCanPreallocate, type Preallocation } from './preallocate.ts';
 import { setRefcount } from './refcount-codec.ts';
 import {
+  AUTOCLEAR,
   COMPATIBLE,
   COMPRESSION,
   COMPRESSION_TYPE_AT,
@@ -38,6 +40,13 @@ export interface Qcow2CreateOptions extends CreateImageOptions {
   readonly lazyRefcounts?: boolean;
   /** What QEMU compresses with when it is told to. Default deflate; zstd needs version 3. */
   readonly compression?: 'deflate' | 'zstd';
+  /** With a backing file only where L2 entries are extended. Default off. */
+  readonly preallocation?: Preallocation;
+  /**
+   * Keeps guest data in this empty file, which the image owns then; `name`: how the image calls it. `raw`: the file alone always reads as the
+   * disk does; no backing file then. Version 3.
+   */
+  readonly dataFile?: { readonly name: string; readonly raw: boolean; readonly storage: Storage };
 }
 
 /** Bytes kept free between the extensions and the backing name, for a mark. */
@@ -107,14 +116,22 @@ function checkOptions(label: string, options: Qcow2CreateOptions): Geometry {
     refuse(`refcounts of ${refcountBits} bits; allowed are 1, 2, 4, 8, 16, 32 and 64`);
   if (options.extendedL2 && bits < HARD_LIMITS.extendedL2ClusterBitsLeast)
     refuse('extended L2 entries with clusters below 16 KiB');
+  assertCanPreallocate(label, options.preallocation ?? 'off', {
+    backed: options.backing != null,
+    extendedL2: options.extendedL2 ?? false,
+  });
   const needs3 =
     options.extendedL2 ||
     options.lazyRefcounts ||
     refcountBits !== 16 ||
-    options.compression === 'zstd';
+    options.compression === 'zstd' ||
+    options.dataFile !== undefined;
+  if (options.dataFile?.raw && options.backing != null)
+    refuse('a raw external data file and a backing file');
+  if (options.dataFile?.name === '') refuse('an external data file without a name');
   if (options.version === 2 && needs3)
     refuse(
-      'extended L2 entries, lazy refcounts, zstd or refcounts other than 16 bits in a version 2 image',
+      'extended L2 entries, lazy refcounts, zstd, an external data file or refcounts other than 16 bits in a version 2 image',
     );
   return geometryOf(bits, options.extendedL2 ?? false, Math.log2(refcountBits));
 }
@@ -134,6 +151,16 @@ function layOut(geometry: Geometry, virtualSize: number): Clusters {
   return { table, blocks, l1, l1Size };
 }
 
+function extensionsOf({ backing, dataFile }: Qcow2CreateOptions): readonly Uint8Array[] {
+  const text = new TextEncoder();
+  const parts: Uint8Array[] = [];
+  if (backing?.format != null)
+    parts.push(encodeExtension(EXTENSION.backingFormat, text.encode(backing.format)));
+  if (dataFile !== undefined)
+    parts.push(encodeExtension(EXTENSION.dataFile, text.encode(dataFile.name)));
+  return parts;
+}
+
 function encodeHeader(
   label: string,
   cluster: Uint8Array,
@@ -145,15 +172,7 @@ function encodeHeader(
   const zstd = options.compression === 'zstd';
   let at = version === 2 ? HEADER_V2_BYTES : HEADER_FULL_BYTES;
   const name = new TextEncoder().encode(options.backing?.name ?? '');
-  const parts =
-    options.backing?.format == null
-      ? []
-      : [
-          encodeExtension(
-            EXTENSION.backingFormat,
-            new TextEncoder().encode(options.backing.format),
-          ),
-        ];
+  const parts = extensionsOf(options);
   const areaEnd = at + parts.reduce((sum, part) => sum + part.length, extensionHead.size);
   const nameAt =
     areaEnd + ROOM_FOR_MARK + name.length <= cluster.length ? areaEnd + ROOM_FOR_MARK : areaEnd;
@@ -187,10 +206,11 @@ function encodeHeader(
         incompatible: [
           0,
           (geometry.extendedL2 ? INCOMPATIBLE.extendedL2 : 0) |
-            (zstd ? INCOMPATIBLE.compressionType : 0),
+            (zstd ? INCOMPATIBLE.compressionType : 0) |
+            (options.dataFile === undefined ? 0 : INCOMPATIBLE.externalDataFile),
         ],
         compatible: [0, options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0],
-        autoclear: [0, 0],
+        autoclear: [0, options.dataFile?.raw ? AUTOCLEAR.rawExternalData : 0],
         refcountOrder: Math.log2(geometry.refcountBits),
         headerLength: HEADER_FULL_BYTES,
       },

@@ -1,6 +1,6 @@
 import type { ImageDescription } from '@downfold/image';
 import { readBitmaps } from './bitmaps.ts';
-import { readSnapshots } from './snapshots.ts';
+import { readSnapshots, snapshotFacts } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
 import { BITMAP, COMPATIBLE, COMPRESSION, INCOMPATIBLE } from './structures.ts';
 
@@ -9,9 +9,7 @@ export async function describeImage(state: Qcow2State): Promise<ImageDescription
   const [, incompatible] = state.header.incompatible;
   return {
     dirty: (incompatible & INCOMPATIBLE.dirty) !== 0,
-    snapshots: (await readSnapshots(state)).map(
-      ({ l1TableOffset: _, l1Size: __, entryBytes: ___, ...snapshot }) => snapshot,
-    ),
+    snapshots: (await readSnapshots(state)).map(snapshotFacts),
     specific: await specificOf(state, incompatible),
   };
 }
@@ -38,6 +36,9 @@ async function specificOf(
     'compression-type': header.compressionType === COMPRESSION.zstd ? 'zstd' : 'zlib',
     'lazy-refcounts': (header.compatible[1] & COMPATIBLE.lazyRefcounts) !== 0,
     ...(bitmaps.length === 0 ? {} : { bitmaps }),
+    ...(header.dataFile === null
+      ? {}
+      : { 'data-file': header.dataFile.name, 'data-file-raw': header.dataFile.raw }),
     'refcount-bits': geometry.refcountBits,
     corrupt: (incompatible & INCOMPATIBLE.corrupt) !== 0,
     'extended-l2': geometry.extendedL2,

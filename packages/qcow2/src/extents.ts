@@ -2,7 +2,7 @@ import type { Extent } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
 import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
 import { corrupt } from './corrupt.ts';
-import { entryAt, hostOf } from './l2-entry.ts';
+import { entryAt, hasHost, hostOf, isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
@@ -73,6 +73,8 @@ class Runs {
   }
 
   #assertData(): void {
+    // any place in a data file is data; past its end are zeros
+    if (isExternal(this.#state)) return;
     const { clusterSize } = this.#state.geometry;
     const first = this.#host - (this.#host % clusterSize);
     const last = this.#host + (this.#end - this.#start) - 1;
@@ -146,8 +148,9 @@ function scanStandard(
     let host = 0;
     if ((high & HIGH_COMPRESSED) === 0) {
       host = hostOf(state, table, index);
-      if (low & LOW_ZERO) kind = host === 0 ? ZERO : ZERO_PREALLOCATED;
-      else kind = host === 0 ? UNALLOCATED : DATA;
+      const placed = hasHost(state, high, host);
+      if (low & LOW_ZERO) kind = placed ? ZERO_PREALLOCATED : ZERO;
+      else kind = placed ? DATA : UNALLOCATED;
     }
     const next =
       kind === DATA ? endOfData(words, index, last, clusterSize) : endOfSame(words, index, last);
@@ -208,13 +211,14 @@ function scanExtended(
       continue;
     }
     const host = hostOf(state, table, index);
-    if ((zero & allocated) !== 0 || (allocated !== 0 && host === 0))
+    const placed = hasHost(state, high, host);
+    if ((zero & allocated) !== 0 || (allocated !== 0 && !placed))
       throw corrupt(state.label, 'invalid subcluster bitmap', entryAt(table, 4 * index));
     while (at < stop) {
       const unit = Math.floor((at - start) / unitSize);
       const end = Math.min(stop, start + (unit + 1) * unitSize);
       if ((allocated >>> unit) & 1) runs.add(DATA, at, end, host + (at - start));
-      else if ((zero >>> unit) & 1) runs.add(host === 0 ? ZERO : ZERO_PREALLOCATED, at, end, 0);
+      else if ((zero >>> unit) & 1) runs.add(placed ? ZERO_PREALLOCATED : ZERO, at, end, 0);
       else runs.add(UNALLOCATED, at, end, 0);
       at = end;
     }

@@ -52,6 +52,8 @@ export function flushImage(state: Qcow2State): Promise<void> {
 async function writeSealed(state: Qcow2State, writer: Writer, sealed: Sealed): Promise<void> {
   const { storage } = state;
   const { refcountTable, moved, mapping } = sealed;
+  if (sealed.data && state.data !== storage)
+    await state.data.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);
   await writePieces(state, sealed.content);
   if (sealed.content.length > 0) await storage.flush(BARRIER.content);
   else if (sealed.data) await storage.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);

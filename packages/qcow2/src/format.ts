@@ -1,7 +1,9 @@
-import type { ImageAbility, ImageFormat } from '@downfold/image';
+import type { Image, ImageAbility, ImageFormat, OpenImageOptions } from '@downfold/image';
+import type { Storage } from '@downfold/storage';
+import { guestOffset } from '@downfold/units';
 import { createImage, type Qcow2CreateOptions } from './create.ts';
 import { hasMagic } from './header.ts';
-import { Qcow2Image } from './image.ts';
+import { type Qcow2, Qcow2Image } from './image.ts';
 import { openState } from './open.ts';
 
 const abilities: ReadonlySet<ImageAbility> = new Set([
@@ -13,14 +15,36 @@ const abilities: ReadonlySet<ImageAbility> = new Set([
   'stage',
 ]);
 
+/** The format, whose images can do what only qcow2 has. */
+export interface Qcow2Format extends ImageFormat<Qcow2CreateOptions> {
+  open(storage: Storage, options: OpenImageOptions): Promise<Qcow2>;
+  create(storage: Storage, options: Qcow2CreateOptions): Promise<Qcow2>;
+}
+
+/** Whether an image was opened by this package, and so has what only qcow2 has. */
+export function isQcow2(image: Image): image is Qcow2 {
+  return image instanceof Qcow2Image;
+}
+
 /** The qcow2 format, versions 2 and 3. Source: QEMU, docs/interop/qcow2.rst. */
-export const qcow2: ImageFormat<Qcow2CreateOptions> = {
+export const qcow2: Qcow2Format = {
   name: 'qcow2',
   abilities,
   recognises: hasMagic,
   open: async (storage, options) => new Qcow2Image(await openState(storage, options)),
   create: async (storage, options) => {
+    const { dataFile, virtualSize } = options;
     await createImage(storage, options);
-    return new Qcow2Image(await openState(storage, { mode: 'write' }));
+    const openDataFile = dataFile && (async (): Promise<Storage> => dataFile.storage);
+    const image = new Qcow2Image(await openState(storage, { mode: 'write', openDataFile }));
+    if (dataFile?.raw && dataFile.storage.supports.resize)
+      await dataFile.storage.setLength(image.geometry.virtualSize);
+    // as QEMU: a raw data file is mapped whole, so that it is the disk whatever was written
+    const preallocation = options.preallocation ?? (dataFile?.raw ? 'metadata' : 'off');
+    if (preallocation === 'off' || virtualSize === 0) return image;
+    const whole = { offset: guestOffset(0), length: image.geometry.virtualSize };
+    await image.preallocate(whole, preallocation, options);
+    await image.flush();
+    return image;
   },
 };

@@ -24,11 +24,21 @@ import {
   SECTOR_BYTES,
 } from './structures.ts';
 
+/** What an image says of its external data file. */
+export interface DataFileReference {
+  /** As stored; relative names are relative to the directory of the image. */
+  readonly name: string;
+  /** The data file alone reads as the disk does. */
+  readonly raw: boolean;
+}
+
 /** A checked header: what it says, and its bytes for changes in place. */
 export interface Header extends HeaderV2, HeaderV3 {
   readonly compressionType: number;
   readonly area: ExtensionArea;
   readonly backing: BackingReference | null;
+  /** Where guest data is kept; null: in the image's own file. */
+  readonly dataFile: DataFileReference | null;
   readonly mark: ImageMark | null;
 }
 
@@ -99,6 +109,7 @@ export function parseHeader(
     compressionType,
     area,
     backing: backingOf(label, fixed, cluster, area),
+    dataFile: dataFileOf(label, fixed, area),
     mark: parseMark(findExtension(area, EXTENSION.mark)?.data),
   };
 }
@@ -142,13 +153,13 @@ function assertFeatures(
     const word = bit < 32 ? low & ~INCOMPATIBLE_KNOWN : high;
     if (((word >>> (bit % 32)) & 1) === 1) refuse(featureLabel(area, bit), 72);
   }
-  if (low & INCOMPATIBLE.externalDataFile) refuse('external data file', 72);
   if (header.cryptMethod !== CRYPT_NONE) refuse('encryption', 32);
   if (((low & INCOMPATIBLE.compressionType) !== 0) !== (compressionType !== COMPRESSION.deflate))
     throw corrupt(label, 'compression type and its feature bit disagree', COMPRESSION_TYPE_AT);
   if (compressionType > COMPRESSION.zstd)
     refuse(`compression type ${compressionType}`, COMPRESSION_TYPE_AT);
-  if (header.autoclear[1] & AUTOCLEAR.rawExternalData)
+  const external = (low & INCOMPATIBLE.externalDataFile) !== 0;
+  if (header.autoclear[1] & AUTOCLEAR.rawExternalData && !external)
     throw corrupt(label, 'raw external data is claimed without an external data file', 88);
   if (low & INCOMPATIBLE.extendedL2 && header.clusterBits < HARD_LIMITS.extendedL2ClusterBitsLeast)
     throw corrupt(label, 'extended L2 entries need clusters of at least 16 KiB', 20);
@@ -229,11 +240,27 @@ function backingOf(
   };
 }
 
+function dataFileOf(
+  label: string,
+  header: HeaderV2 & HeaderV3,
+  area: ExtensionArea,
+): DataFileReference | null {
+  if ((header.incompatible[1] & INCOMPATIBLE.externalDataFile) === 0) return null;
+  const raw = (header.autoclear[1] & AUTOCLEAR.rawExternalData) !== 0;
+  const extension = findExtension(area, EXTENSION.dataFile);
+  const feature = 'external data file without a name';
+  if (extension === undefined || extension.data.length === 0)
+    throw imageError('IMAGE_UNSUPPORTED', label, `uses an ${feature}`, 72, { feature });
+  if (raw && header.backingFileOffset !== 0)
+    throw corrupt(label, 'a raw external data file and a backing file', 88);
+  return { name: utf8(label, extension.data, extension.at), raw };
+}
+
 function utf8(label: string, bytes: Uint8Array, at: number): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    const feature = 'backing file name that is not UTF-8';
+    const feature = 'file name that is not UTF-8';
     throw imageError('IMAGE_UNSUPPORTED', label, feature, at, { feature }, cause);
   }
 }

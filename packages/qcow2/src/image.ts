@@ -23,17 +23,25 @@ import {
   type HostOffset,
   rangeEnd,
 } from '@downfold/units';
-import { type Change, claims, disclaim } from './autoclear.ts';
+import { type Amendment, amendImage } from './amend.ts';
+import type { Change } from './autoclear.ts';
 import { planBacking, setBackingReference } from './backing.ts';
+import { type Bitmaps, Qcow2Bitmaps } from './bitmap-operations.ts';
+import { closeBitmaps } from './bitmap-save.ts';
+import { record } from './bitmap-set.ts';
+import { assertOpen, changeImage } from './change.ts';
 import { checkImage } from './check.ts';
+import { assertWholeClusters, compressClusters, writeCompressed } from './compress.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
 import { imageExtents } from './extents.ts';
 import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
 import { setImageMark } from './mark.ts';
+import { type Preallocation, preallocate } from './preallocate.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { growImage } from './resize.ts';
+import { Qcow2Snapshots, type Snapshots } from './snapshot-operations.ts';
 import { stageImage } from './stage.ts';
 import { assertNotStaged } from './stage-state.ts';
 import type { Qcow2State } from './state.ts';
@@ -41,8 +49,29 @@ import { deallocateImage, zeroImage } from './unmap.ts';
 import { writeImage } from './write.ts';
 import { mutate, writerOf } from './writer.ts';
 
+/** An open qcow2 image: what every image has, and what only this format has. */
+export interface Qcow2 extends Image {
+  /** Its internal snapshots. */
+  readonly snapshots: Snapshots;
+  /** Its persistent dirty bitmaps. */
+  readonly bitmaps: Bitmaps;
+  /** Gives the clusters of a range that have none their place in the file; the disk shows what it showed. Not durable until `flush`. */
+  preallocate(range: GuestRange, mode: Preallocation, options?: OperationOptions): Promise<void>;
+  /** Changes the version of the format (zero clusters become data for version 2), and lazy refcounts; durable when it resolves. */
+  amend(amendment: Amendment): Promise<void>;
+  /**
+   * Writes whole clusters (the last one may be cut by the end of the disk) compressed as the image says; those that do not become smaller
+   * are written as they are. `IMAGE_RANGE` for parts of clusters.
+   */
+  writeCompressed(
+    offset: GuestOffset,
+    source: Uint8Array,
+    options?: OperationOptions,
+  ): Promise<void>;
+}
+
 /** The `Image` contract over a state: checks ranges and modes, queues changes; the operations are in files of their own. */
-export class Qcow2Image implements Image {
+export class Qcow2Image implements Qcow2 {
   readonly format = 'qcow2';
   readonly #state: Qcow2State;
 
@@ -62,8 +91,11 @@ export class Qcow2Image implements Image {
   get mark(): ImageMark | null {
     return this.#state.header.mark;
   }
-  get data(): Storage {
+  get file(): Storage {
     return this.#state.storage;
+  }
+  get data(): Storage {
+    return this.#state.data;
   }
   get geometry(): ImageGeometry {
     const { clusterSize, unitSize } = this.#state.geometry;
@@ -75,6 +107,13 @@ export class Qcow2Image implements Image {
   }
   get fingerprint(): string {
     return crc32(this.#state.headerCluster).toString(16).padStart(8, '0');
+  }
+
+  get bitmaps(): Bitmaps {
+    return new Qcow2Bitmaps(this.#state);
+  }
+  get snapshots(): Snapshots {
+    return new Qcow2Snapshots(this.#state, (view) => new Qcow2Image(view));
   }
 
   async describe(): Promise<ImageDescription> {
@@ -106,6 +145,18 @@ export class Qcow2Image implements Image {
     );
   }
 
+  async writeCompressed(
+    offset: GuestOffset,
+    source: Uint8Array,
+    options?: OperationOptions,
+  ): Promise<void> {
+    const range = { offset, length: byteLength(source.length) };
+    this.#assertRange(range);
+    assertWholeClusters(this.#state, range);
+    const clusters = await compressClusters(this.#state, source);
+    await this.#change(range, options, (state) => writeCompressed(state, offset, clusters));
+  }
+
   async copyFrom(
     source: Storage,
     from: HostOffset,
@@ -134,12 +185,27 @@ export class Qcow2Image implements Image {
     await this.#mutate('disk', options, (state) => growImage(state, virtualSize, options.fill));
   }
 
+  async preallocate(
+    range: GuestRange,
+    mode: Preallocation,
+    options?: OperationOptions,
+  ): Promise<void> {
+    this.#assertRange(range);
+    await this.#mutate('header', options, (state) =>
+      preallocate(state, range.offset, rangeEnd(range), mode),
+    );
+  }
+
+  async amend(amendment: Amendment): Promise<void> {
+    await this.#mutate('header', undefined, (state) => amendImage(state, amendment));
+  }
+
   async setBacking(reference: BackingReference | null): Promise<void> {
     await this.#mutate('header', undefined, (state) => setBackingReference(state, reference));
   }
 
   async assertRoomFor(reference: BackingReference): Promise<void> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     planBacking(this.#state, reference);
   }
 
@@ -148,7 +214,7 @@ export class Qcow2Image implements Image {
   }
 
   async flush(): Promise<void> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     writerOf(this.#state);
     await flushImage(this.#state.staged ?? this.#state);
   }
@@ -160,7 +226,7 @@ export class Qcow2Image implements Image {
   }
 
   async reclaimLeaks(options?: ReclaimOptions): Promise<number> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     writerOf(this.#state);
     return mutate(this.#state, async () => {
       assertNotStaged(this.#state);
@@ -169,7 +235,7 @@ export class Qcow2Image implements Image {
   }
 
   async check(options?: CheckOptions): Promise<CheckReport> {
-    this.#assertOpen();
+    assertOpen(this.#state);
     const state = this.#state;
     if (state.writer === null) return checkImage(state, options);
     writerOf(state);
@@ -181,11 +247,19 @@ export class Qcow2Image implements Image {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const { closed, writer, storage } = this.#state;
+    const { closed, writer, storage, data, ownsFile } = this.#state;
     if (closed) return;
     this.#state.closed = true;
-    if (writer !== null) await Promise.all(Object.values(writer.ends));
-    await storage[Symbol.asyncDispose]();
+    if (!ownsFile) return;
+    try {
+      if (writer !== null) {
+        await Promise.all(Object.values(writer.ends));
+        await closeBitmaps(this.#state);
+      }
+    } finally {
+      await using _ = storage;
+      if (data !== storage) await data[Symbol.asyncDispose]();
+    }
   }
 
   /** Changes `range` in its turn; when much metadata waits to be written, a flush follows. */
@@ -197,34 +271,24 @@ export class Qcow2Image implements Image {
     this.#assertRange(range);
     writerOf(this.#state);
     if (range.length === 0) return;
-    await this.#mutate('disk', options, work);
+    await this.#mutate('disk', options, (state) => {
+      record(state, range.offset, rangeEnd(range));
+      return work(state);
+    });
     if (pinnedBytes(this.#state, writerOf(this.#state)) > DIRTY_LIMIT_BYTES)
       await flushImage(this.#state);
   }
 
-  /** Runs a change in its turn. It may be refused, and what it makes untrue goes first. */
-  async #mutate<T>(
+  #mutate<T>(
     change: Change,
     options: OperationOptions | undefined,
     work: (state: Qcow2State) => Promise<T>,
   ): Promise<T> {
-    const state = this.#state;
-    this.#assertOpen();
-    options?.signal?.throwIfAborted();
-    writerOf(state);
-    return mutate(state, async () => {
-      assertNotStaged(state);
-      if (claims(state, change)) await disclaim(state, change);
-      return work(state);
-    });
-  }
-
-  #assertOpen(): void {
-    if (this.#state.closed) throw imageError('IMAGE_CLOSED', this.label, 'is closed');
+    return changeImage(this.#state, change, options, () => work(this.#state));
   }
 
   #assertRange(range: GuestRange): void {
-    this.#assertOpen();
+    assertOpen(this.#state);
     if (rangeEnd(range) <= this.#state.header.size) return;
     throw imageError(
       'IMAGE_RANGE',

@@ -1,4 +1,5 @@
 import { CHUNK_CLUSTERS, COUNT, type HostCounts, USE } from './host-counts.ts';
+import { isExternal } from './l2-entry.ts';
 import type { Qcow2State } from './state.ts';
 import {
   compressedBytes,
@@ -38,6 +39,10 @@ export class L2Counter {
 
   /** Counts the entries of the table at byte `offset`, `references` times. Active: the guest sees it. */
   count(words: Uint32Array, offset: number, references: number, active: boolean): void {
+    if (isExternal(this.#state)) {
+      this.#countExternal(words, offset, active);
+      return;
+    }
     const { clusterSize, clusterBits, entryWords, extendedL2 } = this.#state.geometry;
     // what an integer of the machine numbers: the rest goes the long way
     const nearClusters = Math.min(2 ** 31, Math.ceil(this.#state.fileEnd / clusterSize));
@@ -83,6 +88,27 @@ export class L2Counter {
     if (!active) return;
     this.allocatedClusters += allocated;
     this.fragmentedClusters += fragmented;
+  }
+
+  /** Entries that refer to an external data file: nothing there is counted. */
+  #countExternal(words: Uint32Array, offset: number, active: boolean): void {
+    const { clusterSize, entryWords, extendedL2 } = this.#state.geometry;
+    let next = -1;
+    for (let at = 0; at < words.length; at += entryWords) {
+      const [high, low] = [words[at] as number, words[at + 1] as number];
+      if (high === 0 && (low & ~LOW_ZERO) === 0) continue;
+      const host = entryOffset(high, low);
+      if (high & HIGH_COMPRESSED)
+        this.#report('compressed cluster in an image with an external data file', offset + at * 4);
+      else if (l2Reserved(high, low, extendedL2))
+        this.#report('reserved bits are set in an L2 entry', offset + at * 4);
+      else if (host < 0 || host % clusterSize !== 0)
+        this.#report(`L2 entry points to ${host}, not a cluster`, offset + at * 4);
+      if (!active) continue;
+      this.allocatedClusters++;
+      if (next >= 0 && host !== next) this.fragmentedClusters++;
+      next = host + clusterSize;
+    }
   }
 
   /** An entry that is compressed, reaches past the file, or breaks a rule. Returns whether it maps something. */

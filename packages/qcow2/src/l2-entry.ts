@@ -2,7 +2,7 @@ import { type CompressedPlace, compressedPlace } from './compressed.ts';
 import { corrupt } from './corrupt.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
-import { entryOffset, HIGH_COMPRESSED, LOW_ZERO, l2Reserved } from './structures.ts';
+import { entryOffset, HIGH_COMPRESSED, HIGH_COPIED, LOW_ZERO, l2Reserved } from './structures.ts';
 
 /**
  * Byte of the host cluster of an L2 entry that is not compressed; 0 when it has none.
@@ -22,6 +22,16 @@ export function hostOf(state: Qcow2State, table: L2Table, index: number): number
   return host;
 }
 
+/** Whether guest data is in a file of its own, each byte where the guest has it, and uncounted. */
+export function isExternal({ storage, data }: Qcow2State): boolean {
+  return storage !== data;
+}
+
+/** Whether an entry that is not compressed has a place for data; in an external file that may be byte 0, with the copied flag. */
+export function hasHost(state: Qcow2State, high: number, host: number): boolean {
+  return host !== 0 || ((high & HIGH_COPIED) !== 0 && isExternal(state));
+}
+
 /**
  * The host bytes that an L2 entry refers to: a data cluster, or where its compressed cluster lies; of length 0 when it has none.
  * @throws ImageError `IMAGE_CORRUPT`.
@@ -32,6 +42,16 @@ export function hostPlace(state: Qcow2State, table: L2Table, index: number): Com
   if (high & HIGH_COMPRESSED) return compressedPlace(state, high, low);
   const offset = hostOf(state, table, index);
   return { offset, length: offset === 0 ? 0 : state.geometry.clusterSize };
+}
+
+/** Numbers of the host clusters that an L2 entry refers to: one, none, or all that its compressed cluster touches. */
+export function hostClusters(state: Qcow2State, table: L2Table, index: number): readonly number[] {
+  const { clusterSize } = state.geometry;
+  const { offset, length } = hostPlace(state, table, index);
+  const clusters: number[] = [];
+  for (let at = offset - (offset % clusterSize); at < offset + length; at += clusterSize)
+    clusters.push(at / clusterSize);
+  return clusters;
 }
 
 /** Byte in the file of word `at` of a table. */

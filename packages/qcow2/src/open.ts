@@ -1,21 +1,41 @@
 import type { ImageLimits, OpenImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
+import { bitmapSet } from './bitmap-set.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
 import { geometryOf } from './geometry.ts';
-import { claimedClusterSize, parseHeader } from './header.ts';
+import { claimedClusterSize, type Header, parseHeader } from './header.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { metadataMap, protect } from './overlap.ts';
 import { openRefcounts } from './refcounts.ts';
+import { isDirty, repairDirty } from './repair-dirty.ts';
 import { readSnapshots, snapshotTableBytes } from './snapshots.ts';
 import type { Qcow2State, Writer } from './state.ts';
 import { ENTRY_BYTES, INCOMPATIBLE, SECTOR_BYTES } from './structures.ts';
 import { wordsOf } from './words.ts';
 
-/** Opens an image: reads and checks header and L1 table, and for writing the refcount table. Writes nothing. */
+/**
+ * Opens an image: reads and checks header and L1 table, and for writing the refcount table. Writes nothing, unless it is opened for writing
+ * and dirty: then its refcounts are repaired.
+ */
 export async function openState(storage: Storage, options: OpenImageOptions): Promise<Qcow2State> {
+  const opened = new AsyncDisposableStack();
+  try {
+    return await openWith(storage, opened, options);
+  } catch (cause) {
+    // on failure the image's own file is the caller's, the data file is nobody's
+    await opened.disposeAsync();
+    throw cause;
+  }
+}
+
+async function openWith(
+  storage: Storage,
+  opened: AsyncDisposableStack,
+  options: OpenImageOptions,
+): Promise<Qcow2State> {
   const { label } = storage;
   const limits: ImageLimits = { ...DEFAULT_LIMITS, ...options.limits };
   const fileEnd = await storage.length();
@@ -38,8 +58,11 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
       header.l1TableOffset,
     );
   await storage.read(hostOffset(header.l1TableOffset), l1Bytes, options);
+  const data = await openData(storage, header, options);
+  if (data !== storage) opened.use(data);
   const state: Qcow2State = {
     storage,
+    data,
     label,
     limits,
     geometry,
@@ -53,18 +76,33 @@ export async function openState(storage: Storage, options: OpenImageOptions): Pr
     staged: null,
     stagedOn: null,
     closed: false,
+    ownsFile: true,
   };
-  return options.mode === 'write' ? { ...state, writer: await openWriter(state) } : state;
+  if (options.mode === 'read') return state;
+  const writable = { ...state, writer: await openWriter(state) };
+  if (isDirty(writable)) await repairDirty(writable);
+  return writable;
+}
+
+/** The file of guest data. @throws ImageError `IMAGE_UNSUPPORTED` when it is another one, and none may be opened. */
+async function openData(
+  storage: Storage,
+  { dataFile }: Header,
+  { openDataFile, mode }: OpenImageOptions,
+): Promise<Storage> {
+  if (dataFile === null) return storage;
+  if (openDataFile !== undefined) return openDataFile(dataFile.name, mode);
+  const feature = 'external data file';
+  const problem = `uses an ${feature}, which is not opened unless it is allowed`;
+  throw imageError('IMAGE_UNSUPPORTED', storage.label, problem, 72, { feature });
 }
 
 async function openWriter(state: Qcow2State): Promise<Writer> {
-  const bits = state.header.incompatible[1];
-  const why = bits & INCOMPATIBLE.corrupt ? 'corrupt' : bits & INCOMPATIBLE.dirty ? 'dirty' : null;
-  if (why !== null)
+  if (state.header.incompatible[1] & INCOMPATIBLE.corrupt)
     throw imageError(
       'IMAGE_NEEDS_REPAIR',
       state.label,
-      `is marked ${why}; repair it first: qemu-img check -r all`,
+      'is marked corrupt; repair it first: qemu-img check -r all',
     );
   const refcounts = await openRefcounts(state);
   const metadata = metadataMap(state, refcounts.table);
@@ -81,12 +119,13 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     refcounts,
     metadata,
     nextFree: 0,
+    compressedAt: 0,
     releases: [],
     reads: new Set(),
     l1Changed: new Set(),
     // what an earlier process wrote may be in the system's memory only
     dataDirty: true,
-    bitmapsDisowned: (directory?.bitmaps.length ?? 0) === 0,
+    bitmaps: bitmapSet(directory, state.header.size),
     failure: null,
     ends: { mutation: done, flush: done, header: done },
   };

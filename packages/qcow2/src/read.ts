@@ -35,8 +35,7 @@ async function readExtents(
     for (const extent of batch) {
       const from = extent.offset - offset;
       const part = target.subarray(from, from + extent.length);
-      if (extent.status === 'data')
-        await state.storage.read(hostOffset(extent.host), part, options);
+      if (extent.status === 'data') await state.data.read(hostOffset(extent.host), part, options);
       else if (extent.status === 'compressed') await copyCompressed(state, extent.offset, part);
       else if (extent.status === 'unallocated' && below !== null) await below(extent.offset, part);
       else part.fill(0);

@@ -1,6 +1,7 @@
 import type { ReclaimOptions, StagingToken } from '@downfold/image';
 import { disclaim } from './autoclear.ts';
 import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
+import { setCopied } from './copied-flags.ts';
 import { corrupt } from './corrupt.ts';
 import { flushImage } from './flush.ts';
 import { countReferences } from './references.ts';
@@ -21,12 +22,16 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
   const find = ({ message }: { readonly message: string }): unknown => problems.push(message);
   const references = await countReferences(state, keep, find, options);
   const leaked: Release[] = [];
+  const unflagged = new Set<number>();
   const sort = (difference: Difference): void => {
     const { cluster, stored, counted } = difference;
     const offset = cluster * state.geometry.clusterSize;
     if (isWorse(difference))
       problems.push(`cluster ${cluster}: refcount ${stored}, references ${counted}`);
-    else if (isLeak(difference)) leaked.push({ offset, clusters: 1, references: stored - counted });
+    else if (stored > counted) {
+      leaked.push({ offset, clusters: 1, references: stored - counted });
+      if (difference.shared && counted === 1) unflagged.add(cluster);
+    }
   };
   await compareRefcounts(state, references, sort, options);
   if (problems.length > 0)
@@ -36,6 +41,8 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
     );
   if (leaked.length === 0) return 0;
   await disclaim(state, 'header');
+  // before the refcount goes down: a crash in between leaves what `isWorse` takes for a leak, not a flag that is wrong for good
+  await setCopied(state, unflagged, true);
   writer.releases = leaked;
   await flushImage(state);
   return leaked.length;
@@ -45,14 +52,6 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
 function isWorse(difference: Difference): boolean {
   const { stored, counted, shared } = difference;
   return stored < counted || (wrongFlag(difference) && (shared || counted !== 1));
-}
-
-/**
- * A cluster without the copied flag, to which the guest's mapping alone refers, keeps its refcount: lowering it to one and setting
- * the flag are two writes, and a crash between them would be a corruption.
- */
-function isLeak({ stored, counted, shared }: Difference): boolean {
-  return stored > counted && !(shared && counted === 1);
 }
 
 /** Where the staging of a token lies; null when there is none any more, for then nothing of it is to be kept. */

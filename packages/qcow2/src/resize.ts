@@ -1,5 +1,11 @@
 import type { CowSource } from '@downfold/image';
-import { alignUp, type ByteLength, type GuestOffset, hostOffset } from '@downfold/units';
+import {
+  alignUp,
+  type ByteLength,
+  byteLength,
+  type GuestOffset,
+  hostOffset,
+} from '@downfold/units';
 import { allocateAll, type Place, release, releaseOnFailure } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
@@ -12,7 +18,7 @@ import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
 import { zeroImage } from './unmap.ts';
 import { bytesOf } from './words.ts';
-import { flushFile, inTurn } from './writer.ts';
+import { flushFile, inTurn, writerOf } from './writer.ts';
 
 /**
  * Grows the virtual disk (rule W12): a large enough L1 table is durable and in the header, and the new area reads as zeros,
@@ -29,6 +35,10 @@ export async function growImage(
   if (size === old) return;
   await growL1(state, Math.ceil(size / state.geometry.l2Reach));
   await clearNewArea(state, old, size, fill);
+  if (state.header.dataFile?.raw === true && state.data.supports.resize) {
+    await state.data.setLength(byteLength(size));
+    writerOf(state).dataDirty = true;
+  }
   await flushImage(state);
   await patchHeader(state, { size }, BARRIER.size);
 }

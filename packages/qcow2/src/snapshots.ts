@@ -1,9 +1,16 @@
 import type { ImageSnapshot } from '@downfold/image';
-import { alignUp, hostOffset } from '@downfold/units';
+import { alignDown, alignUp, hostOffset } from '@downfold/units';
 import { corrupt, decoding, imageError } from './corrupt.ts';
 import { HARD_LIMITS } from './limits.ts';
+import { MetadataCache } from './metadata-cache.ts';
 import type { Qcow2State } from './state.ts';
-import { ENTRY_BYTES, NO_INSTRUCTIONS, snapshotExtra, snapshotHead } from './structures.ts';
+import {
+  ENTRY_BYTES,
+  NO_INSTRUCTIONS,
+  SECTOR_BYTES,
+  snapshotExtra,
+  snapshotHead,
+} from './structures.ts';
 import { wordsOf } from './words.ts';
 
 /** One internal snapshot. */
@@ -11,8 +18,11 @@ export interface Snapshot extends ImageSnapshot {
   readonly l1TableOffset: number;
   /** Entries. */
   readonly l1Size: number;
-  /** Bytes of this entry in the snapshot table. */
+  /** Byte of this entry in the file, and bytes of it. */
+  readonly entryAt: number;
   readonly entryBytes: number;
+  /** Virtual size at the time, bytes; null: not kept, and the same as now. */
+  readonly diskSize: number | null;
 }
 
 /** Reads the snapshot table. @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT`. */
@@ -63,6 +73,8 @@ async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
     ...fromExtra(rest.subarray(0, head.extraSize), head.stateSize),
     l1TableOffset: head.l1TableOffset,
     l1Size: head.l1Size,
+    diskSize: diskSizeIn(rest.subarray(0, head.extraSize)),
+    entryAt: at,
     entryBytes: alignUp(snapshotHead.size + rest.length, 8),
   };
 }
@@ -83,8 +95,20 @@ function fromExtra(
   };
 }
 
+function diskSizeIn(extra: Uint8Array): number | null {
+  const { diskSize } = snapshotExtra.fields;
+  if (extra.length < diskSize.at + ENTRY_BYTES) return null;
+  return Number(new DataView(extra.buffer, extra.byteOffset).getBigUint64(diskSize.at));
+}
+
 function wide([high, low]: readonly [high: number, low: number]): bigint {
   return BigInt(high) * 2n ** 32n + BigInt(low);
+}
+
+/** What there is to say of a snapshot to those who do not look into the file. */
+export function snapshotFacts(snapshot: Snapshot): ImageSnapshot {
+  const { id, name, stateBytes, seconds, nanoseconds, clock, instructions } = snapshot;
+  return { id, name, stateBytes, seconds, nanoseconds, clock, instructions };
 }
 
 /** The L1 table of a snapshot as words, two an entry. */
@@ -97,4 +121,39 @@ export async function readSnapshotL1(state: Qcow2State, snapshot: Snapshot): Pro
 /** Bytes of the whole snapshot table. */
 export function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
   return snapshots.reduce((sum, snapshot) => sum + snapshot.entryBytes, 0);
+}
+
+/** The snapshot of that id. @throws ImageError `IMAGE_RANGE` when there is none. */
+export function snapshotNamed(
+  state: Qcow2State,
+  snapshots: readonly Snapshot[],
+  id: string,
+): Snapshot {
+  const found = snapshots.find((snapshot) => snapshot.id === id);
+  if (found !== undefined) return found;
+  throw imageError('IMAGE_RANGE', state.label, `has no internal snapshot with the id '${id}'`);
+}
+
+/** The image as a snapshot shows it, for reading only. @throws ImageError `IMAGE_LIMIT` for a disk that is too large. */
+export function snapshotState(
+  state: Qcow2State,
+  { l1TableOffset, l1Size, diskSize }: Snapshot,
+  l1: Uint32Array,
+): Qcow2State {
+  const size = alignDown(diskSize ?? state.header.size, SECTOR_BYTES);
+  const needed = Math.ceil(size / state.geometry.l2Reach);
+  if (size > state.limits.virtualSize || needed * ENTRY_BYTES > HARD_LIMITS.l1Table)
+    throw imageError('IMAGE_LIMIT', state.label, `a snapshot of ${size} bytes is above the limit`);
+  const words = new Uint32Array(2 * Math.max(l1Size, needed));
+  words.set(l1);
+  return {
+    ...state,
+    header: { ...state.header, l1TableOffset, l1Size: words.length / 2, size },
+    l1: words,
+    l2: new MetadataCache(state.geometry.clusterSize),
+    lastCompressed: null,
+    writer: null,
+    staged: null,
+    ownsFile: false,
+  };
 }

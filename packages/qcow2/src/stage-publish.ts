@@ -1,4 +1,3 @@
-import type { PublishOptions } from '@downfold/image';
 import { release } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { flushImage } from './flush.ts';
@@ -7,7 +6,7 @@ import { MetadataCache } from './metadata-cache.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { asStored, sameHost } from './stage-entries.ts';
 import { assertStagedOpen, closeStaged, imageOf } from './stage-state.ts';
-import { planUndo, writeUndo } from './stage-undo.ts';
+import { planUndo, type Undo, writeUndo } from './stage-undo.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES } from './structures.ts';
 import { loadL2 } from './tables.ts';
@@ -21,10 +20,7 @@ const MOST_RELEASES = 65_536;
  * Makes a staging the image's mapping, by one write of the header's first sector after all that it points to is durable (W11). Then
  * what only the old mapping held is released (W5); with `keepUndo` an internal snapshot holds it. To be run in the mutation queue.
  */
-export async function publishStaged(
-  staged: Qcow2State,
-  { keepUndo }: PublishOptions,
-): Promise<void> {
+export async function publishStaged(staged: Qcow2State, keepUndo: Undo | null): Promise<void> {
   assertStagedOpen(staged);
   const image = imageOf(staged);
   const undo = keepUndo === null ? null : await planUndo(staged, keepUndo);
@@ -42,17 +38,18 @@ export async function publishStaged(
   await flushImage(image);
 }
 
-/** Releases what `old`, the mapping before the publish, refers to and the present one does not. */
-async function releaseMapping(image: Qcow2State, old: Qcow2State): Promise<void> {
+/** Releases what `old`, an earlier mapping of the image, refers to and the present one does not, and its L1 table. */
+export async function releaseMapping(image: Qcow2State, old: Qcow2State): Promise<void> {
   const { clusterSize, l2Entries, entryWords } = image.geometry;
   const { l1TableOffset, l1Size } = old.header;
   if (l1Size > 0) release(image, l1TableOffset, l1Size * ENTRY_BYTES);
   for (let l1Index = 0; l1Index < l1Size; l1Index++) {
     if (sameHost(old.l1, image.l1, 2 * l1Index)) continue;
-    const [before, after] = [await loadL2(old, l1Index), await loadL2(image, l1Index)];
-    if (before === null || after === null) continue;
+    const before = await loadL2(old, l1Index);
+    if (before === null) continue;
+    const after = (await loadL2(image, l1Index))?.words ?? new Uint32Array();
     for (let index = 0; index < l2Entries; index++)
-      if (!sameHost(before.words, after.words, index * entryWords)) letGo(image, before, index);
+      if (!sameHost(before.words, after, index * entryWords)) letGo(image, before, index);
     release(image, before.offset, clusterSize);
     if (writerOf(image).releases.length > MOST_RELEASES) await flushImage(image);
   }

@@ -61,6 +61,7 @@ function stateOver(image: Qcow2State, place: StagedPlace, l1: Uint32Array): Qcow
   let [seen, header] = [image.header, withPlace(image.header, place)];
   return {
     storage: image.storage,
+    data: image.data,
     label: image.label,
     limits: image.limits,
     geometry: image.geometry,
@@ -69,6 +70,7 @@ function stateOver(image: Qcow2State, place: StagedPlace, l1: Uint32Array): Qcow
     l2: new MetadataCache(image.geometry.clusterSize),
     lastCompressed: null,
     staged: null,
+    ownsFile: false,
     stagedOn: image,
     get header() {
       if (seen !== image.header) [seen, header] = [image.header, withPlace(image.header, place)];

@@ -1,25 +1,28 @@
-import type { PublishOptions } from '@downfold/image';
-import { alignUp, hostOffset } from '@downfold/units';
-import { allocateAll, ownTable, touchEntries } from './allocate.ts';
+import { ownTable, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
 import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
 import { HostCounts } from './host-counts.ts';
-import { hostPlace } from './l2-entry.ts';
+import { hostClusters } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { HARD_LIMITS, SAFE_LIMITS } from './limits.ts';
-import { assertNoOverlap, registerMetadata } from './overlap.ts';
 import { largestRefcount } from './refcount-codec.ts';
 import { addReference, refcountOf } from './refcounts.ts';
-import { readSnapshots, type Snapshot, snapshotTableBytes } from './snapshots.ts';
+import { encodeSnapshot, entriesOf, freeId, writeSnapshotTable } from './snapshot-table.ts';
+import { readSnapshots, snapshotTableBytes } from './snapshots.ts';
 import { sameHost } from './stage-entries.ts';
 import { imageOf } from './stage-state.ts';
 import type { Qcow2State } from './state.ts';
-import { type HeaderV2, SNAPSHOT_ALIGNMENT, snapshotExtra, snapshotHead } from './structures.ts';
+import type { HeaderV2 } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { writerOf } from './writer.ts';
 
 /** Name and date of the internal snapshot that keeps the old mapping. */
-type Undo = NonNullable<PublishOptions['keepUndo']>;
+export interface Undo {
+  readonly name: string;
+  readonly date: string;
+  /** Whether its name must be no other snapshot's. Default true. */
+  readonly unique?: boolean;
+}
 
 /** What an undo snapshot takes; nothing has been changed for it yet. */
 export interface UndoPlan {
@@ -56,58 +59,16 @@ export async function planUndo(staged: Qcow2State, undo: Undo): Promise<UndoPlan
     refuse(`an undo snapshot whose name has ${nameBytes} bytes`);
   if (!(milliseconds >= 0 && milliseconds < LATEST))
     refuse(`an undo snapshot of the date ${undo.date}`);
-  if (snapshots.some(({ name }) => name === undo.name))
+  if (undo.unique !== false && snapshots.some(({ name }) => name === undo.name))
     refuse(`an undo snapshot of the name ${undo.name}, which another snapshot has`);
   const entry = encodeSnapshot(image, { name: undo.name, id: freeId(snapshots), milliseconds });
-  const tableBytes = snapshotTableBytes(snapshots);
-  const table = new Uint8Array(tableBytes + entry.length);
+  const present = await entriesOf(image, snapshots);
+  const table = Buffer.concat([...present, entry]);
   if (snapshots.length >= SAFE_LIMITS.snapshots || table.length > HARD_LIMITS.snapshotTable)
     throw imageError('IMAGE_LIMIT', image.label, 'has as many internal snapshots as it may have');
-  await image.storage.read(hostOffset(image.header.snapshotsOffset), table.subarray(0, tableBytes));
-  table.set(entry, tableBytes);
   await assertCanShare(staged);
+  const tableBytes = snapshotTableBytes(snapshots);
   return { tableBytes, table, nbSnapshots: snapshots.length + 1 };
-}
-
-/** A number above all others, as QEMU gives them. */
-function freeId(snapshots: readonly Snapshot[]): string {
-  const numbers = snapshots.map(({ id }) => Number.parseInt(id, 10) || 0);
-  return String(Math.max(0, ...numbers) + 1);
-}
-
-/** A snapshot table entry for the image's present mapping: its L1 table as it lies. */
-function encodeSnapshot(
-  image: Qcow2State,
-  about: { readonly name: string; readonly id: string; readonly milliseconds: number },
-): Uint8Array {
-  const { l1TableOffset, l1Size, size } = image.header;
-  const text = new TextEncoder();
-  const [id, name] = [text.encode(about.id), text.encode(about.name)];
-  const namesAt = snapshotHead.size + snapshotExtra.size;
-  const length = alignUp(namesAt + id.length + name.length, SNAPSHOT_ALIGNMENT);
-  const entry = new Uint8Array(length);
-  snapshotHead.encode(
-    {
-      l1TableOffset,
-      l1Size,
-      idLength: id.length,
-      nameLength: name.length,
-      seconds: Math.floor(about.milliseconds / 1000),
-      nanoseconds: (about.milliseconds % 1000) * 1e6,
-      clock: [0, 0],
-      stateSize: 0,
-      extraSize: snapshotExtra.size,
-    },
-    entry,
-  );
-  snapshotExtra.encode(
-    { largeStateSize: [0, 0], diskSize: size, instructions: [0xffff_ffff, 0xffff_ffff] },
-    entry,
-    snapshotHead.size,
-  );
-  entry.set(id, namesAt);
-  entry.set(name, namesAt + id.length);
-  return entry;
 }
 
 /** @throws ImageError `IMAGE_NO_SPACE` when a refcount cannot hold the references that both mappings will have. */
@@ -142,7 +103,7 @@ export async function writeUndo(
   staged: Qcow2State,
   plan: UndoPlan,
 ): Promise<Pick<HeaderV2, 'nbSnapshots' | 'snapshotsOffset'>> {
-  const { clusterSize, l2Entries } = staged.geometry;
+  const { l2Entries } = staged.geometry;
   const writer = writerOf(staged);
   for (let l1Index = 0; l1Index < staged.header.l1Size; l1Index++) {
     if ((await loadL2(staged, l1Index)) === null) continue;
@@ -154,23 +115,17 @@ export async function writeUndo(
     if (pinnedBytes(staged, writer) > DIRTY_LIMIT_BYTES) await flushImage(staged);
   }
   const { table, nbSnapshots } = plan;
-  const place = await allocateAll(staged, Math.ceil(table.length / clusterSize));
-  for (let cluster = 0; cluster < place.count; cluster++)
-    registerMetadata(staged, place.offset + cluster * clusterSize, 'snapshot table');
-  await assertNoOverlap(staged, place.offset, table.length, 'snapshot table');
-  await staged.storage.write(hostOffset(place.offset), table, { what: 'snapshot table' });
+  const snapshotsOffset = await writeSnapshotTable(staged, table);
   await flushImage(staged);
-  return { nbSnapshots, snapshotsOffset: place.offset };
+  return { nbSnapshots, snapshotsOffset };
 }
 
 /** The host clusters that a table of a staging refers to as the image's own table does, each as often as it does. */
 function* inherited(staged: Qcow2State, table: L2Table): Generator<number, void, undefined> {
-  const { clusterSize, l2Entries, entryWords } = staged.geometry;
+  const { l2Entries, entryWords } = staged.geometry;
   if (table.lower === null) return;
   for (let index = 0; index < l2Entries; index++) {
     if (!sameHost(table.words, table.lower, index * entryWords)) continue;
-    const { offset, length } = hostPlace(staged, table, index);
-    for (let at = offset - (offset % clusterSize); at < offset + length; at += clusterSize)
-      yield at / clusterSize;
+    yield* hostClusters(staged, table, index);
   }
 }

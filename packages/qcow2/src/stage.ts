@@ -1,6 +1,7 @@
 import type { CowSource, Image, StageOptions, Staging } from '@downfold/image';
 import { alignUp, hostOffset } from '@downfold/units';
 import { allocateAll, touchEntries } from './allocate.ts';
+import { assertOwnData } from './data-file.ts';
 import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
@@ -31,7 +32,7 @@ export async function stageImage(
   const { from } = options;
   const virtualSize = alignUp(options.virtualSize, SECTOR_BYTES);
   if (from === null) {
-    const staged = await begin(image, virtualSize, options.fill);
+    const staged = await beginStaging(image, virtualSize, options.fill);
     return new Qcow2Staging(staged, imageOver(staged));
   }
   const place = placeOf(image, from);
@@ -44,11 +45,13 @@ export async function stageImage(
   return new Qcow2Staging(staged, imageOver(staged));
 }
 
-async function begin(
+/** Begins a staging that shows what the image shows; new area of a larger disk is zeros. Durable when it resolves. */
+export async function beginStaging(
   image: Qcow2State,
   virtualSize: number,
   fill: CowSource | null,
 ): Promise<Qcow2State> {
+  assertOwnData(image, 'a second mapping');
   assertCanGrow(image, virtualSize);
   // what the staging inherits is what the file holds
   await flushImage(image);

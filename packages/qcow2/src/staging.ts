@@ -30,7 +30,7 @@ export class Qcow2Staging implements Staging {
   }
 
   publish(options: PublishOptions): Promise<void> {
-    return mutate(this.#staged, () => publishStaged(this.#staged, options));
+    return mutate(this.#staged, () => publishStaged(this.#staged, options.keepUndo));
   }
 
   discard(): Promise<void> {

@@ -1,5 +1,6 @@
 import type { ImageLimits } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
+import type { BitmapSet } from './bitmap-types.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
 import type { L2Table } from './l2-table.ts';
@@ -61,10 +62,11 @@ export interface Writer {
   readonly reads: Set<Promise<void>>;
   /** L1 entries changed since the last flush. */
   readonly l1Changed: Set<number>;
+  /** Where the next compressed cluster goes: a byte inside a cluster that holds others; 0: to a fresh one. */
+  compressedAt: number;
   /** Guest data was written since the last flush, or nobody knows. */
   dataDirty: boolean;
-  /** Persistent bitmaps, which this writer does not keep true, are flagged in use (W9), or there are none. */
-  bitmapsDisowned: boolean;
+  readonly bitmaps: BitmapSet;
   /** Why there are no more writes: an overlap was found, a flush or a write of the header failed. */
   failure: unknown;
   /** Ends of the queues. Mutations change tables in memory, flushes write them; the two overlap. */
@@ -73,7 +75,10 @@ export interface Writer {
 
 /** Everything known of one open image; the operations are functions over it. */
 export interface Qcow2State {
+  /** The image's own file: all metadata. */
   readonly storage: Storage;
+  /** Guest data: the same, or an external file, in which every guest byte has its own place. */
+  readonly data: Storage;
   /** How errors name the image. */
   readonly label: string;
   readonly limits: ImageLimits;
@@ -88,8 +93,8 @@ export interface Qcow2State {
   l1: Uint32Array;
   l2: MetadataCache<L2Table>;
   /**
-   * The last compressed cluster that was read: its guest offset and content. Never out of date: nothing here compresses, so a
-   * guest cluster that is written is not compressed any more.
+   * The last compressed cluster that was read: its guest offset and content. Forgotten when that cluster is compressed anew; one that
+   * is written otherwise is not compressed any more.
    */
   lastCompressed: { readonly at: number; readonly bytes: Uint8Array } | null;
   /** What only a writer needs; null when the image was opened for reading. */
@@ -99,4 +104,6 @@ export interface Qcow2State {
   /** The image that this mapping is staged on; null: it is the image's own. */
   readonly stagedOn: Qcow2State | null;
   closed: boolean;
+  /** Closing the image closes the file: it is no view of an image that is open as well. */
+  readonly ownsFile: boolean;
 }

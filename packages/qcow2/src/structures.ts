@@ -122,6 +122,8 @@ export const EXTENSION = {
   dataFile: 0x4441_5441,
   /** Private to Downfold ("DWNF"): why the image no longer represents any point in time. Other tools preserve it. */
   mark: 0x4457_4e46,
+  /** Private to Downfold ("DWN0"): room of an extension that is gone, between others. */
+  unused: 0x4457_4e30,
 } as const;
 
 /** One row of the feature name table. */
@@ -171,7 +173,13 @@ export const bitmapEntry: Layout<BitmapEntry> = layout<BitmapEntry>(24, {
 });
 
 /** Flags of a persistent bitmap. */
-export const BITMAP = { inUse: 0x01, auto: 0x02 } as const;
+export const BITMAP = { inUse: 0x01, auto: 0x02, extraCompatible: 0x04 } as const;
+/** All flags with a meaning. */
+export const BITMAP_KNOWN = 0x07;
+/** The only type: dirty tracking. */
+export const BITMAP_TYPE = 1;
+/** Bitmap directory entries start on multiples of this. */
+export const BITMAP_ALIGNMENT = 8;
 
 // ---- Snapshots ---------------------------------------------------------------------------------
 
@@ -271,6 +279,14 @@ export function tableOffset(high: number, low: number): number {
   return high >= HIGH_TOO_LARGE ? -1 : high * TWO_TO_32 + ((low & LOW_OFFSET) >>> 0);
 }
 
+/** Whether a bitmap table entry has a reserved bit set; bit 0 has a meaning only where there is no offset. */
+export function bitmapReserved(high: number, low: number): boolean {
+  const place = (high & HIGH_OFFSET) !== 0 || (low & LOW_OFFSET) !== 0;
+  return (high & ~HIGH_OFFSET) !== 0 || (low & (place ? LOW_L1_RESERVED : LOW_L2_RESERVED)) !== 0;
+}
+/** Bit of the low word of a bitmap table entry without an offset: all its bits are ones. */
+export const LOW_ALL_ONES = 0x0000_0001;
+
 /** Whether a refcount table entry has a reserved bit (0 to 8) set. */
 export function tableReserved(low: number): boolean {
   return (low & LOW_L1_RESERVED) !== 0;
@@ -286,6 +302,19 @@ export function compressedOffset(high: number, low: number, clusterBits: number)
 export function compressedBytes(high: number, low: number, clusterBits: number): number {
   const sectors = (high & (HIGH_COMPRESSED - 1)) >>> compressedHighBits(clusterBits);
   return (sectors + 1) * SECTOR_BYTES - (low & (SECTOR_BYTES - 1));
+}
+
+/** High word of the L2 entry of a compressed cluster of `bytes` bytes at `offset`; the low word is `offsetLow`. */
+export function compressedHigh(offset: number, bytes: number, clusterBits: number): number {
+  const sectors =
+    Math.floor((offset + bytes - 1) / SECTOR_BYTES) - Math.floor(offset / SECTOR_BYTES);
+  const place = Math.floor(offset / TWO_TO_32);
+  return (HIGH_COMPRESSED | (sectors << compressedHighBits(clusterBits)) | place) >>> 0;
+}
+
+/** First byte of a file that a compressed cluster cannot reach. */
+export function compressedLimit(clusterBits: number): number {
+  return Math.min(2 ** (compressedHighBits(clusterBits) + 32), 2 ** 53);
 }
 
 /** Bits of the high word that belong to a compressed cluster's offset: x - 32, with x = 62 - (cluster_bits - 8). */

@@ -1,5 +1,5 @@
 import type { CowSource } from '@downfold/image';
-import { alignUp, type ByteLength, type GuestOffset } from '@downfold/units';
+import { alignUp, type ByteLength, type GuestOffset, hostOffset } from '@downfold/units';
 import { ownTable, touchEntries } from './allocate.ts';
 import { readCompressed } from './compressed.ts';
 import { imageExtents } from './extents.ts';
@@ -8,6 +8,7 @@ import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { letGo, unitMask, writeImage } from './write.ts';
+import { writerOf } from './writer.ts';
 
 /** Zeros that metadata cannot say are written as data in pieces that end at multiples of this: the largest cluster, so that none is cut. */
 const ZERO_BYTES = 2 << 20;
@@ -25,6 +26,7 @@ export async function zeroImage(
   to: number,
   fill: CowSource | null,
 ): Promise<void> {
+  await zeroRawData(state, from, to);
   const hidden = state.header.version === 2 && state.header.backing !== null;
   const { unitSize, clusterSize } = state.geometry;
   const first = Math.ceil(from / unitSize) * unitSize;
@@ -40,7 +42,17 @@ export async function deallocateImage(state: Qcow2State, from: number, to: numbe
   const { unitSize, clusterSize } = state.geometry;
   const first = Math.ceil(from / unitSize) * unitSize;
   const last = to >= state.header.size ? alignUp(to, clusterSize) : to - (to % unitSize);
-  if (last > first) await unmap(state, first, last, 'unallocated', null);
+  if (last <= first) return;
+  await zeroRawData(state, first, Math.min(last, state.header.size));
+  await unmap(state, first, last, 'unallocated', null);
+}
+
+/** A raw data file alone reads as the disk does: what tables say is zero is zero there, too. */
+async function zeroRawData(state: Qcow2State, from: number, to: number): Promise<void> {
+  if (state.header.dataFile?.raw !== true || to <= from) return;
+  const range = { offset: hostOffset(from), length: (to - from) as ByteLength };
+  await state.data.writeZeroes(range, { what: 'data' });
+  writerOf(state).dataDirty = true;
 }
 
 async function writeZeroData(

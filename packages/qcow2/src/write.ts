@@ -10,7 +10,7 @@ import {
   touchEntries,
 } from './allocate.ts';
 import { compressedPlace } from './compressed.ts';
-import { entryAt, hostOf, hostPlace } from './l2-entry.ts';
+import { entryAt, hasHost, hostOf, hostPlace, isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { readImage } from './read.ts';
@@ -104,7 +104,7 @@ async function nextRun(state: Qcow2State, at: number, end: number): Promise<Run>
     (!placed || hostOf(state, table, index + count) === host + count * clusterSize);
   let count = 1;
   while (count < most && follows(count)) count++;
-  if (way === 'in place')
+  if (way === 'in place' && !isExternal(state))
     assertInFile(
       state,
       host,
@@ -124,7 +124,7 @@ function wayOf(state: Qcow2State, table: L2Table, index: number): Way {
     compressedPlace(state, high, low);
     return 'whole';
   }
-  if (hostOf(state, table, index) === 0) return 'fresh';
+  if (!hasHost(state, high, hostOf(state, table, index))) return 'fresh';
   if ((high & HIGH_COPIED) === 0) return 'whole';
   return low & LOW_ZERO ? 'in place, zero' : 'in place';
 }
@@ -140,7 +140,7 @@ async function writeRun(
 ): Promise<number> {
   const { clusterSize } = state.geometry;
   const count = Math.ceil((to - start) / clusterSize);
-  return withPlace(state, run, count, async (place) => {
+  return withPlace(state, run, count, start, async (place) => {
     const end = Math.min(to, start + place.count * clusterSize);
     await put(state, place.offset + (from - start), slice(source, 0, end - from), end - from);
     map(state, { ...run, count: place.count }, place.offset, start, from, end);
@@ -166,7 +166,7 @@ async function writeEdge(
   await readOld(state, low, buffer.subarray(0, from - low), fill);
   await readOld(state, to, buffer.subarray(to - low), fill);
   await take(source, buffer.subarray(from - low, to - low));
-  await withPlace(state, run, 1, async (place) => {
+  await withPlace(state, run, 1, start, async (place) => {
     await put(state, place.offset + (low - start), { bytes: buffer }, buffer.length);
     map(state, run, place.offset, start, low, high);
   });
@@ -192,13 +192,18 @@ async function readOld(
   if (inside > 0) await readImage(state, offset, target.subarray(0, inside), fill);
 }
 
-/** Calls `use` with where a run is written: the clusters it has, or fresh ones, which are let go when that fails. */
+/**
+ * Calls `use` with where a run is written: the clusters it has, or fresh ones, which are let go when that fails. `start`: guest byte of the
+ * first one, which is its place in an external data file.
+ */
 async function withPlace<T>(
   state: Qcow2State,
   run: Run,
   count: number,
+  start: number,
   use: (place: Place) => Promise<T>,
 ): Promise<T> {
+  if (isExternal(state)) return use({ offset: start, count });
   if (run.way !== 'fresh' && run.way !== 'whole') return use({ offset: run.host, count });
   const place = await allocate(state, count);
   return releaseOnFailure(state, place, () => use(place));
@@ -253,21 +258,27 @@ export function unitMask(state: Qcow2State, from: number, to: number): number {
  * image is the image's still.
  */
 export function letGo(state: Qcow2State, table: L2Table, index: number): void {
+  if (isExternal(state)) return;
   const at = index * state.geometry.entryWords;
   if (state.stagedOn !== null && ((table.words[at] as number) & HIGH_COPIED) === 0) return;
   const { offset, length } = hostPlace(state, table, index);
   if (length > 0) release(state, offset, length);
 }
 
-async function put(state: Qcow2State, host: number, source: Source, length: number): Promise<void> {
-  await assertNoOverlap(state, host, length, null);
-  // preallocated zeros may lie past the end
-  state.fileEnd = Math.max(state.fileEnd, host + length);
+async function put(state: Qcow2State, host: number, source: Source, whole: number): Promise<void> {
+  const { dataFile, size } = state.header;
+  // what completes the last cluster is not the disk's: a raw data file ends with that
+  const length = dataFile?.raw === true ? Math.max(0, Math.min(whole, size - host)) : whole;
+  if (!isExternal(state)) {
+    await assertNoOverlap(state, host, length, null);
+    // preallocated zeros may lie past the end
+    state.fileEnd = Math.max(state.fileEnd, host + length);
+  }
   if ('bytes' in source) {
-    await state.storage.write(hostOffset(host), source.bytes.subarray(0, length), { what: 'data' });
+    await state.data.write(hostOffset(host), source.bytes.subarray(0, length), { what: 'data' });
     return;
   }
-  await state.storage.copyFrom(
+  await state.data.copyFrom(
     source.storage,
     hostOffset(source.from),
     hostOffset(host),

@@ -86,8 +86,16 @@ const catchers: Readonly<
   l1Switch: [['grow the disk to a larger L1 table', 'corrupt']],
   size: [['grow the disk within its L1 table', 'lost']],
   publish: [['publish a staging', 'corrupt']],
-  markBody: [['marks: a first one, another, none', 'foreign']],
-  markHead: [['marks: a first one, another, none', 'lost']],
+  snapshotTable: [['delete a snapshot of which the disk has nothing any more', 'corrupt']],
+  snapshotApplied: [['apply a snapshot', 'corrupt']],
+  extensionBody: [['marks: a first one, another, none', 'foreign']],
+  extensionHead: [
+    ['marks: a first one, another, none', 'lost'],
+    ['bitmaps that record, are changed, and are saved', 'corrupt'],
+  ],
+  repaired: [['a dirty image is opened, and written', 'broken']],
+  amend: [['amend: to version 2, without zero clusters, and back', 'lost']],
+  bitmapsClaimed: [['a first bitmap is added, and removed', 'lost']],
   createContent: [['create', 'corrupt']],
   create: [['create', 'unreadable']],
 };

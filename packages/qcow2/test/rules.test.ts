@@ -35,16 +35,13 @@ async function made(
 }
 
 describe('W7: an image whose refcounts may be wrong is not written', () => {
-  test.each([
-    ['dirty', INCOMPATIBLE.dirty],
-    ['corrupt', INCOMPATIBLE.corrupt],
-  ])('%s: refused for writing, read otherwise', async (word, bit) => {
+  test('corrupt: refused for writing, read otherwise', async () => {
     const { disk, craft } = await made();
-    craft.setWord(INCOMPATIBLE_AT + 4, bit);
+    craft.setWord(INCOMPATIBLE_AT + 4, INCOMPATIBLE.corrupt);
     const before = bytesOn(disk, '/image');
     await expect(openOn(disk, '/image', 'write')).rejects.toMatchObject({
       code: 'IMAGE_NEEDS_REPAIR',
-      message: `/image: is marked ${word}; repair it first: qemu-img check -r all`,
+      message: '/image: is marked corrupt; repair it first: qemu-img check -r all',
     });
     await using image = await openOn(disk, '/image', 'read');
     expect((await readAll(image)).subarray(0, SMALL)).toEqual(filled(1));

@@ -2,8 +2,14 @@ import { caseContext } from '@downfold/compliance';
 import type { Image } from '@downfold/image';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
-import { BARRIER, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
-import { AUTOCLEAR_AT, EXTENSION } from '../src/structures.ts';
+import { BARRIER, dirtyRanges, type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
+import {
+  AUTOCLEAR_AT,
+  EXTENSION,
+  HIGH_COPIED,
+  INCOMPATIBLE,
+  INCOMPATIBLE_AT,
+} from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import { IMAGE, Lab, type LabOptions } from './crash-lab.ts';
 import { bytesOn, openOn, readAll } from './support.ts';
@@ -26,7 +32,7 @@ type Options = Omit<Qcow2CreateOptions, 'virtualSize'> & { readonly virtualSize:
 /** An image of its own disk: created, filled, then changed byte by byte. */
 export async function prepared(
   options: Options,
-  fill: (image: Image) => Promise<void> = async () => {},
+  fill: (image: Qcow2) => Promise<void> = async () => {},
   craft: (craft: Craft) => void = () => {},
 ): Promise<MemoryDisk> {
   const disk = new MemoryDisk();
@@ -51,7 +57,7 @@ export async function put(image: Image, offset: number, length: number): Promise
 const start =
   (
     options: Options,
-    fill?: (image: Image) => Promise<void>,
+    fill?: (image: Qcow2) => Promise<void>,
     craft?: (craft: Craft) => void,
     lab: LabOptions = {},
   ): Scenario['start'] =>
@@ -86,6 +92,64 @@ async function snapshotView(disk: MemoryDisk): Promise<Uint8Array> {
   });
   await using image = await openOn(copy, IMAGE, 'read');
   return await readAll(image);
+}
+
+/** Rule: every snapshot that is there shows what the one of its id showed when work began, or what the disk shows then. */
+async function snapshotsStay(lab: Lab): Promise<void> {
+  const views = await snapshotViews(lab.recording.initial);
+  const disk = await readAll(lab.image, lab.fill);
+  lab.rules.push(async (state) => {
+    for (const [id, view] of await snapshotViews(state))
+      if (Buffer.compare(view, views.get(id) ?? disk) !== 0) return `snapshot ${id} changed`;
+    return null;
+  });
+}
+
+async function snapshotViews(disk: MemoryDisk): Promise<ReadonlyMap<string, Uint8Array>> {
+  const views = new Map<string, Uint8Array>();
+  await using image = await openOn(disk, IMAGE, 'read');
+  for (const { id } of await image.snapshots.list()) {
+    await using snapshot = await image.snapshots.open(id);
+    views.set(id, await readAll(snapshot));
+  }
+  return views;
+}
+
+/** Four snapshots, the disk changed before each; then some of it shared, some of it the disk's own. */
+async function withSnapshots(image: Qcow2): Promise<void> {
+  for (let count = 0; count < 4; count++) {
+    await put(image, 0, (2 + 3 * count) * SMALL);
+    await image.deallocate({ offset: guestOffset(0), length: byteLength(count * SMALL) });
+    await image.snapshots.create({ name: `s${count}`, date: '2026-11-25T00:00:00Z' });
+  }
+  await put(image, 3 * SMALL, 2 * SMALL);
+}
+
+/** Rule: where a bitmap is consistent, everything that changed since it was added is set in it. */
+async function bitmapsTrue(lab: Lab): Promise<void> {
+  const initial = await readAll(lab.image);
+  lab.rules.push(async (disk) => {
+    await using image = await openOn(disk, IMAGE, 'read');
+    const seen = await readAll(image);
+    for (const { name, inconsistent } of await image.bitmaps.list()) {
+      // added when some of that had changed already
+      if (inconsistent || name === 'more') continue;
+      const view = seen.slice();
+      for (const { offset, length } of dirtyRanges(await image.bitmaps.content(name)))
+        view.set(initial.subarray(offset, offset + length), offset);
+      if (Buffer.compare(view, initial) !== 0) return `bitmap ${name} lacks a change`;
+    }
+    return null;
+  });
+}
+
+/** Makes the bitmaps `names`, all at once and durably. */
+async function changeBitmaps(
+  lab: Lab,
+  names: readonly string[],
+  work: () => Promise<void>,
+): Promise<void> {
+  await lab.settle(() => lab.change('bitmaps', names.join(), work));
 }
 
 /** Rule: nothing of the file has changed while `still` is true of the header. */
@@ -242,6 +306,50 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await lab.write(5 * KIB, SMALL);
       await lab.zero(10 * KIB, KIB);
       await lab.flush();
+    },
+  },
+  'take a snapshot': {
+    start: start(small, withSnapshots),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      await lab.settle(() =>
+        lab.image.snapshots.create({ name: 'new', date: '2026-11-25T00:00:00Z' }),
+      );
+      await lab.write(5 * SMALL, 2 * SMALL);
+      await lab.flush();
+    },
+  },
+  'apply a snapshot': {
+    start: start(small, withSnapshots),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      const view = await snapshotViews(lab.recording.initial);
+      await lab.replace(view.get('2') as Uint8Array, () => lab.image.snapshots.apply('2'));
+      await lab.write(2 * SMALL, 3 * SMALL);
+      await lab.flush();
+    },
+  },
+  'delete snapshots': {
+    start: start(small, withSnapshots),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      await lab.settle(() => lab.image.snapshots.delete('2'));
+      await lab.write(2 * SMALL, 3 * SMALL);
+      await lab.flush();
+      await lab.settle(() => lab.image.snapshots.delete('4'));
+      await lab.write(20 * SMALL, 12 * SMALL);
+      await lab.flush();
+    },
+  },
+  'delete a snapshot of which the disk has nothing any more': {
+    start: start(small, async (image) => {
+      await put(image, 0, 12 * SMALL);
+      await image.snapshots.create({ name: 's', date: '2026-11-25T00:00:00Z' });
+      await put(image, 0, 12 * SMALL);
+    }),
+    run: async (lab) => {
+      await snapshotsStay(lab);
+      await lab.settle(() => lab.image.snapshots.delete('1'));
     },
   },
   'copy on write from an internal snapshot': {
@@ -438,6 +546,131 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
         [0, 0],
       );
       await lab.write(SMALL, SMALL);
+      await lab.flush();
+    },
+  },
+  'bitmaps that record, are changed, and are saved': {
+    start: start(small, async (image) => {
+      await put(image, 0, 4 * SMALL);
+      await image.bitmaps.add({ name: 'fine', granularity: SMALL });
+      await image.bitmaps.add({ name: 'coarse', granularity: 8 * SMALL });
+    }),
+    run: async (lab) => {
+      await bitmapsTrue(lab);
+      await lab.write(SMALL, SMALL);
+      await lab.flush();
+      await lab.write(9 * SMALL, 3 * SMALL);
+      await lab.settle(() => lab.reopen());
+      await lab.write(20 * SMALL, SMALL);
+      await changeBitmaps(lab, ['fine', 'coarse', 'more'], () =>
+        lab.image.bitmaps.add({ name: 'more', granularity: 4 * SMALL }),
+      );
+      await lab.write(3 * SMALL, SMALL);
+      await lab.deallocate(9 * SMALL, SMALL);
+      await lab.flush();
+      await changeBitmaps(lab, ['coarse', 'more'], () => lab.image.bitmaps.remove('fine'));
+      await lab.settle(() => lab.reopen());
+    },
+    samples: 8,
+  },
+  'a first bitmap is added, and removed': {
+    start: start(small, (image) => put(image, 0, 4 * SMALL)),
+    run: async (lab) => {
+      await bitmapsTrue(lab);
+      await changeBitmaps(lab, ['one'], () => lab.image.bitmaps.add({ name: 'one' }));
+      await lab.write(SMALL, SMALL);
+      await changeBitmaps(lab, [], () => lab.image.bitmaps.remove('one'));
+      await lab.write(0, SMALL);
+      await lab.flush();
+    },
+  },
+  'compressed clusters are written, beside others, over others, and over themselves': {
+    start: start({ ...small, clusterSize: KIB }, usedBefore, (craft) => craft.soil()),
+    run: async (lab) => {
+      await lab.compress(0, 6 * KIB);
+      await lab.flush();
+      await lab.compress(3 * KIB, 4 * KIB);
+      await lab.write(KIB, SMALL);
+      await lab.flush();
+      await lab.deallocate(4 * KIB, 3 * KIB);
+      await lab.compress(20 * KIB, 2 * KIB);
+      await lab.flush();
+      await lab.compress(22 * KIB, 3 * KIB);
+      await lab.flush();
+    },
+  },
+  'amend: to version 2, without zero clusters, and back': {
+    start: start(
+      { ...backed, backing: { name: 'a name in the way of a longer header.raw', format: 'raw' } },
+      async (image) => {
+        await put(image, 0, 4 * SMALL);
+        await image.writeZeroes(
+          { offset: guestOffset(2 * SMALL), length: byteLength(6 * SMALL) },
+          { fill: null },
+        );
+      },
+      undefined,
+      { below },
+    ),
+    run: async (lab) => {
+      await lab.change('compat', '0.10', () => lab.image.amend({ version: 2 }));
+      await lab.write(20 * SMALL, SMALL);
+      await lab.flush();
+      await lab.settle(() => lab.change('compat', '1.1', () => lab.image.amend({ version: 3 })));
+      await lab.write(20 * SMALL, SMALL);
+      await lab.flush();
+    },
+  },
+  'preallocate, where clusters were used before': {
+    start: start(small, usedBefore, (craft) => craft.soil()),
+    run: async (lab) => {
+      await lab.image.preallocate(
+        { offset: guestOffset(2 * SMALL), length: byteLength(50 * SMALL) },
+        'metadata',
+      );
+      await lab.write(30 * SMALL, SMALL);
+      await lab.flush();
+    },
+  },
+  'a dirty image is opened, and written': {
+    start: async () => {
+      const disk = await prepared(
+        small,
+        (image) => put(image, 0, 12 * SMALL),
+        (craft) => {
+          // counted too low, too high, and a copied flag that is neither
+          for (const [cluster, by] of [
+            [2, -1],
+            [3, -1],
+            [5, 1],
+          ] as const)
+            craft.addReference(craft.hostOf(cluster), by);
+          craft.setWord(craft.entryAt(7), craft.word(craft.entryAt(7)) & ~HIGH_COPIED);
+          craft.setWord(INCOMPATIBLE_AT + 4, INCOMPATIBLE.dirty);
+        },
+      );
+      const lab = await Lab.start(disk);
+      lab.damaged = true;
+      const opened = lab.position;
+      const view = await readAll(lab.image);
+      lab.rules.push(async (state, at) => {
+        const dirty =
+          (new Craft(state, IMAGE).word(INCOMPATIBLE_AT + 4) & INCOMPATIBLE.dirty) !== 0;
+        if (dirty && at > opened) return 'it is dirty again';
+        await using image = await openOn(state, IMAGE, 'read');
+        const seen = (await readAll(image)).subarray(0, 20 * SMALL);
+        if (Buffer.compare(seen, view.subarray(0, 20 * SMALL)) !== 0) return 'the disk changed';
+        const { corruptions } = await image.check();
+        if (!dirty && corruptions > 0) return 'it is neither sound nor dirty';
+        if (!dirty) return null;
+        await using repaired = await openOn(state, IMAGE, 'write');
+        const left = await repaired.check();
+        return left.corruptions + left.leaks === 0 ? null : 'it is not repaired by the next one';
+      });
+      return lab;
+    },
+    run: async (lab) => {
+      await lab.write(20 * SMALL, 2 * SMALL);
       await lab.flush();
     },
   },

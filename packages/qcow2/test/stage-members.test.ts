@@ -157,7 +157,7 @@ describe('while there is a staging', () => {
     judged(disk, bytes);
   });
 
-  test('persistent bitmaps are flagged in use', async () => {
+  test('persistent bitmaps are in use meanwhile', async () => {
     let flagsAt = 0;
     const { disk, image } = await made({ ...small, clusterSize: 4 * KIB }, 0, (craft) => {
       flagsAt = craft.bitmap();
@@ -536,9 +536,12 @@ describe('when the n-th write fails', () => {
       const outcomes = new Set<string>();
       for (let n = 1; !outcomes.has('no failure'); n++) {
         const disk = initial.copy();
-        let image = await qcow2.open(await failing(disk, n).open(IMAGE, 'write'), {
-          mode: 'write',
-        });
+        let image: Awaited<ReturnType<typeof openOn>> = await qcow2.open(
+          await failing(disk, n).open(IMAGE, 'write'),
+          {
+            mode: 'write',
+          },
+        );
         let staging: Staging | null = null;
         try {
           staging = await stage(image, 100 * SMALL);

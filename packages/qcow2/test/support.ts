@@ -11,7 +11,7 @@ import {
   guestOffset,
   hostOffset,
 } from '@downfold/units';
-import { qcow2 } from '../src/index.ts';
+import { type Qcow2, qcow2 } from '../src/index.ts';
 
 const found = spawnSync('qemu-img', ['--version']).status === 0;
 if (!found && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
@@ -85,7 +85,7 @@ export async function openOn(
   disk: MemoryDisk,
   name: string,
   mode: 'read' | 'write',
-): Promise<Image> {
+): Promise<Qcow2> {
   return qcow2.open(await memoryBackend(disk).open(name, mode), { mode });
 }
 

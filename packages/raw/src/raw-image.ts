@@ -40,12 +40,14 @@ export class RawImage implements Image {
   readonly mark: ImageMark | null = null;
   /** Raw files have no header. */
   readonly fingerprint = '00000000';
+  readonly file: Storage;
   readonly data: Storage;
   readonly writable: boolean;
   #virtualSize: number;
   #closed = false;
 
   constructor(storage: Storage, { virtualSize, writable }: RawImageOptions) {
+    this.file = storage;
     this.data = storage;
     this.writable = writable;
     this.#virtualSize = virtualSize;

@@ -312,7 +312,6 @@ export const recipes: readonly Recipe[] = [
       create('dirty.qcow2', '64k', 'cluster_size=4k', 'lazy_refcounts=on'),
       `(${io('dirty.qcow2', 'write -P 0x91 0 10k', 'flush', 'abort')}) 2> qemu-io.err || true`,
     ],
-    notForWriting: 'IMAGE_NEEDS_REPAIR',
   },
   {
     name: 'corrupt.qcow2',

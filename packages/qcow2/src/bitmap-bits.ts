@@ -1,0 +1,48 @@
+/**
+ * Bits of a bitmap as bytes, the least significant bit first: as the file has them. Bit i stands for guest bytes
+ * [i * granularity, (i + 1) * granularity).
+ */
+
+/** Bytes that the bits of a disk take. */
+export function bitmapBytes(size: number, granularity: number): number {
+  return Math.ceil(Math.ceil(size / granularity) / 8);
+}
+
+/** Sets the bits [from, to). */
+export function setBits(bits: Uint8Array, from: number, to: number): void {
+  if (from >= to) return;
+  const [first, last] = [from >>> 3, (to - 1) >>> 3];
+  const [head, tail] = [(0xff << (from & 7)) & 0xff, 0xff >>> (7 - ((to - 1) & 7))];
+  if (first === last) {
+    bits[first] = (bits[first] as number) | (head & tail);
+    return;
+  }
+  bits[first] = (bits[first] as number) | head;
+  bits.fill(0xff, first + 1, last);
+  bits[last] = (bits[last] as number) | tail;
+}
+
+/** Runs of set bits: [from, to). */
+export function* runsOf(bits: Uint8Array): Generator<readonly [from: number, to: number]> {
+  const count = bits.length * 8;
+  const isSet = (bit: number): boolean => (((bits[bit >>> 3] as number) >>> (bit & 7)) & 1) === 1;
+  for (let bit = 0; bit < count; ) {
+    if ((bit & 7) === 0 && bits[bit >>> 3] === 0) bit += 8;
+    else if (!isSet(bit)) bit++;
+    else {
+      const from = bit;
+      while (bit < count && isSet(bit)) bit += (bit & 7) === 0 && bits[bit >>> 3] === 0xff ? 8 : 1;
+      yield [from, bit];
+    }
+  }
+}
+
+/** The bits for a disk of `size` bytes: what lies past its end is gone, what is new is not set. */
+export function bitsFor(bits: Uint8Array, size: number, granularity: number): Uint8Array {
+  const fitted = new Uint8Array(bitmapBytes(size, granularity));
+  fitted.set(bits.subarray(0, fitted.length));
+  const count = Math.ceil(size / granularity);
+  if (count % 8 !== 0)
+    fitted[fitted.length - 1] = (fitted.at(-1) as number) & (0xff >>> (8 - (count % 8)));
+  return fitted;
+}

@@ -1,0 +1,40 @@
+import { touchEntries } from './allocate.ts';
+import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { hostOf, isExternal } from './l2-entry.ts';
+import type { Qcow2State } from './state.ts';
+import { HIGH_COMPRESSED, HIGH_COPIED } from './structures.ts';
+import { loadL2 } from './tables.ts';
+import { writerOf } from './writer.ts';
+
+/**
+ * Sets or takes the copied flag of all entries of the disk that refer to `clusters`, L2 tables and data. In memory, to be flushed; much of
+ * it is flushed at once.
+ */
+export async function setCopied(
+  state: Qcow2State,
+  clusters: ReadonlySet<number>,
+  copied: boolean,
+): Promise<void> {
+  const { clusterSize, l2Entries, entryWords } = state.geometry;
+  if (clusters.size === 0) return;
+  const writer = writerOf(state);
+  const flagged = (high: number): number =>
+    (copied ? high | HIGH_COPIED : high & ~HIGH_COPIED) >>> 0;
+  for (let l1Index = 0; 2 * l1Index < state.l1.length; l1Index++) {
+    const table = await loadL2(state, l1Index);
+    if (table === null) continue;
+    if (clusters.has(table.offset / clusterSize)) {
+      state.l1[2 * l1Index] = flagged(state.l1[2 * l1Index] as number);
+      writer.l1Changed.add(l1Index);
+    }
+    for (let index = 0; index < l2Entries && !isExternal(state); index++) {
+      const high = table.words[index * entryWords] as number;
+      if ((high & HIGH_COMPRESSED) !== 0) continue;
+      const host = hostOf(state, table, index);
+      if (host === 0 || !clusters.has(host / clusterSize)) continue;
+      table.words[index * entryWords] = flagged(high);
+      touchEntries(state, table, index, index + 1);
+    }
+    if (pinnedBytes(state, writer) > DIRTY_LIMIT_BYTES) await flushImage(state);
+  }
+}

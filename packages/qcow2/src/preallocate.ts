@@ -1,0 +1,113 @@
+import { type ByteLength, type HostRange, hostOffset } from '@downfold/units';
+import { allocate, ownTable, type Place, releaseOnFailure, touchEntries } from './allocate.ts';
+import { imageError } from './corrupt.ts';
+import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { isExternal } from './l2-entry.ts';
+import type { L2Table } from './l2-table.ts';
+import { assertNoOverlap } from './overlap.ts';
+import type { Qcow2State } from './state.ts';
+import { offsetLow, ownedHigh } from './structures.ts';
+import { writerOf } from './writer.ts';
+
+/**
+ * What of a disk has its place in the file before it is written. `metadata`: clusters are mapped, their bytes a hole. `full`: they are
+ * written as zeros. `falloc`: the host reserves them; as backends cannot ask it to, they are written, too.
+ */
+export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
+
+/** Bytes that are written or reserved at a time. */
+const STEP_BYTES = 4 << 20;
+
+/** @throws ImageError `IMAGE_UNSUPPORTED`: what is mapped hides the backing file, unless subclusters say that it does not. */
+export function assertCanPreallocate(
+  label: string,
+  mode: Preallocation,
+  image: { readonly backed: boolean; readonly extendedL2: boolean },
+): void {
+  if (mode === 'off' || !image.backed || image.extendedL2) return;
+  const feature = 'preallocation with a backing file and without extended L2 entries';
+  throw imageError('IMAGE_UNSUPPORTED', label, feature, undefined, { feature });
+}
+
+/**
+ * Maps every cluster that [from, to) touches and that has no entry yet to fresh ones. The disk shows what it showed: subclusters stay
+ * unallocated. To be run in the mutation queue.
+ */
+export async function preallocate(
+  state: Qcow2State,
+  from: number,
+  to: number,
+  mode: Preallocation,
+): Promise<void> {
+  const { clusterSize, l2Reach, extendedL2 } = state.geometry;
+  const backed = state.header.backing !== null;
+  assertCanPreallocate(state.label, mode, { backed, extendedL2 });
+  if (mode === 'off') return;
+  for (let at = from - (from % clusterSize); at < to; ) {
+    const l1Index = Math.floor(at / l2Reach);
+    const table = await ownTable(state, l1Index);
+    const index = (at - l1Index * l2Reach) / clusterSize;
+    const count = unmapped(state, table, index, Math.ceil((to - at) / clusterSize));
+    at +=
+      Math.max(1, count === 0 ? 1 : await mapRun(state, table, index, count, mode)) * clusterSize;
+    if (pinnedBytes(state, writerOf(state)) > DIRTY_LIMIT_BYTES) await flushImage(state);
+  }
+}
+
+/** Entries from `index` on that say nothing: at most `most`, and as many as are reserved at a time. */
+function unmapped(state: Qcow2State, table: L2Table, index: number, most: number): number {
+  const { clusterSize, l2Entries, entryWords } = state.geometry;
+  const end = Math.min(l2Entries, index + Math.min(most, Math.max(1, STEP_BYTES / clusterSize)));
+  let last = index;
+  while (last < end && isEmpty(table, last * entryWords, entryWords)) last++;
+  return last - index;
+}
+
+function isEmpty({ words }: L2Table, at: number, entryWords: number): boolean {
+  for (let word = at; word < at + entryWords; word++) if (words[word] !== 0) return false;
+  return true;
+}
+
+/** Maps a run of entries, or the first of them; returns how many. */
+async function mapRun(
+  state: Qcow2State,
+  table: L2Table,
+  index: number,
+  count: number,
+  mode: Preallocation,
+): Promise<number> {
+  const { clusterSize, entryWords } = state.geometry;
+  const place = await placeFor(state, table, index, count);
+  if (isExternal(state)) await fill(state, place, mode);
+  else await releaseOnFailure(state, place, () => fill(state, place, mode));
+  writerOf(state).dataDirty = true;
+  touchEntries(state, table, index, index + place.count);
+  for (let done = 0; done < place.count; done++) {
+    const host = place.offset + done * clusterSize;
+    table.words[(index + done) * entryWords] = ownedHigh(host);
+    table.words[(index + done) * entryWords + 1] = offsetLow(host);
+  }
+  return place.count;
+}
+
+function placeFor(
+  state: Qcow2State,
+  table: L2Table,
+  index: number,
+  count: number,
+): Promise<Place> | Place {
+  if (!isExternal(state)) return allocate(state, count);
+  const { l2Reach, clusterSize } = state.geometry;
+  return { offset: table.index * l2Reach + index * clusterSize, count };
+}
+
+/** Clusters may have been used before: whatever the mode, they read as zeros. */
+async function fill(state: Qcow2State, place: Place, mode: Preallocation): Promise<void> {
+  const whole = place.count * state.geometry.clusterSize;
+  // a data file has nothing behind the disk
+  const length = isExternal(state) ? Math.min(whole, state.header.size - place.offset) : whole;
+  const range: HostRange = { offset: hostOffset(place.offset), length: length as ByteLength };
+  if (!isExternal(state)) await assertNoOverlap(state, place.offset, length, null);
+  if (mode === 'metadata') await state.data.writeZeroes(range, { what: 'data' });
+  else await state.data.write(range.offset, new Uint8Array(length), { what: 'data' });
+}

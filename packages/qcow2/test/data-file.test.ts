@@ -1,0 +1,246 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { caseContext, perTier } from '@downfold/compliance';
+import type { Storage } from '@downfold/storage';
+import { crashStates, MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
+import { byteLength, guestOffset, hostOffset } from '@downfold/units';
+import { describe, expect, test } from 'vitest';
+import { type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
+import { AUTOCLEAR_AT } from '../src/structures.ts';
+import { Craft } from './craft.ts';
+import {
+  bytesOn,
+  dump,
+  haveQemu,
+  load,
+  qemuCheck,
+  range,
+  readAll,
+  run,
+  scratch,
+  seeds,
+} from './support.ts';
+
+const KIB = 1024;
+const plain = { fill: null };
+const DATE = '2026-11-25T00:00:00Z';
+
+function open(disk: MemoryDisk, mode: 'read' | 'write', asked: string[] = []): Promise<Qcow2> {
+  const backend = memoryBackend(disk);
+  const openDataFile = async (name: string): Promise<Storage> => {
+    asked.push(name);
+    return backend.open('/data', mode);
+  };
+  return backend
+    .open('/image', mode)
+    .then((storage) => qcow2.open(storage, { mode, openDataFile }));
+}
+
+async function created(
+  raw: boolean,
+  options: Omit<Qcow2CreateOptions, 'dataFile'>,
+  name = 'image.data',
+): Promise<MemoryDisk> {
+  const disk = new MemoryDisk();
+  const backend = memoryBackend(disk);
+  const storage = await backend.create('/data', { secret: false });
+  const dataFile = { name, raw, storage };
+  const image = await qcow2.create(await backend.create('/image', { secret: false }), {
+    ...options,
+    dataFile,
+  });
+  await image[Symbol.asyncDispose]();
+  return disk;
+}
+
+/** The image, its data file beside it. */
+function dumpBoth(disk: MemoryDisk, path: string, data: string): void {
+  dump(disk, '/image', path);
+  dump(disk, '/data', data);
+}
+
+function soundByQemu(path: string): void {
+  const check = qemuCheck(path);
+  expect([check['corruptions'] ?? 0, check['leaks'] ?? 0, check['check-errors']]).toEqual([
+    0, 0, 0,
+  ]);
+}
+
+async function change(image: Qcow2, model: Uint8Array, seed: number): Promise<void> {
+  const { bytes, integer } = caseContext(seed);
+  const unit = image.geometry.allocationGranularity;
+  for (let turn = 0; turn < 12; turn++) {
+    const at = integer(model.length - 70_000);
+    const length = 1 + integer(70_000);
+    if (turn % 4 === 1) {
+      await image.writeZeroes(range(at, length), plain);
+      model.fill(0, at, at + length);
+    } else if (turn % 4 === 3) {
+      await image.deallocate(range(at, length));
+      const [from, to] = [Math.ceil(at / unit) * unit, Math.floor((at + length) / unit) * unit];
+      if (to > from) model.fill(0, from, to);
+    } else {
+      const source = bytes(length);
+      await image.write(guestOffset(turn === 0 ? 5 : at), source, plain);
+      model.set(source, turn === 0 ? 5 : at);
+    }
+    if (turn % 5 === 4) await image.flush();
+  }
+  // the last cluster, which the end of the disk cuts
+  const tail = bytes(100);
+  await image.write(guestOffset(model.length - 100), tail, plain);
+  model.set(tail, model.length - 100);
+  await image.flush();
+}
+
+describe.each([
+  ['a data file', false],
+  ['a raw data file', true],
+])('%s', (_, raw) => {
+  const shapes: readonly Omit<Qcow2CreateOptions, 'dataFile' | 'virtualSize'>[] = [
+    {},
+    { clusterSize: 4 * KIB, refcountBits: 1 },
+    { extendedL2: true },
+  ];
+  test.each(shapes)('made by Downfold: $clusterSize $extendedL2', async (shape) => {
+    const size = 900 * KIB + 512;
+    using dir = scratch();
+    // QEMU takes a relative name from where it runs
+    const data = dir.path('image.data');
+    const disk = await created(raw, { virtualSize: byteLength(size), ...shape }, data);
+    const model = new Uint8Array(size);
+    {
+      await using image = await open(disk, 'write');
+      await change(image, model, 3);
+      expect(Buffer.compare(await readAll(image), model)).toBe(0);
+      expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+      expect((await image.describe()).specific).toMatchObject({
+        'data-file': data,
+        'data-file-raw': raw,
+      });
+    }
+    expect(new Craft(disk, '/image').word(AUTOCLEAR_AT + 4)).toBe(raw ? 2 : 0);
+    if (raw) expect(Buffer.compare(bytesOn(disk, '/data'), model)).toBe(0);
+    if (!haveQemu) return;
+    const path = dir.path('image.qcow2');
+    dumpBoth(disk, path, data);
+    soundByQemu(path);
+    writeFileSync(dir.path('view.raw'), model);
+    run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, dir.path('view.raw'));
+  });
+
+  test.skipIf(!haveQemu).each(seeds(perTier({ quick: 1, ci: 4, long: 40 })))(
+    'made and written by QEMU, seed %i',
+    async (seed) => {
+      using dir = scratch();
+      const [path, data] = [dir.path('image.qcow2'), dir.path('image.data')];
+      const option = `data_file=${data},data_file_raw=${raw ? 'on' : 'off'}`;
+      const size = 700 * KIB;
+      // QEMU takes the name of the data file as it is when it creates, and relative to the image later
+      run(
+        'sh',
+        '-ec',
+        `cd ${dir.path('.')} && qemu-img create -q -f qcow2 -o ${option} ${path} ${size}`,
+      );
+      run('qemu-io', '-f', 'qcow2', '-c', 'write -P 4 0 100k', '-c', 'write -z 50k 20k', path);
+      const model = new Uint8Array(size).fill(4, 0, 100 * KIB).fill(0, 50 * KIB, 70 * KIB);
+      const disk = new MemoryDisk();
+      await load(disk, '/image', path);
+      await load(disk, '/data', data);
+      const asked: string[] = [];
+      {
+        await using image = await open(disk, 'write', asked);
+        expect(Buffer.compare(await readAll(image), model)).toBe(0);
+        await change(image, model, seed);
+        await image.resize(byteLength(1000 * KIB), plain);
+      }
+      expect(asked).toEqual([data]);
+      const grown = new Uint8Array(1000 * KIB);
+      grown.set(model);
+      dumpBoth(disk, path, data);
+      soundByQemu(path);
+      writeFileSync(dir.path('view.raw'), grown);
+      run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, dir.path('view.raw'));
+      if (raw) expect(Buffer.compare(readFileSync(data), grown)).toBe(0);
+    },
+  );
+});
+
+describe('refused', () => {
+  const size = byteLength(200 * KIB);
+
+  test('an image with one, unless it is opened', async () => {
+    const disk = await created(false, { virtualSize: size });
+    for (const mode of ['read', 'write'] as const)
+      await expect(
+        qcow2.open(await memoryBackend(disk).open('/image', mode), { mode }),
+      ).rejects.toMatchObject({
+        code: 'IMAGE_UNSUPPORTED',
+        details: { feature: 'external data file' },
+      });
+  });
+
+  test('snapshots, stagings and compressed clusters', async () => {
+    const disk = await created(false, { virtualSize: size });
+    await using image = await open(disk, 'write');
+    for (const work of [
+      image.snapshots.create({ name: 's', date: DATE }),
+      image.stage({ virtualSize: size, from: null, fill: null }),
+      image.writeCompressed(guestOffset(0), new Uint8Array(64 * KIB)),
+    ])
+      await expect(work).rejects.toMatchObject({ code: 'IMAGE_UNSUPPORTED' });
+  });
+
+  test('version 2; a raw one over a backing file', async () => {
+    const refused = { code: 'IMAGE_UNSUPPORTED' };
+    const backing = { name: 'b', format: 'raw' };
+    await expect(created(false, { virtualSize: size, version: 2 })).rejects.toMatchObject(refused);
+    await expect(created(true, { virtualSize: size, backing })).rejects.toMatchObject(refused);
+  });
+
+  test('a compressed cluster in one that is damaged', async () => {
+    const disk = await created(false, { virtualSize: size });
+    {
+      await using image = await open(disk, 'write');
+      await image.write(guestOffset(0), new Uint8Array(KIB).fill(1), plain);
+      await image.flush();
+    }
+    const craft = new Craft(disk, '/image');
+    craft.setWord(craft.entryAt(0), 0x4000_0000);
+    await using image = await open(disk, 'write');
+    await expect(readAll(image)).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
+    expect((await image.check()).corruptions).toBe(1);
+  });
+});
+
+test('no crash shows what was in the data file before, and a flush makes both files durable', async () => {
+  const disk = await created(false, { virtualSize: byteLength(64 * KIB), clusterSize: 4 * KIB });
+  const old = new Uint8Array(64 * KIB).fill(0xee);
+  {
+    await using storage = await memoryBackend(disk).open('/data', 'write');
+    await storage.write(hostOffset(0), old);
+  }
+  const { backend, log, ...rest } = record(disk);
+  const storage = await backend.open('/image', 'write');
+  const openDataFile = (): Promise<Storage> => backend.open('/data', 'write');
+  const image = await qcow2.open(storage, { mode: 'write', openDataFile });
+  await image.write(guestOffset(8 * KIB), new Uint8Array(4 * KIB).fill(1), plain);
+  await image.flush();
+  const durable = log.length;
+  await image.write(guestOffset(8 * KIB), new Uint8Array(4 * KIB).fill(2), plain);
+  await image.write(guestOffset(0), new Uint8Array(4 * KIB).fill(3), plain);
+  await image.flush();
+  const end = log.length;
+  let judged = 0;
+  for (const state of crashStates({ backend, log, ...rest }, { exhaustive: 8 })) {
+    const at = Number(/@(\d+)/.exec(state.name)?.[1]);
+    await using found = await open(state.disk, 'read');
+    const view = await readAll(found);
+    const legal = (byte: number, ...values: readonly number[]): void =>
+      expect(values, `${state.name}: ${view[byte]} at ${byte}`).toContain(view[byte]);
+    legal(8 * KIB, ...(at >= end ? [2] : at >= durable ? [1, 2] : [0, 1]));
+    legal(0, ...(at >= end ? [3] : [0, 3]));
+    expect((await found.check()).corruptions).toBe(0);
+    judged++;
+  }
+  expect(judged).toBeGreaterThan(10);
+});
