@@ -42,7 +42,7 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
   if (leaked.length === 0) return 0;
   await disclaim(state, 'header');
   // before the refcount goes down: a crash in between leaves what `isWorse` takes for a leak, not a flag that is wrong for good
-  await setCopied(state, unflagged, true);
+  await setCopied(state, unflagged);
   writer.releases = leaked;
   await flushImage(state);
   return leaked.length;
