@@ -2,7 +2,7 @@ import { type ChainEnvironment, type ChainPolicy, defaultPolicy, lockImage } fro
 import type { Image, ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import { READER, type StorageBackend } from '@downfold/storage';
+import { READER, type Storage, type StorageBackend, WRITER } from '@downfold/storage';
 import { fileBackend } from '@downfold/storage-file';
 import { UsageError } from './failure.ts';
 import { absolute, directoryOf } from './paths.ts';
@@ -67,6 +67,20 @@ export function policyFor(files: readonly string[], access: Access): ChainPolicy
 function locksFor({ forceShare, lock }: Access): ChainPolicy['locks'] {
   if (lock !== undefined) return LOCKS[lock];
   return forceShare === true ? 'none' : 'everywhere';
+}
+
+/** Opens the file of one image for writing, locked as a job locks it: as `access` says, but never shared. To be closed as a whole. */
+export async function openFileToWrite(
+  file: string,
+  access: Access,
+): Promise<AsyncDisposable & { readonly storage: Storage }> {
+  const path = absolute(file);
+  await using opened = new AsyncDisposableStack();
+  const environment = environmentFor(file, { lock: 'auto', ...access, forceShare: false });
+  opened.use(await lockImage(path, WRITER, environment));
+  const storage = opened.use(await backend.open(path, 'write'));
+  const all = opened.move();
+  return { storage, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 /** Opens one image read-only and nothing below it, locked as `access` says; marked ones too. To be closed as a whole. */

@@ -88,3 +88,111 @@ describe('check', () => {
     expect(JSON.parse(mine.stdout)).toEqual(JSON.parse(json.stdout));
   });
 });
+
+/** The first entry of the refcount table is gone: what it counted is not counted any more. */
+const noBlock = (work: Bench): void => {
+  const file = openSync(work.file('base.qcow2'), 'r+');
+  const pointer = Buffer.alloc(8);
+  readSync(file, pointer, 0, 8, 48);
+  writeSync(file, Buffer.alloc(8), 0, 8, Number(pointer.readBigUInt64BE()));
+  closeSync(file);
+};
+
+describe('check -r', () => {
+  const all = [...cases, ['no refcount block', noBlock, 2]] as const;
+  const repairs = all.flatMap(([name, spoil]) => [
+    [name, 'leaks', spoil] as const,
+    [name, 'all', spoil] as const,
+  ]);
+
+  it.skipIf(!haveQemu).each(repairs)(
+    '%s, %s: says what qemu-img says, and leaves nothing it would find',
+    async (name, scope, spoil) => {
+      using work = bench();
+      await makeChain(work);
+      spoil(work);
+      for (const copy of ['theirs.qcow2', 'json.qcow2']) work.must('cp', 'base.qcow2', copy);
+      const view = work.must(
+        'qemu-img',
+        'convert',
+        '-f',
+        'qcow2',
+        '-O',
+        'raw',
+        'base.qcow2',
+        'before.raw',
+      );
+      expect(view).toBe('');
+      const args = ['check', '-f', 'qcow2', '-r', scope];
+      const theirs = work.run('qemu-img', ...args, 'theirs.qcow2');
+      const ours = work.downfold(...args, 'base.qcow2');
+      const json = work.downfold(...args, '--output', 'json', 'json.qcow2');
+      // QEMU refuses to lower refcounts beside one that is zero; Downfold lowers them, and says what is left
+      const rest =
+        scope === 'leaks' && ['a corruption', 'both', 'no refcount block'].includes(name);
+      expect(ours.code).toBe(rest ? 2 : theirs.code);
+      expect(json.code).toBe(ours.code);
+      if (ours.code !== 1 && !rest) {
+        const withoutEnd = (text: string): string => text.replace(/Image end offset: .*/, '');
+        expect(withoutEnd(ours.stdout)).toBe(withoutEnd(theirs.stdout));
+        const {
+          'image-end-offset': _,
+          filename,
+          ...report
+        } = JSON.parse(json.stdout) as Record<string, unknown>;
+        work.must('cp', 'json.qcow2', 'again.qcow2');
+        expect([report['corruptions'], report['leaks'], filename]).toEqual([
+          undefined,
+          undefined,
+          'json.qcow2',
+        ]);
+      }
+      if (scope === 'all') work.must('qemu-img', 'check', '-q', '-f', 'qcow2', 'base.qcow2');
+      work.must('qemu-img', 'compare', '-F', 'raw', 'base.qcow2', 'before.raw');
+    },
+  );
+
+  it.skipIf(!haveQemu)('counts in JSON as qemu-img does', async () => {
+    using work = bench();
+    await makeChain(work);
+    leak(work);
+    work.must('cp', 'base.qcow2', 'theirs.qcow2');
+    const args = ['check', '-r', 'leaks', '--output=json'];
+    const theirs = JSON.parse(work.must('qemu-img', ...args, 'theirs.qcow2')) as object;
+    const ours = JSON.parse(work.downfold(...args, 'base.qcow2').stdout) as object;
+    expect(ours).toEqual({ ...theirs, filename: 'base.qcow2' });
+  });
+
+  it('repairs nothing where nothing is wrong, and says with 63 and 1 what a check says', async () => {
+    using work = bench();
+    await makeChain(work);
+    work.must('truncate', '-s', '1M', 'a.img');
+    const before = work.digest();
+    expect(work.downfold('check', '-r', 'all', 'base.qcow2').code).toBe(0);
+    expect(work.downfold('check', '-r', 'all', '-f', 'raw', 'a.img').code).toBe(63);
+    expect(work.downfold('check', '-r', 'all', 'a.img').code).toBe(1);
+    const shared = work.downfold('check', '-r', 'all', '-U', 'base.qcow2');
+    expect([shared.code, shared.stderr]).toEqual([
+      1,
+      expect.stringContaining('does not go with -U'),
+    ]);
+    expect(work.downfold('check', '-r', 'some', 'base.qcow2').code).toBe(1);
+    expect(work.digest()).toEqual(before);
+  });
+
+  it('cannot tell leaks without refcount blocks, says so, and writes nothing', async () => {
+    using work = bench();
+    await makeChain(work);
+    const file = openSync(work.file('base.qcow2'), 'r+');
+    // the refcount table is where the L1 table is
+    const l1 = Buffer.alloc(8);
+    readSync(file, l1, 0, 8, 40);
+    writeSync(file, l1, 0, 8, 48);
+    closeSync(file);
+    const before = work.digest();
+    const { code, stderr } = work.downfold('check', '-r', 'leaks', 'base.qcow2');
+    expect([code, stderr]).toEqual([1, expect.stringContaining("'downfold check -r all FILE'")]);
+    expect(work.digest()).toEqual(before);
+    expect(work.downfold('check', '-r', 'all', 'base.qcow2').code).toBe(0);
+  });
+});

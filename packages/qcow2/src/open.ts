@@ -113,7 +113,11 @@ async function openData(
 
 function assertNotCorrupt({ header, label }: Qcow2State): void {
   if (header.incompatible[1] & INCOMPATIBLE.corrupt)
-    throw imageError('IMAGE_NEEDS_REPAIR', label, 'is marked corrupt');
+    throw imageError(
+      'IMAGE_NEEDS_REPAIR',
+      label,
+      'is marked corrupt; repair it first: downfold check -r all',
+    );
 }
 
 async function openWriter(state: Qcow2State): Promise<Writer> {

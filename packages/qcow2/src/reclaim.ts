@@ -37,7 +37,7 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
   if (problems.length > 0)
     throw corrupt(
       state.label,
-      `has worse than leaks (${problems[0]}); repair it first: qemu-img check -r all`,
+      `has worse than leaks (${problems[0]}); repair it first: downfold check -r all`,
     );
   if (leaked.length === 0) return 0;
   await disclaim(state, 'header');

@@ -23,7 +23,7 @@ export async function repairDirty(state: Qcow2State): Promise<void> {
     throw imageError(
       'IMAGE_NEEDS_REPAIR',
       state.label,
-      `is marked dirty, and has more than wrong refcounts (${found.problems[0]})`,
+      `is marked dirty, and has more than wrong refcounts (${found.problems[0]}); repair it first: downfold check -r all`,
     );
   await restore(state, found);
   await takeMarks(state);

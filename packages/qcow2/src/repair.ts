@@ -23,6 +23,7 @@ export interface RepairReport {
   readonly found: CheckReport;
   readonly left: CheckReport;
   readonly leaksFixed: number;
+  /** Without copied flags that came right because a refcount did; as QEMU counts them. */
   readonly corruptionsFixed: number;
 }
 
@@ -40,14 +41,15 @@ export async function repairImage(storage: Storage, options: RepairOptions): Pro
       return { found, left: found, leaksFixed: 0, corruptionsFixed: 0 };
     const { onLeft, onFinding: _, ...operation } = options;
     await flushFile(state, BARRIER.data);
-    await restore(state, await plan(state, options.scope, operation), operation);
+    const planned = await plan(state, options.scope, operation);
+    await restore(state, planned, operation);
     const left = await checkImage(state, { ...operation, ...(onLeft && { onFinding: onLeft }) });
     if (left.corruptions === 0 && marksOf(state) !== 0) await takeMarks(state);
     return {
       found,
       left,
       leaksFixed: Math.max(0, found.leaks - left.leaks),
-      corruptionsFixed: Math.max(0, found.corruptions - left.corruptions),
+      corruptionsFixed: Math.max(0, found.corruptions - left.corruptions - planned.healed),
     };
   } finally {
     if (state.data !== storage) await state.data[Symbol.asyncDispose]();

@@ -1,4 +1,4 @@
-import { compareRefcounts, type Difference } from './compare-refcounts.ts';
+import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
 import { HostCounts } from './host-counts.ts';
 import { largestRefcount } from './refcount-codec.ts';
 import { type CountOptions, countReferences, type References } from './references.ts';
@@ -22,6 +22,8 @@ export interface Survey {
   readonly low: boolean;
   readonly high: boolean;
   readonly flags: FlagChanges;
+  /** Clusters whose copied flags are wrong, and will be right when their refcounts are. */
+  readonly healed: number;
   /** Number of the first cluster behind all that refers or is referred to. */
   readonly end: number;
 }
@@ -77,24 +79,26 @@ async function decide(
   const keep = problems.length > 0;
   const kept: Difference[] = [];
   const [flags, afterLeaks] = [flagChanges(state), flagChanges(state)];
-  let [low, high, missing] = [false, false, false];
+  let [low, high, missing, healed] = [false, false, false, 0];
   const sort = (difference: Difference): void => {
     const { cluster, stored, counted, copied, shared } = difference;
     if (stored < counted && !blocks[Math.floor(cluster / refcountsPerBlock)]) missing = true;
     if (stored > counted && keep) kept.push(difference);
-    else if (stored > counted) high = true;
-    else if (stored < Math.min(counted, most)) low = true;
-    const wanted = keep ? Math.max(stored, counted) : counted;
-    if (shared && wanted === 1) {
-      flags.set.add(cluster, 1);
-      if (stored > counted) afterLeaks.set.add(cluster, 1);
-    }
+    const after = stored > counted ? (keep ? stored : counted) : Math.min(counted, most);
+    if (after < stored) high = true;
+    if (after > stored) low = true;
+    if (after > stored && scope === 'leaks') return;
+    if (wrongFlag(difference) && !wrongFlag({ ...difference, stored: after })) healed++;
     // one that does not fit the width has no right flag
-    if (copied && wanted > 1 && wanted <= most) flags.take.add(cluster, 1);
+    if (shared && after === 1 && counted <= most) {
+      flags.set.add(cluster, 1);
+      if (stored > after) afterLeaks.set.add(cluster, 1);
+    }
+    if (copied && after > 1) flags.take.add(cluster, 1);
   };
   await compareRefcounts(state, { counted, blocks }, sort, options);
   for (const { cluster, stored, counted: less } of kept) counted.add(cluster, stored - less);
-  const found = { references, problems, high, missing, end: counted.end };
+  const found = { references, problems, high, missing, healed, end: counted.end };
   if (scope === 'all') return { ...found, low, flags };
   // as QEMU: other flags only where refcounts are right
   return { ...found, low: false, flags: low || keep ? afterLeaks : flags };
