@@ -1,38 +1,7 @@
-import { closeSync, openSync, readSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Bench, bench, haveQemu, makeChain } from './support.ts';
-
-/** Position of the first refcount block of an image, by the two pointers that lead there. */
-function refcountBlockOf(file: number): number {
-  const pointer = Buffer.alloc(8);
-  readSync(file, pointer, 0, 8, 48);
-  readSync(file, pointer, 0, 8, Number(pointer.readBigUInt64BE()));
-  return Number(pointer.readBigUInt64BE());
-}
-
-/** Writes 16-bit refcounts into an image with clusters of 64 KiB; the file is made long enough. */
-function setRefcount(work: Bench, name: string, cluster: number, count: number): void {
-  const file = openSync(work.file(name), 'r+');
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(count);
-  writeSync(file, bytes, 0, 2, refcountBlockOf(file) + 2 * cluster);
-  closeSync(file);
-}
-
-const LEAKED = 60;
-const leak = (work: Bench): void => {
-  setRefcount(work, 'base.qcow2', LEAKED, 1);
-  truncateSync(work.file('base.qcow2'), (LEAKED + 1) * 65_536);
-};
-/** Cluster 5 holds data: it is referenced, and now counted as free. */
-const corrupt = (work: Bench): void => setRefcount(work, 'base.qcow2', 8, 0);
-
-const cases: readonly [name: string, spoil: (work: Bench) => void, code: number][] = [
-  ['a clean image', () => {}, 0],
-  ['a leak', leak, 3],
-  ['a corruption', corrupt, 2],
-  ['both', (work) => [leak(work), corrupt(work)], 2],
-];
+import { cases, leak } from './spoil.ts';
+import { bench, haveQemu, makeChain } from './support.ts';
 
 describe('check', () => {
   it.each(cases)('of %s', async (_, spoil, code) => {
@@ -89,69 +58,7 @@ describe('check', () => {
   });
 });
 
-/** The first entry of the refcount table is gone: what it counted is not counted any more. */
-const noBlock = (work: Bench): void => {
-  const file = openSync(work.file('base.qcow2'), 'r+');
-  const pointer = Buffer.alloc(8);
-  readSync(file, pointer, 0, 8, 48);
-  writeSync(file, Buffer.alloc(8), 0, 8, Number(pointer.readBigUInt64BE()));
-  closeSync(file);
-};
-
 describe('check -r', () => {
-  const all = [...cases, ['no refcount block', noBlock, 2]] as const;
-  const repairs = all.flatMap(([name, spoil]) => [
-    [name, 'leaks', spoil] as const,
-    [name, 'all', spoil] as const,
-  ]);
-
-  it.skipIf(!haveQemu).each(repairs)(
-    '%s, %s: says what qemu-img says, and leaves nothing it would find',
-    async (name, scope, spoil) => {
-      using work = bench();
-      await makeChain(work);
-      spoil(work);
-      for (const copy of ['theirs.qcow2', 'json.qcow2']) work.must('cp', 'base.qcow2', copy);
-      const view = work.must(
-        'qemu-img',
-        'convert',
-        '-f',
-        'qcow2',
-        '-O',
-        'raw',
-        'base.qcow2',
-        'before.raw',
-      );
-      expect(view).toBe('');
-      const args = ['check', '-f', 'qcow2', '-r', scope];
-      const theirs = work.run('qemu-img', ...args, 'theirs.qcow2');
-      const ours = work.downfold(...args, 'base.qcow2');
-      const json = work.downfold(...args, '--output', 'json', 'json.qcow2');
-      // QEMU refuses to lower refcounts beside one that is zero; Downfold lowers them, and says what is left
-      const rest =
-        scope === 'leaks' && ['a corruption', 'both', 'no refcount block'].includes(name);
-      expect(ours.code).toBe(rest ? 2 : theirs.code);
-      expect(json.code).toBe(ours.code);
-      if (ours.code !== 1 && !rest) {
-        const withoutEnd = (text: string): string => text.replace(/Image end offset: .*/, '');
-        expect(withoutEnd(ours.stdout)).toBe(withoutEnd(theirs.stdout));
-        const {
-          'image-end-offset': _,
-          filename,
-          ...report
-        } = JSON.parse(json.stdout) as Record<string, unknown>;
-        work.must('cp', 'json.qcow2', 'again.qcow2');
-        expect([report['corruptions'], report['leaks'], filename]).toEqual([
-          undefined,
-          undefined,
-          'json.qcow2',
-        ]);
-      }
-      if (scope === 'all') work.must('qemu-img', 'check', '-q', '-f', 'qcow2', 'base.qcow2');
-      work.must('qemu-img', 'compare', '-F', 'raw', 'base.qcow2', 'before.raw');
-    },
-  );
-
   it.skipIf(!haveQemu)('counts in JSON as qemu-img does', async () => {
     using work = bench();
     await makeChain(work);

@@ -87,6 +87,7 @@ export const damages: Readonly<Record<string, Damage>> = {
       Number(BigInt(count) ^ (1n << BigInt(draw(Math.min(craft.geometry.refcountBits, 40))))),
     ),
   'a cluster is leaked': (craft, draw) => {
+    if (!craft.hasRoom(3)) return false;
     craft.append(new Uint8Array(1 + draw(3 * craft.geometry.clusterSize)).fill(0x11));
     return true;
   },
