@@ -25,7 +25,8 @@ interface Case {
   readonly scope: RepairScope;
   /** The process before wrote something, and did not flush it. */
   readonly unflushed?: (craft: Craft) => readonly [at: number, bytes: Uint8Array];
-  readonly clusterSize?: number;
+  /** It was damaged and repaired before: its refcount structures lie behind all else. */
+  readonly rebuilt?: boolean;
 }
 
 const cases: Readonly<Record<string, Case>> = {
@@ -83,6 +84,11 @@ const cases: Readonly<Record<string, Case>> = {
     damage: ['an L2 entry points to a refcount block'],
     scope: 'all',
   },
+  'data that is a refcount block, with the old structures at the end of the file': {
+    rebuilt: true,
+    damage: ['an L2 entry points to a refcount block', 'marked corrupt'],
+    scope: 'all',
+  },
   'leaks that a power cut may take back': {
     damage: [],
     scope: 'leaks',
@@ -91,18 +97,22 @@ const cases: Readonly<Record<string, Case>> = {
   },
 };
 
-async function damaged({ damage, clusterSize = 512 }: Case, seed: number): Promise<MemoryDisk> {
+async function damaged({ damage, rebuilt }: Case, seed: number): Promise<MemoryDisk> {
   const { integer } = caseContext(seed);
   const disk = await prepared(
-    { clusterSize, virtualSize: 65_536, refcountBits: 8 },
+    { clusterSize: 512, virtualSize: 65_536, refcountBits: 8 },
     async (image) => {
-      await put(image, 0, 6 * clusterSize);
-      await put(image, 40_960, 4 * clusterSize);
+      await put(image, 0, 6 * 512);
+      await put(image, 40_960, 4 * 512);
     },
     (craft) => {
       if (damage.includes('the snapshots are gone')) craft.snapshot();
     },
   );
+  if (rebuilt === true) {
+    damages['a refcount table entry is zero']?.(new Craft(disk, IMAGE), integer);
+    await repair(disk, 'all');
+  }
   for (const name of damage)
     for (let tries = 0; !(damages[name] as Damage)(new Craft(disk, IMAGE), integer); tries++)
       if (tries === 50) throw new Error(`seed ${seed}: no place for ${name}`);
