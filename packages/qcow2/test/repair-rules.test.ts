@@ -72,6 +72,7 @@ test('W8: unknown autoclear bits go before the first other write', async () => {
 test('a refcount that does not fit is not raised, and its neighbours stay', async () => {
   const { disk, craft } = await made(1);
   craft.set(craft.entryAt(0), craft.bytes(craft.entryAt(1), ENTRY_BYTES));
+  craft.addReference(craft.hostOf(5), -1);
   const { left } = await repair(disk);
   expect([left.corruptions, left.leaks]).toEqual([1, 0]);
 });
