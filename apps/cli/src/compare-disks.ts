@@ -1,6 +1,7 @@
 import { type OpenChain, type OwnedExtent, subchainExtents, viewOf } from '@downfold/chain';
 import type { CowSource } from '@downfold/image';
-import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import { DownfoldError, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import { FailureWithCode } from './failure.ts';
 import type { Progress } from './output/progress.ts';
 
 /** Where two disks first differ. `offset` of a content difference: the start of its 512-byte sector. */
@@ -19,6 +20,25 @@ export interface CompareDisksOptions {
 
 const BUFFER_BYTES = 1 << 20;
 const SECTOR_BYTES = 512;
+
+/** qemu-img's: what is allocated could not be told; data could not be read. */
+const EXIT = { status: 3, read: 4 } as const;
+
+/** What fails ends the command with this code, and is told of as it is. */
+async function orExit<T>(exitCode: number, work: Promise<T>): Promise<T> {
+  return await work.catch((cause: unknown) => {
+    if (!(cause instanceof DownfoldError)) throw cause;
+    const { code, message, details } = cause;
+    throw new FailureWithCode(exitCode, code, message, details, cause);
+  });
+}
+
+/** What a walk finds at a byte. */
+interface Found {
+  readonly end: number;
+  readonly data: boolean;
+  readonly present: boolean;
+}
 
 /** One disk while it is walked: the extent that holds the current byte. */
 class Walk {
@@ -40,8 +60,12 @@ class Walk {
     )[Symbol.asyncIterator]();
   }
 
-  /** What is at byte `at`, which never goes back: its end, whether it can hold data, whether anything is allocated there. */
-  async at(at: number): Promise<{ end: number; data: boolean; present: boolean }> {
+  /** What is at byte `at`, which never goes back: its end, whether it can hold data, whether anything is allocated there. @throws FailureWithCode */
+  at(at: number): Promise<Found> {
+    return orExit(EXIT.status, this.#find(at));
+  }
+
+  async #find(at: number): Promise<Found> {
     if (at >= this.size) return { end: Number.POSITIVE_INFINITY, data: false, present: false };
     for (;;) {
       const extent = this.#batch[this.#next];
@@ -114,8 +138,8 @@ async function contentDifference(
   [first, second]: readonly [Uint8Array, Uint8Array],
 ): Promise<number | null> {
   const [one, other] = [first.subarray(0, length), second.subarray(0, length)];
-  await a.view(guestOffset(at), one);
-  await b.view(guestOffset(at), other);
+  await orExit(EXIT.read, a.view(guestOffset(at), one));
+  await orExit(EXIT.read, b.view(guestOffset(at), other));
   if (Buffer.compare(one, other) === 0) return null;
   const byte = one.findIndex((value, index) => value !== other[index]);
   return at + byte - (byte % SECTOR_BYTES);

@@ -24,7 +24,7 @@ const SETTINGS: Readonly<Record<string, Readonly<Record<string, Setting>>>> = {
     compression_type: { about: 'for what is compressed later', choices: ['zlib', 'zstd'] },
     extended_l2: { about: 'subclusters', choices: ['on', 'off'] },
     lazy_refcounts: { about: 'QEMU may postpone refcounts', choices: ['on', 'off'] },
-    preallocation: { about: 'only off', choices: ['off', 'metadata', 'falloc', 'full'] },
+    preallocation: { about: 'of clusters', choices: ['off', 'metadata', 'falloc', 'full'] },
     refcount_bits: { about: '1, 2, 4, 8, 16, 32 or 64; default 16' },
   },
 };

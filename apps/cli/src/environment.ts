@@ -1,5 +1,14 @@
-import { type ChainEnvironment, type ChainPolicy, defaultPolicy, lockImage } from '@downfold/chain';
-import type { Image, ImageFormat } from '@downfold/image';
+import {
+  type ChainEnvironment,
+  type ChainPolicy,
+  defaultPolicy,
+  lockImage,
+  type OpenChain,
+  openChain,
+  openImageAt,
+  resolveBacking,
+} from '@downfold/chain';
+import { type Image, ImageError, type ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import { READER, type Storage, type StorageBackend, WRITER } from '@downfold/storage';
@@ -69,15 +78,14 @@ function locksFor({ forceShare, lock }: Access): ChainPolicy['locks'] {
   return forceShare === true ? 'none' : 'everywhere';
 }
 
-/** Opens the file of one image for writing, locked as a job locks it: as `access` says, but never shared. To be closed as a whole. */
+/** Opens the file of one image for writing, locked against everybody else; marked ones too. To be closed as a whole. */
 export async function openFileToWrite(
   file: string,
   access: Access,
 ): Promise<AsyncDisposable & { readonly storage: Storage }> {
-  const path = absolute(file);
+  const path = await backend.realPath(absolute(file));
   await using opened = new AsyncDisposableStack();
-  const environment = environmentFor(file, { lock: 'auto', ...access, forceShare: false });
-  opened.use(await lockImage(path, WRITER, environment));
+  opened.use(await lockImage(path, WRITER, environmentFor(file, access)));
   const storage = opened.use(await backend.open(path, 'write'));
   const all = opened.move();
   return { storage, [Symbol.asyncDispose]: () => all.disposeAsync() };
@@ -97,4 +105,42 @@ export async function openAlone(
   const image = opened.use(await format.open(storage, { mode: 'read' }));
   const all = opened.move();
   return { image, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/**
+ * Opens one image for writing, locked against everybody else; a marked one is refused, and one that the check finds corrupt. To be closed
+ * as a whole.
+ */
+export async function openForWriting(
+  file: string,
+  formatName: string,
+  access: Access,
+): Promise<AsyncDisposable & { readonly image: Image }> {
+  const environment = environmentFor(file, access);
+  const path = await backend.realPath(absolute(file));
+  await using opened = new AsyncDisposableStack();
+  opened.use(await lockImage(path, WRITER, environment));
+  const image = opened.use(
+    await openImageAt(path, formatOf(formatName).name, 'write', environment),
+  );
+  const { corruptions } = await image.check();
+  if (corruptions > 0)
+    throw new ImageError('IMAGE_NEEDS_REPAIR', `${path}: is corrupt (${corruptions} errors)`, {
+      image: path,
+    });
+  const all = opened.move();
+  return { image, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** Opens the chain that lies below an open image, for reading; null: nothing does. */
+export async function openBelow(image: Image, access: Access): Promise<OpenChain | null> {
+  if (image.backing === null) return null;
+  const environment = environmentFor(image.label, access);
+  const named = environment.policy.roots ?? [directoryOf(image.label)];
+  const roots = await Promise.all(named.map((root) => backend.realPath(root)));
+  const { path, format } = await resolveBacking(image.backing, image.label, roots, backend);
+  return await openChain(path, format, {
+    ...environment,
+    policy: { ...environment.policy, roots },
+  });
 }

@@ -17,12 +17,15 @@ export interface JobOptions extends Access {
   readonly afterFailedFlush?: boolean;
 }
 
+/** How work is to run that can be stopped, slowed down and watched. */
+export type Running = RunOptions & Required<Pick<RunOptions, 'signal' | 'onProgress' | 'throttle'>>;
+
 /** How a job is to run, and what shows its progress. */
 export function runOptions(
   options: JobOptions,
   signal: AbortSignal,
 ): {
-  readonly run: RunOptions & { readonly signal: AbortSignal };
+  readonly run: Running;
   readonly display: ProgressDisplay;
 } {
   const display = progressDisplay({
@@ -50,7 +53,7 @@ export function runOptions(
 export async function runJob<T>(
   options: JobOptions,
   early: string,
-  work: (run: RunOptions & { readonly signal: AbortSignal }) => Promise<T>,
+  work: (run: Running) => Promise<T>,
 ): Promise<T> {
   using stop = interruption('stopping at the next consistent point; once more stops at once');
   const { run, display } = runOptions(options, stop.signal);

@@ -2,11 +2,7 @@ import { UsageError } from './failure.ts';
 
 /** Commands that design and qemu-img have and this version has not, with what does it meanwhile. */
 export const LATER_COMMANDS: Readonly<Record<string, string>> = {
-  convert: "meanwhile 'qemu-img convert'",
-  measure: "meanwhile 'qemu-img measure'",
-  resize: "meanwhile 'qemu-img resize'",
   serve: "meanwhile 'downfoldd' of the package @downfold/server",
-  snapshot: "meanwhile 'qemu-img snapshot'",
 };
 
 /** The strategies that `commit --strategy` takes by name, besides `auto`. */
@@ -15,10 +11,4 @@ export const STRATEGIES: readonly string[] = ['copy-down', 'depth-first', 'prese
 /** @throws UsageError always. */
 export function notThereYet(what: string, meanwhile: string): never {
   throw new UsageError(`'${what}' is not there yet: it comes with a later version; ${meanwhile}`);
-}
-
-/** @throws UsageError for the cache modes that qemu-img has and this version has not. */
-export function assertWriteback(cache: string): void {
-  if (cache !== 'writeback')
-    notThereYet(`-t ${cache}`, "leave -t out: 'writeback', with a flush wherever order matters");
 }

@@ -74,11 +74,26 @@ export const onError = (): Option =>
     .choices(ON_ERROR)
     .default('report');
 
-/** `-t`, of which there is one. */
+/** QEMU's cache modes. */
+const CACHE_MODES = ['none', 'off', 'writeback', 'writethrough', 'directsync', 'unsafe'];
+
+/** `-t`: taken, so that scripts need no change. */
 export const cache = (): Option =>
-  new Option('-t, --cache <mode>', "writeback only: qemu-img's other modes are not there").default(
-    'writeback',
-  );
+  new Option(
+    '-t, --cache <mode>',
+    "taken as qemu-img's: in every mode it is written through the page cache, and durable at the end",
+  )
+    .choices(CACHE_MODES)
+    .default('writeback');
+
+/** `-T`: taken, so that scripts need no change. */
+export const sourceCache = (): Option =>
+  new Option(
+    '-T, --source-cache <mode>',
+    "taken as qemu-img's: in every mode it is read through the page cache",
+  )
+    .choices(CACHE_MODES)
+    .default('writeback');
 
 /** `--verify`, of jobs. */
 export const verify = (): Option =>

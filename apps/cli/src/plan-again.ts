@@ -94,6 +94,7 @@ function pathsIn(plan: Pick<StoredPlan, 'images'> & { readonly dependents?: unkn
 const FIGURES: ReadonlySet<string> = new Set([
   'chosen',
   'estimatedSeconds',
+  'shares',
   'allocated',
   'costs',
   'bytesWrittenAtMost',

@@ -1,18 +1,26 @@
 import { Command, CommanderError } from 'commander';
 import type { Act, Register } from './command.ts';
 import { abort } from './commands/abort.ts';
+import { amend } from './commands/amend.ts';
+import { bitmap } from './commands/bitmap.ts';
 import { check } from './commands/check.ts';
 import { commit } from './commands/commit.ts';
 import { compare } from './commands/compare.ts';
+import { completion } from './commands/completion.ts';
+import { convert } from './commands/convert.ts';
 import { create } from './commands/create.ts';
 import { ctl } from './commands/ctl.ts';
+import { dd } from './commands/dd.ts';
 import { demo } from './commands/demo.ts';
 import { graph } from './commands/graph.ts';
 import { info } from './commands/info.ts';
 import { later } from './commands/later.ts';
 import { map } from './commands/map.ts';
+import { measure } from './commands/measure.ts';
 import { rebase } from './commands/rebase.ts';
+import { resize } from './commands/resize.ts';
 import { resume } from './commands/resume.ts';
+import { snapshot } from './commands/snapshot.ts';
 import { stream } from './commands/stream.ts';
 import { version } from './commands/version.ts';
 import { FailureWithCode, report, UsageError } from './failure.ts';
@@ -27,6 +35,13 @@ const COMMANDS: readonly Register[] = [
   compare,
   graph,
   create,
+  convert,
+  dd,
+  resize,
+  measure,
+  snapshot,
+  bitmap,
+  amend,
   commit,
   stream,
   rebase,
@@ -34,6 +49,7 @@ const COMMANDS: readonly Register[] = [
   abort,
   ctl,
   demo,
+  completion,
   version,
   later,
 ];
@@ -53,7 +69,7 @@ export async function run(args: readonly string[]): Promise<number> {
   const program = programOf(act);
   try {
     if (args.length === 0) program.outputHelp();
-    else await program.parseAsync(args, { from: 'user' });
+    else await program.parseAsync(withSize(args), { from: 'user' });
   } catch (cause) {
     if (!(cause instanceof CommanderError)) throw cause;
     if (cause.exitCode === 0) return 0;
@@ -64,6 +80,13 @@ export async function run(args: readonly string[]): Promise<number> {
     exitCode = args[0] === 'compare' ? 2 : 1;
   }
   return exitCode;
+}
+
+/** `resize FILE -5G`, as qemu-img has it: the size is no option. */
+function withSize(args: readonly string[]): readonly string[] {
+  const last = args.at(-1) ?? '';
+  if (args[0] !== 'resize' || args.at(-2) === '--' || !/^-\d/.test(last)) return args;
+  return [...args.slice(0, -1), '--', last];
 }
 
 function programOf(act: Act): Command {

@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { BIN, bench, diskOf, makeChain } from './support.ts';
 
 const COMMANDS =
-  'info map check compare create commit stream rebase resume abort graph ctl demo'.split(' ');
+  'info map check compare create convert dd resize measure snapshot bitmap amend commit stream rebase resume abort graph ctl demo'.split(
+    ' ',
+  );
 
 describe('help', () => {
   it('starts with examples, names every command, and ends with exit codes', () => {
@@ -94,22 +96,16 @@ describe('a failure', () => {
 });
 
 describe('what is not there yet', () => {
-  it.each([['convert'], ['measure'], ['resize'], ['serve'], ['snapshot']])(
-    '%s says so, and what does it meanwhile',
-    (command) => {
-      using work = bench();
-      const { code, stderr } = work.downfold(command, '-x', 'some', '--thing');
-      expect(code).toBe(1);
-      expect(stderr).toMatch(
-        new RegExp(`^downfold: '${command}' is not there yet: .*meanwhile .*\\n$`),
-      );
-    },
-  );
+  it.each([['serve']])('%s says so, and what does it meanwhile', (command) => {
+    using work = bench();
+    const { code, stderr } = work.downfold(command, '-x', 'some', '--thing');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      new RegExp(`^downfold: '${command}' is not there yet: .*meanwhile .*\\n$`),
+    );
+  });
 
-  it.each([
-    ['commit', '-t', 'none'],
-    ['check', '-r', 'all'],
-  ])('%s %s %s too', async (command, option, value) => {
+  it.each([['check', '-r', 'all']])('%s %s %s too', async (command, option, value) => {
     using work = bench();
     await makeChain(work);
     const before = work.digest();

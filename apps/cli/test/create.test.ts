@@ -7,7 +7,7 @@ describe('create', () => {
     const { code, stdout } = work.downfold('create', 'a.qcow2', '1000');
     expect([code, stdout]).toEqual([
       0,
-      "Formatting 'a.qcow2', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib size=1024 lazy_refcounts=off refcount_bits=16\n",
+      "Formatting 'a.qcow2', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib size=1000 lazy_refcounts=off refcount_bits=16\n",
     ]);
     expect(work.json('info', 'a.qcow2')).toMatchObject({ 'virtual-size': 1024 });
     expect(work.downfold('check', '-q', 'a.qcow2').code).toBe(0);
@@ -56,7 +56,7 @@ describe('create', () => {
     [['-o', 'compat=0.10,extended_l2=on'], 'version 2'],
     [['-o', 'extended_l2=on,cluster_size=4k'], '16 KiB'],
     [['-o', 'compat=0.9'], 'compat can be 0.10 or v2 or 1.1 or v3'],
-    [['-o', 'preallocation=metadata'], 'not there yet'],
+    [['-o', 'preallocation=some'], 'preallocation can be off or metadata'],
     [['-o', 'shape=round'], "Invalid -o option 'shape' for format qcow2"],
     [['-f', 'raw', '-o', 'cluster_size=4k'], "Invalid -o option 'cluster_size' for format raw"],
     [['-f', 'vmdk'], "Unknown image format 'vmdk'; known are qcow2, raw"],

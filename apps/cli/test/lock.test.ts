@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { perTier } from '@downfold/compliance';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { perTier, seededRandom } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
 import { copying, MIDDLE } from './stopped-job.ts';
 import {
@@ -16,6 +17,7 @@ import {
 } from './support.ts';
 
 const RACES = perTier({ quick: 4, ci: 200, long: 1000 });
+const RACES_WITH_QEMU = perTier({ quick: 2, ci: 40, long: 200 });
 
 /** QEMU with active.qcow2 open, as for a running machine, while `work` is done. */
 async function withMachine<T>(place: Bench, work: () => Promise<T> | T): Promise<T> {
@@ -97,22 +99,26 @@ describe.skipIf(!haveQemu)('while a job runs', () => {
   });
 });
 
-/** Both commit to one base; each has a journal of its own, so that only locks are between them. */
+/** Two overlays of one base, each of which holds the whole disk: base shows what one of them shows, or two have written to it. */
+const RIVALS = ['one.qcow2', 'other.qcow2'] as const;
+
+/** Makes them; resolves with what each shows. */
+async function makeRivals(work: Bench, mebibytes: number): Promise<readonly string[]> {
+  const whole = Array.from({ length: mebibytes }, (_, at) => at);
+  await makeImage(work, 'base.qcow2', { layer: 1, held: [0], mebibytes, below: null });
+  for (const [index, name] of RIVALS.entries())
+    await makeImage(work, name, { layer: index + 2, held: whole, mebibytes, below: 'base.qcow2' });
+  return Promise.all(RIVALS.map((name) => diskOf(work, name)));
+}
+
+/** Each has a journal of its own, so that only locks are between them. */
 it(`of two committers never both write: ${RACES} races`, async () => {
   let won = 0;
   for (let race = 0; race < RACES; race++) {
     using work = bench();
-    const mebibytes = 2;
-    await makeImage(work, 'base.qcow2', { layer: 1, held: [0], mebibytes, below: null });
-    for (const [layer, name] of [
-      [2, 'one.qcow2'],
-      [3, 'other.qcow2'],
-    ] as const)
-      await makeImage(work, name, { layer, held: [0, 1], mebibytes, below: 'base.qcow2' });
-    const names = ['one.qcow2', 'other.qcow2'];
-    const shown = await Promise.all(names.map((name) => diskOf(work, name)));
+    const shown = await makeRivals(work, 2);
     const ended = await Promise.all(
-      names.map((name) => start(work, 'commit', '-d', '--invalidate-siblings', name).ended),
+      RIVALS.map((name) => start(work, 'commit', '-d', '--invalidate-siblings', name).ended),
     );
     for (const { code, stderr } of ended)
       if (code !== 0) expect(stderr).toMatch(/is in use|is marked|changed since|another file/);
@@ -125,3 +131,51 @@ it(`of two committers never both write: ${RACES} races`, async () => {
   // two that meet may both be refused, but not always
   expect(won).toBeGreaterThan(0);
 }, 600_000);
+
+/** `qemu-img commit`, some time from now. */
+async function commitByQemu(work: Bench, name: string, delay: number): Promise<number> {
+  await sleep(delay);
+  const child = spawn('qemu-img', ['commit', '-q', '-f', 'qcow2', '-d', name], {
+    cwd: work.path,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  child.stderr.on('data', (text) => {
+    said += text;
+  });
+  const [code] = (await once(child, 'close')) as [number];
+  if (code !== 0) expect(said).toMatch(/Failed to get (?:shared )?"[a-z ]+" lock/);
+  return code;
+}
+
+it.skipIf(!haveQemu)(
+  `of QEMU and us never both write at once: ${RACES_WITH_QEMU} races`,
+  async () => {
+    const random = seededRandom(1);
+    const count = { both: 0, ours: 0, theirs: 0, neither: 0 };
+    // how long a commit of ours takes: QEMU starts at any time of it
+    let span = 1000;
+    for (let race = 0; race < RACES_WITH_QEMU; race++) {
+      using work = bench();
+      const shown = await makeRivals(work, 8);
+      const begin = performance.now();
+      const mine = start(work, 'commit', '-d', '--invalidate-siblings', RIVALS[0]).ended;
+      void mine.then(() => {
+        span = performance.now() - begin;
+      });
+      const theirs = commitByQemu(work, RIVALS[1], random() * span);
+      const [{ code, stderr }, code2] = await Promise.all([mine, theirs]);
+      if (code !== 0) expect(stderr).toMatch(/is in use|changed since/);
+      const [won, wonToo] = [code === 0, code2 === 0];
+      count[won ? (wonToo ? 'both' : 'ours') : wonToo ? 'theirs' : 'neither'] += 1;
+      // both: one after the other
+      const found = await diskOf(work, 'base.qcow2');
+      if (won || wonToo) expect([won ? shown[0] : '', wonToo ? shown[1] : '']).toContain(found);
+      expect(await isClean(work, 'base.qcow2')).toBe(true);
+    }
+    console.info(`QEMU and us, ${RACES_WITH_QEMU} races: ${JSON.stringify(count)}`);
+    // of many, some meet
+    if (RACES_WITH_QEMU >= 40) expect(count.both).toBeLessThan(RACES_WITH_QEMU);
+  },
+  900_000,
+);

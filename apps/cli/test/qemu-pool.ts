@@ -108,3 +108,23 @@ export function hashes(work: Bench): readonly string[] {
   const list = 'find . -type f -print0 | sort -z | xargs -0 sha256sum';
   return work.must('sh', '-c', list).trimEnd().split('\n');
 }
+
+/** What a persistent bitmap of a qcow2 image says is dirty, as `qemu-nbd` exports it and `nbdinfo` reads it. */
+export function dirtyBytes(work: Bench, name: string, bitmap: string): unknown {
+  const map = work.must(
+    'nbdinfo',
+    '--json',
+    `--map=qemu:dirty-bitmap:${bitmap}`,
+    '--',
+    '[',
+    'qemu-nbd',
+    '-r',
+    '-f',
+    'qcow2',
+    '-B',
+    bitmap,
+    name,
+    ']',
+  );
+  return (JSON.parse(map) as { readonly type: number }[]).filter(({ type }) => type !== 0);
+}

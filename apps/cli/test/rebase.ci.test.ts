@@ -184,7 +184,7 @@ describe.skipIf(!haveQemu)('rebase', () => {
     [['-u', '-b', 'gone', 'active.qcow2'], 'say the format of the new backing file'],
     [['-u', '-b', 'gone', '-F', 'vmdk', 'active.qcow2'], "format 'vmdk' is not known here"],
     [['-u', '-b', 'nbd:gone', '-F', 'raw', 'active.qcow2'], 'nbd:gone: no such file'],
-    [['-t', 'none', '-b', '', 'active.qcow2'], "'-t none' is not there yet"],
+    [['-t', 'quick', '-b', '', 'active.qcow2'], 'Allowed choices are none, off, writeback'],
     [['-f', 'raw', '-b', 'other.raw', '-F', 'raw', 'base.raw'], 'do not have a backing file'],
   ])('refuses %j, and changes nothing', (args, why) => {
     using work = pools.images.copy();

@@ -49,7 +49,7 @@ const ENVIRONMENT = {
 };
 
 /** How a process ended. */
-interface Ended {
+export interface Ended {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;

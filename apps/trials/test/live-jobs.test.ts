@@ -4,7 +4,14 @@ import type { CommitError, RunOptions, SectionReport } from '@downfold/commit';
 import { caseContext } from '@downfold/compliance';
 import type { Device } from '@downfold/device';
 import { qcow2 } from '@downfold/qcow2';
-import { LOSER, openBackend, READER, type StorageBackend, WRITER } from '@downfold/storage';
+import {
+  LOSER,
+  type LockRequest,
+  openBackend,
+  READER,
+  type StorageBackend,
+  WRITER,
+} from '@downfold/storage';
 import { type FaultyDriver, faulty } from '@downfold/storage/faults';
 import { fileBackend } from '@downfold/storage-file';
 import { MemoryDisk, memoryBackend, memoryBackendDriver } from '@downfold/storage-memory';
@@ -112,6 +119,23 @@ describe('what a job borrows', () => {
     expect(world.device.layers.map(({ image }) => image.label)).toEqual([BASE, ACTIVE]);
     expect(reports.map(({ what }) => what)).toEqual(['reopen', 'relink', 'reopen']);
     expect(await shown(world.device)).toEqual(before);
+  });
+
+  test('may be looked at by force, but not what loses its meaning: an active layer does so at the pivot', async () => {
+    const here = await bench();
+    await using world = await useDisk(here.backend, paths);
+    const glance: LockRequest = { takes: ['consistent-read'], forbids: [] };
+    const seen: string[] = [];
+    await start(here, world.device, 'active', {
+      beforeSwitch: async () => {
+        for (const path of paths) {
+          const lock = await here.backend.lock(path, glance).catch(() => null);
+          if (lock !== null) seen.push(path);
+          await lock?.[Symbol.asyncDispose]();
+        }
+      },
+    });
+    expect(seen).toEqual([BASE, ACTIVE]);
   });
 
   test('is checked before it is put under the disk: what is corrupt is refused, and nothing changes', async () => {

@@ -91,7 +91,7 @@ export async function runSteps(
   });
   try {
     for await (const batch of strategy.steps(plan, view, from.cursor)) {
-      for (const step of batch) await runner.run(step);
+      for (const step of batch) if (!runner.gather(step)) await runner.run(step);
       if (runner.ending === 'cancel') break;
     }
     if (runner.ending === 'cancel')

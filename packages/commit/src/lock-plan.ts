@@ -24,7 +24,9 @@ export async function lockPlan(
   await using raised = new AsyncDisposableStack();
   for (const [index, { node, path, identity }] of images.entries()) {
     const written = writes.includes(node);
-    const lost = invalidates.some((one) => one.node === node);
+    // what a pivot leaves behind is the disk until then: others may go on reading it
+    const isDisk = borrowed?.isActive(identity) === true;
+    const lost = !isDisk && invalidates.some((one) => one.node === node);
     if (index >= chainLength && !written && !lost && !reads.includes(node)) continue;
     const request = requestFor(written, lost);
     const lent = borrowed?.find(identity);

@@ -114,6 +114,7 @@ export function commitPlan(
     bytesWrittenAtMost: parts.costs.reduce((sum, { written }) => sum + written, 0),
     costs: oneForEach(parts.costs),
     temporaryBytes: parts.temporaryBytes ?? 0,
+    shares: [],
     estimatedSeconds: null,
   };
 }

@@ -37,6 +37,7 @@ import {
   othersOf,
   unreadableBeside,
 } from './plan-pool.ts';
+import { sharedWithTarget } from './plan-shares.ts';
 import type { CommitStrategy } from './strategy.ts';
 import { chainView, type ViewFacts } from './view.ts';
 
@@ -122,7 +123,8 @@ export async function planRequest(
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
-  return { ...plan, unreadable, pools: graph.directories, estimatedSeconds };
+  const shares = await sharedWithTarget(plan, parts.backend);
+  return { ...plan, unreadable, pools: graph.directories, shares, estimatedSeconds };
 }
 
 /** The chain of the request's image; of one that is only given another name to read through, it alone: the old one may be wrong. */

@@ -139,6 +139,8 @@ export interface CommitPlan {
   readonly costs: readonly ImageCost[];
   /** Host space needed that is given back, or could be, at the end; bytes, at most. */
   readonly temporaryBytes: number;
+  /** Images of which whole clusters will not be copied: where they go, the file system shares their blocks. */
+  readonly shares: readonly NodeId[];
   /** Rough, from a short sample of reading; null: nothing to measure, or not asked for. */
   readonly estimatedSeconds: number | null;
 }

@@ -1,9 +1,10 @@
 import type { NodeId } from '@downfold/chain';
 import type { CowSource, Staging, StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
-import { type GuestRange, hostOffset, splitRange } from '@downfold/units';
+import { type GuestRange, type HostOffset, hostOffset, splitRange } from '@downfold/units';
 import { copyUnlike } from './copy-unlike.ts';
 import { CommitError } from './errors.ts';
+import { Gathered } from './gathered.ts';
 import type { Journal } from './journal.ts';
 import { isLinked, type Layers } from './layers.ts';
 import type { ActiveEnding, LiveMirror } from './live.ts';
@@ -57,6 +58,7 @@ export class StepRunner {
   readonly #dirty: Set<NodeId> = new Set();
   readonly #stagings: Map<NodeId, Staging> = new Map();
   readonly #verifier: Verifier;
+  readonly #gathered: Gathered = new Gathered(PIECE_BYTES);
   #epoch: Promise<void> = Promise.resolve();
   #failed: { readonly cause: unknown } | null = null;
   #relinked = 0;
@@ -83,7 +85,19 @@ export class StepRunner {
     return this.#ending;
   }
 
+  /**
+   * Takes a step to those that wait to be done in one call: a copy of bytes that lie plainly in a file, when there is room beside others
+   * to the same image. False: it has to be run.
+   */
+  gather(step: Step): boolean {
+    if (step.do !== 'copy' || step.host === null || step.unlike !== undefined) return false;
+    const { from, to, range, host } = step;
+    const { data } = this.#parts.layers.get(from).image;
+    return this.#gathered.add({ node: to, range, from }, data, host);
+  }
+
   async run(step: Step): Promise<void> {
+    if (this.gather(step)) return;
     if (step.do === 'copy') return this.#copy(step);
     if (step.do === 'zero') return this.#zero(step);
     if (step.do === 'checkpoint') return this.#checkpoint(step.cursor);
@@ -128,6 +142,7 @@ export class StepRunner {
 
   async #copy(step: StepOf<'copy'>): Promise<void> {
     if (step.unlike !== undefined) return this.#copyUnlike(step.to, step.range, step.unlike);
+    if (step.host !== null) return this.#copyPlain(step, step.host);
     const { layers } = this.#parts;
     const from = layers.get(step.from).image;
     const to = this.#target(step.to);
@@ -135,18 +150,46 @@ export class StepRunner {
     for (const piece of splitRange(step.range, PIECE_BYTES)) {
       await this.#admit(piece.length);
       this.#wrote({ node: step.to, range: piece, from: step.from });
-      const { host } = step;
       const copy = async (part: GuestRange): Promise<void> => {
-        if (host !== null) {
-          const at = hostOffset(host + (part.offset - step.range.offset));
-          return to.copyFrom(from.data, at, part.offset, part.length, { fill });
-        }
         const bytes = new Uint8Array(part.length);
         await from.read(part.offset, bytes, null);
         await to.write(part.offset, bytes, { fill });
       };
       await this.#lane(() => this.#inTurn(step.to, piece, copy), piece.length);
     }
+  }
+
+  /** Bytes that lie in a file at `host`: gathered with others, in pieces that fit. */
+  async #copyPlain({ from, to, range }: StepOf<'copy'>, host: HostOffset): Promise<void> {
+    const { data } = this.#parts.layers.get(from).image;
+    for (const piece of splitRange(range, PIECE_BYTES)) {
+      const at = hostOffset(host + (piece.offset - range.offset));
+      const claim = { node: to, range: piece, from };
+      if (this.#gathered.add(claim, data, at)) continue;
+      await this.#copyGathered();
+      this.#gathered.add(claim, data, at);
+    }
+  }
+
+  /** Copies what was gathered, in a lane. */
+  async #copyGathered(): Promise<void> {
+    const { node, pieces, claims, bytes } = this.#gathered.take();
+    if (node === null) return;
+    const { layers } = this.#parts;
+    const { borrowed } = layers;
+    await this.#admit(bytes);
+    for (const claim of claims) this.#wrote(claim);
+    const to = this.#target(node);
+    const options = { fill: layers.below(node) };
+    const isShared = borrowed?.isShared(layers.get(node).image) === true;
+    await this.#lane(async () => {
+      if (!isShared) return to.copyFrom(pieces, options);
+      for (const piece of pieces)
+        await this.#inTurn(node, piece, ({ offset, length }) => {
+          const from = hostOffset(piece.from + (offset - piece.offset));
+          return to.copyFrom([{ source: piece.source, from, offset, length }], options);
+        });
+    }, bytes);
   }
 
   /** Runs `work` for a piece of a node; where the guest writes too, for what it left, and not while it does. */
@@ -234,6 +277,7 @@ export class StepRunner {
   /** Waits for all copies and for the epoch before. @throws what one of them failed with */
   async #settle(): Promise<void> {
     this.#parts.options.signal?.throwIfAborted();
+    await this.#copyGathered();
     await Promise.all(this.#lanes);
     if (this.#failed !== null) throw this.#failed.cause;
     await this.#epoch;

@@ -30,6 +30,7 @@ const plan: CommitPlan = {
   dependents: [],
   unreadable: [],
   pools: [],
+  shares: [],
   relinks: [],
   growBaseTo: null,
   zeroTail: null,

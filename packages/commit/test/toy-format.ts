@@ -124,10 +124,12 @@ function toyImage(storage: Storage, read: Head, mode: OpenMode): Image {
       for (const piece of splitRange(range, CLUSTER)) await fill(piece.offset, options.fill);
       await storage.write(hostOffset(place(offset)), source, { what: 'data' });
     },
-    copyFrom: async (source, from, offset, length, options) => {
-      const bytes = new Uint8Array(length);
-      await source.read(from, bytes);
-      await image.write(offset, bytes, options);
+    copyFrom: async (pieces, options) => {
+      for (const { source, from, offset, length } of pieces) {
+        const bytes = new Uint8Array(length);
+        await source.read(from, bytes);
+        await image.write(offset, bytes, options);
+      }
     },
     writeZeroes: async (range, options) => {
       for (const piece of splitRange(range, CLUSTER)) {

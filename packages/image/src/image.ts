@@ -1,9 +1,9 @@
 import type { OpenMode, OperationOptions, Storage } from '@downfold/storage';
-import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
+import type { ByteLength, GuestOffset, GuestRange } from '@downfold/units';
 import type { CheckOptions, CheckReport } from './check.ts';
 import type { Extent } from './extent.ts';
 import type { StageOptions, Staging, StagingToken } from './staging.ts';
-import type { CowSource, ImageWriteOptions } from './write-options.ts';
+import type { CowSource, ImageCopyPiece, ImageWriteOptions } from './write-options.ts';
 
 /** Sizes of an image, in bytes. */
 export interface ImageGeometry {
@@ -111,14 +111,11 @@ export interface Image extends AsyncDisposable {
 
   /** Writes guest bytes; what is compressed or shared with a snapshot is moved to fresh clusters first. */
   write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void>;
-  /** As `write`, from `length` bytes of another file at `from`; whole clusters do not pass through a buffer of the caller. */
-  copyFrom(
-    source: Storage,
-    from: HostOffset,
-    offset: GuestOffset,
-    length: ByteLength,
-    options: ImageWriteOptions,
-  ): Promise<void>;
+  /**
+   * As `write` for each piece, from other files; whole clusters do not pass through a buffer of the caller. Pieces do not
+   * overlap; in one call, and in the order of the disk, they cost less than a call each. When it rejects, some may be written.
+   */
+  copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void>;
   /** The range reads as zeros and hides the backing file; by metadata where the format can. */
   writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void>;
   /**

@@ -17,4 +17,4 @@ export type {
 } from './image.ts';
 export { DEFAULT_IMAGE_LIMITS } from './limits.ts';
 export type { PublishOptions, StageOptions, Staging, StagingToken } from './staging.ts';
-export type { CowSource, ImageWriteOptions } from './write-options.ts';
+export type { CowSource, ImageCopyPiece, ImageWriteOptions } from './write-options.ts';

@@ -1,6 +1,6 @@
-import type { OperationOptions, Storage } from '@downfold/storage';
-import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
-import type { CowSource, ImageWriteOptions } from './write-options.ts';
+import type { OperationOptions } from '@downfold/storage';
+import type { ByteLength, GuestOffset, GuestRange } from '@downfold/units';
+import type { CowSource, ImageCopyPiece, ImageWriteOptions } from './write-options.ts';
 
 /**
  * Where a staging lies in its file, so that another process can go on with it: plain JSON, meaningful to the format alone,
@@ -39,13 +39,7 @@ export interface Staging {
   /** As `Image.write`, aside. */
   write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void>;
   /** As `Image.copyFrom`, aside. */
-  copyFrom(
-    source: Storage,
-    from: HostOffset,
-    offset: GuestOffset,
-    length: ByteLength,
-    options: ImageWriteOptions,
-  ): Promise<void>;
+  copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void>;
   /** As `Image.writeZeroes`, aside. */
   writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void>;
   /** Everything staged before the call is durable when it resolves, reachable from the token. */

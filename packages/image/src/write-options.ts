@@ -1,5 +1,5 @@
-import type { OperationOptions } from '@downfold/storage';
-import type { GuestOffset } from '@downfold/units';
+import type { OperationOptions, Storage } from '@downfold/storage';
+import type { ByteLength, GuestOffset, HostOffset } from '@downfold/units';
 
 /**
  * Reads what lies below this image: fills `target` with the backing file's content at `offset`, zeros past
@@ -11,4 +11,12 @@ export type CowSource = (offset: GuestOffset, target: Uint8Array) => Promise<voi
 export interface ImageWriteOptions extends OperationOptions {
   /** `null` says that nothing lies below (no backing file): the rest of a new cluster becomes zeros. */
   readonly fill: CowSource | null;
+}
+
+/** A piece of a copy into an image: `length` bytes at byte `from` of a file, written at guest byte `offset`. */
+export interface ImageCopyPiece {
+  readonly source: Storage;
+  readonly from: HostOffset;
+  readonly offset: GuestOffset;
+  readonly length: ByteLength;
 }

@@ -1,5 +1,5 @@
 import type { OperationOptions, Storage } from '@downfold/storage';
-import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
+import type { ByteLength, GuestOffset, GuestRange } from '@downfold/units';
 import type {
   BackingReference,
   CheckOptions,
@@ -7,6 +7,7 @@ import type {
   CowSource,
   Extent,
   Image,
+  ImageCopyPiece,
   ImageDescription,
   ImageFormat,
   ImageGeometry,
@@ -69,14 +70,8 @@ export class ImageDecorator implements Image {
   write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void> {
     return this.inner.write(offset, source, options);
   }
-  copyFrom(
-    source: Storage,
-    from: HostOffset,
-    offset: GuestOffset,
-    length: ByteLength,
-    options: ImageWriteOptions,
-  ): Promise<void> {
-    return this.inner.copyFrom(source, from, offset, length, options);
+  copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void> {
+    return this.inner.copyFrom(pieces, options);
   }
   writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void> {
     return this.inner.writeZeroes(range, options);

@@ -6,7 +6,6 @@ import {
   type GuestOffset,
   type GuestRange,
   guestOffset,
-  type HostOffset,
   hostOffset,
   rangeEnd,
   splitRange,
@@ -18,6 +17,7 @@ import {
   type CowSource,
   type Extent,
   type Image,
+  type ImageCopyPiece,
   type ImageDescription,
   ImageError,
   type ImageErrorCode,
@@ -132,17 +132,13 @@ export class ToyImage implements Image {
     });
   }
 
-  async copyFrom(
-    source: Storage,
-    from: HostOffset,
-    offset: GuestOffset,
-    length: ByteLength,
-    options: ImageWriteOptions,
-  ): Promise<void> {
-    this.#assertRange({ offset, length });
-    const bytes = new Uint8Array(length);
-    await source.read(from, bytes);
-    await this.write(offset, bytes, options);
+  async copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void> {
+    for (const { source, from, offset, length } of pieces) {
+      this.#assertRange({ offset, length });
+      const bytes = new Uint8Array(length);
+      await source.read(from, bytes);
+      await this.write(offset, bytes, options);
+    }
   }
 
   async writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void> {

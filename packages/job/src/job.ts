@@ -56,6 +56,8 @@ const CANCELLED = 'Operation canceled';
 export class Job {
   readonly id: string;
   readonly type: JobType;
+  /** Resolves when the job has done all it will do. Never rejects. */
+  readonly concluded: Promise<void>;
   /** Resolves when the job is over and nobody waits for it any more (`null`). Never rejects. */
   readonly over: Promise<void>;
   readonly #options: JobOptions;
@@ -65,9 +67,12 @@ export class Job {
   readonly #finalized = Promise.withResolvers<void>();
   readonly #dismissed = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<Ending>();
+  readonly #concluded = Promise.withResolvers<void>();
   #state: JobState = 'created';
   #ending: Ending | null = null;
   #paused: PromiseWithResolvers<void> | null = null;
+  /** Resolves at the next pause. */
+  #pausing: PromiseWithResolvers<void> = Promise.withResolvers();
   /** How many parts of the work stand still. */
   #standing = 0;
   #wasReady = false;
@@ -87,6 +92,7 @@ export class Job {
     // a wait for the user that a cancellation ended is nobody's failure
     this.#ended.promise.catch(() => undefined);
     this.#finalized.promise.catch(() => undefined);
+    this.concluded = this.#concluded.promise;
     this.#tell('created');
     this.over = this.#live();
   }
@@ -100,6 +106,8 @@ export class Job {
     this.#assertTaken('pause');
     if (this.#paused !== null) throw refused(this.id, 'Job is already paused');
     this.#paused = Promise.withResolvers();
+    this.#pausing.resolve();
+    this.#pausing = Promise.withResolvers();
     // who waits for the speed stands still now, and not first when it would go on
     this.#throttle.setRate(this.#speed);
   }
@@ -197,6 +205,7 @@ export class Job {
       await this.#abort(cause);
     }
     this.#become('concluded');
+    this.#concluded.resolve();
     if (this.#options.autoDismiss === false) await this.#dismissed.promise;
     this.#become('null');
   }
@@ -255,8 +264,17 @@ export class Job {
         this.#become('ready');
         this.#emit({ event: 'BLOCK_JOB_READY', data: this.#figures() });
       },
-      ended: () => this.#ended.promise,
+      ended: () => this.#untilEnded(),
     };
+  }
+
+  /** Work that waits for its user asks for no leave: a pause is noticed here. */
+  async #untilEnded(): Promise<Ending> {
+    for (;;) {
+      await Promise.race([this.#ended.promise, this.#pausing.promise]);
+      await this.#whilePaused();
+      if (this.#ending !== null) return this.#ending;
+    }
   }
 
   async #failed(

@@ -143,10 +143,7 @@ async function inState(state: JobState): Promise<Trial> {
     return trial;
   }
   await trial.go(2);
-  if (state === 'standby') {
-    trial.job.pause();
-    void trial.control?.pass(0).catch(() => undefined);
-  }
+  if (state === 'standby') trial.job.pause();
   if (state === 'concluded') trial.job.finalize();
   await settled();
   return trial;
@@ -215,6 +212,22 @@ describe('verbs', () => {
     trial.job.resume();
     await trial.job.over;
     expect(trial.done).toEqual(['finish complete']);
+  });
+
+  test('a ready job stands by until it is resumed, also when it is to end meanwhile', async () => {
+    const trial = await inState('standby');
+    trial.job.complete();
+    await settled();
+    expect(trial.job.state).toBe('standby');
+    trial.job.resume();
+    await settled();
+    expect(trial.events.slice(-5)).toEqual([
+      'standby',
+      'ready',
+      'waiting',
+      'pending',
+      'BLOCK_JOB_PENDING',
+    ]);
   });
 
   test('a paused job can be cancelled by force only', async () => {

@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { serveNbd } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
-import { havePeers, run, scratch } from './support.ts';
+import { havePeers, haveShell, nbdsh, run, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 
@@ -187,5 +188,129 @@ describe.skipIf(!havePeers)('other clients and our server', () => {
     await run('qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'qcow2', raw, uri(path));
     await run('qemu-img', 'compare', '-f', 'raw', '-F', 'qcow2', raw, uri(path));
     await run('qemu-img', 'check', '-q', '-f', 'qcow2', uri(path));
+  });
+});
+
+describe.skipIf(!haveShell)('nbdsh and our server', () => {
+  test('every request with every flag, and what comes back of each', async () => {
+    using files = scratch();
+    const path = files.path('nbd');
+    const disk = new MemoryExport(MiB);
+    await using _server = await serveNbd({ listen: { path }, exports: [['disk', disk]] });
+    const said = await nbdsh(
+      uri(path),
+      `
+h.pwrite(b"a" * 5000, 4096)
+h.pwrite(b"b" * 512, 65536, nbd.CMD_FLAG_FUA)
+h.flush()
+h.zero(4096, 69632, nbd.CMD_FLAG_NO_HOLE | nbd.CMD_FLAG_FUA)
+h.zero(4096, 73728, nbd.CMD_FLAG_FAST_ZERO)
+h.trim(4096, 131072, nbd.CMD_FLAG_FUA)
+h.cache(4096, 0)
+print(bytes(h.pread(5000, 4096)) == b"a" * 5000)
+def chunk(data, offset, status, error):
+    print("chunk", offset, len(data), status == nbd.READ_DATA)
+h.pread_structured(8192, 4096, chunk, nbd.CMD_FLAG_DF)
+def extents(context, offset, entries, error):
+    print(context, offset, entries)
+h.block_status(1 << 20, 0, extents)
+h.block_status(1 << 20, 0, extents, nbd.CMD_FLAG_REQ_ONE)
+`,
+    );
+    expect(said).toEqual([
+      'True',
+      'chunk 4096 8192 True',
+      `base:allocation 0 [4096, 3, 8192, 0, 53248, 3, 8192, 0, ${MiB - 73_728}, 3]`,
+      'base:allocation 0 [4096, 3]',
+    ]);
+    const changes = disk.calls.filter(({ call }) => /write|zero|trim|cache|flush/i.test(call));
+    expect(changes).toEqual([
+      { call: 'write', offset: 4096, length: 5000, fua: false },
+      { call: 'write', offset: 65_536, length: 512, fua: true },
+      { call: 'flush', offset: 0, length: 0 },
+      { call: 'writeZeroes', offset: 69_632, length: 4096, fua: true, mayTrim: false, fast: false },
+      { call: 'writeZeroes', offset: 73_728, length: 4096, fua: false, mayTrim: true, fast: true },
+      { call: 'trim', offset: 131_072, length: 4096, fua: true },
+      { call: 'cache', offset: 0, length: 4096 },
+    ]);
+  });
+
+  test('what a client must not ask is refused by name, and the connection lives on', async () => {
+    using files = scratch();
+    const path = files.path('nbd');
+    const exports = [
+      ['disk', new MemoryExport(MiB)],
+      ['locked', new MemoryExport(MiB, { readOnly: true })],
+    ] as const;
+    await using _server = await serveNbd({ listen: { path }, exports });
+    const attempts = `
+import errno
+h.set_strict_mode(0)
+def attempt(name, request):
+    try:
+        request()
+        print(name, "done")
+    except nbd.Error as error:
+        print(name, error.errno)
+attempt("read past the end", lambda: h.pread(512, (1 << 20) - 256))
+attempt("write past the end", lambda: h.pwrite(b"x" * 512, (1 << 20) - 256))
+attempt("zero past the end", lambda: h.zero(512, 1 << 20))
+attempt("unknown flag", lambda: h.pwrite(b"x" * 512, 0, 1 << 9))
+attempt("flag of another request", lambda: h.pread(512, 0, nbd.CMD_FLAG_FAST_ZERO))
+attempt("write", lambda: h.pwrite(b"x" * 512, 0))
+attempt("trim", lambda: h.trim(512, 0))
+attempt("read", lambda: h.pread(512, 0))
+`;
+    expect(await nbdsh(uri(path), attempts)).toEqual([
+      'read past the end EINVAL',
+      'write past the end ENOSPC',
+      'zero past the end ENOSPC',
+      'unknown flag EINVAL',
+      'flag of another request EINVAL',
+      'write done',
+      'trim done',
+      'read done',
+    ]);
+    expect((await nbdsh(uri(path, 'locked'), attempts)).slice(-3)).toEqual([
+      'write EPERM',
+      'trim EPERM',
+      'read done',
+    ]);
+  });
+
+  test('many requests under way on each of four connections: every answer is its own', async () => {
+    using files = scratch();
+    const path = files.path('nbd');
+    const disk = patchwork(7);
+    await using _server = await serveNbd({ listen: { path }, exports: [['disk', disk]] });
+    const said = await nbdsh(
+      uri(path),
+      `
+import hashlib
+handles = [h]
+for _ in range(3):
+    other = nbd.NBD()
+    other.connect_uri(h.get_uri())
+    handles.append(other)
+buffers = []
+for number in range(400):
+    buffer = nbd.Buffer(5000)
+    handle = handles[number % 4]
+    buffers.append(buffer)
+    handle.aio_pread(buffer, (number * 7919 * 13) % ((4 << 20) - 5000))
+for handle in handles:
+    while handle.aio_in_flight() > 0:
+        handle.poll(-1)
+for buffer in buffers:
+    print(hashlib.md5(buffer.to_bytearray()).hexdigest())
+`,
+    );
+    const expected = Array.from({ length: 400 }, (_, number) => {
+      const at = (number * 7919 * 13) % (4 * MiB - 5000);
+      return createHash('md5')
+        .update(disk.bytes.subarray(at, at + 5000))
+        .digest('hex');
+    });
+    expect(said).toEqual(expected);
   });
 });

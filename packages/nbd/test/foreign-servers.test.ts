@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { foreignServer, Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { connectNbd, listExports, type NbdClient, STATE } from '../src/index.ts';
-import { havePeers, runSync, scratch } from './support.ts';
+import { havePeers, haveShell, nbdsh, runSync, scratch } from './support.ts';
 
 const MiB = 1 << 20;
 
@@ -247,3 +247,35 @@ describe.skipIf(!havePeers)('our client and other servers', () => {
     });
   });
 });
+
+test.skipIf(!havePeers || !haveShell)(
+  'nbdsh beside us at one qemu-nbd: each sees what the other has flushed',
+  async () => {
+    using files = scratch();
+    const [path, image] = [files.path('nbd'), files.path('disk.qcow2')];
+    runSync('qemu-img', 'create', '-q', '-f', 'qcow2', image, '1M');
+    const args = ['-k', path, '-f', 'qcow2', '-x', 'disk', '-e', '4', '-t', image];
+    await using _server = await foreignServer({ path }, 'qemu-nbd', ...args);
+    await using client = await connectNbd({
+      server: { path },
+      name: 'disk',
+      contexts: ['base:allocation'],
+    });
+    await client.write(4096, Buffer.alloc(8192, 'ours'), { fua: true });
+    const said = await nbdsh(
+      `nbd+unix:///disk?socket=${path}`,
+      `
+print(bytes(h.pread(8192, 4096)) == b"ours" * 2048)
+h.pwrite(b"theirs" * 100, 65537)
+h.zero(4096, 8192)
+h.flush()
+`,
+    );
+    expect(said).toEqual(['True']);
+    const back = Buffer.alloc(600);
+    await client.read(65_537, back);
+    expect(back.equals(Buffer.alloc(600, 'theirs'))).toBe(true);
+    await client.read(8192, back);
+    expect(back.every((byte) => byte === 0)).toBe(true);
+  },
+);

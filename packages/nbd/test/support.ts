@@ -4,17 +4,41 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-const tools = ['nbdinfo', 'nbdcopy', 'nbdkit', 'qemu-img', 'qemu-io', 'qemu-nbd', 'openssl'];
-const missing = tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined);
-if (missing.length > 0) {
-  const problem = `not installed: ${missing.join(', ')} (Debian: apt-get install qemu-utils libnbd-bin nbdkit openssl)`;
+/** Says aloud what is missing; an error where CI requires it. */
+function haveAll(what: string, packages: string, missing: readonly string[]): boolean {
+  if (missing.length === 0) return true;
+  const problem = `not installed: ${missing.join(', ')} (Debian: apt-get install ${packages})`;
   if (process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
     throw new Error(`DOWNFOLD_REQUIRE_QEMU=1, but ${problem}`);
-  console.warn(`*** SKIPPED: every test with a foreign NBD client or server: ${problem} ***`);
+  console.warn(`*** SKIPPED: every test with ${what}: ${problem} ***`);
+  return false;
 }
 
+const tools = ['nbdinfo', 'nbdcopy', 'nbdkit', 'qemu-img', 'qemu-io', 'qemu-nbd', 'openssl'];
+
 /** Whether other people's NBD clients and servers are here. CI requires them. */
-export const havePeers: boolean = missing.length === 0;
+export const havePeers: boolean = haveAll(
+  'a foreign NBD client or server',
+  'qemu-utils libnbd-bin nbdkit openssl',
+  tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined),
+);
+
+/** libnbd's Python shell, with the system's Python: no other has the module. */
+const SHELL = ['env', 'PATH=/usr/bin:/bin', 'nbdsh'] as const;
+
+/** Whether it is here. */
+export const haveShell: boolean = haveAll(
+  "libnbd's shell",
+  'python3-libnbd',
+  spawnSync(SHELL[0], [...SHELL.slice(1), '--version']).status === 0 ? [] : ['nbdsh'],
+);
+
+/** What a script for nbdsh prints, line by line. In it `h` is connected to `uri`, with all contexts that the server has. */
+export async function nbdsh(uri: string, script: string): Promise<readonly string[]> {
+  const [env, ...shell] = SHELL;
+  const printed = await run(env, ...shell, '--base-allocation', '--uri', uri, '--command', script);
+  return printed.split('\n').slice(0, -1);
+}
 
 /** A directory that goes when the block ends. */
 export function scratch(): Disposable & { path(name: string): string } {

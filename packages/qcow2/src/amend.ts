@@ -4,7 +4,7 @@ import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { encodeExtension } from './extensions.ts';
 import { imageExtents } from './extents.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { patchHeader, writeHeader } from './header-sector.ts';
 import { readSnapshots } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
@@ -91,10 +91,10 @@ async function expandZeros(state: Qcow2State): Promise<void> {
       else
         for (let at: number = offset; at < end; at += ZERO_BYTES) {
           const bytes = new Uint8Array(Math.min(ZERO_BYTES, end - at));
-          await writeImage(state, at, bytes.length, { bytes }, null);
+          await writeImage(state, at, bytes, null);
         }
     }
-    if (pinnedBytes(state, writerOf(state)) > DIRTY_LIMIT_BYTES) await flushImage(state);
+    if (isMuchDirty(state)) await flushImage(state);
   }
 }
 

@@ -77,8 +77,7 @@ export async function writeCompressed(
   for (const [index, { bytes, packed }] of clusters.entries()) {
     const at = offset + index * clusterSize;
     const host = packed === null ? null : await place(state, packed.length);
-    if (packed === null || host === null)
-      await writeImage(state, at, bytes.length, { bytes }, null);
+    if (packed === null || host === null) await writeImage(state, at, bytes, null);
     else await putPacked(state, at, host, packed);
   }
 }

@@ -1,5 +1,5 @@
 import { touchEntries } from './allocate.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { hostOf, isExternal } from './l2-entry.ts';
 import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, HIGH_COPIED } from './structures.ts';
@@ -30,6 +30,6 @@ export async function setCopied(state: Qcow2State, clusters: ReadonlySet<number>
       table.words[index * entryWords] = flagged(high);
       touchEntries(state, table, index, index + 1);
     }
-    if (pinnedBytes(state, writer) > DIRTY_LIMIT_BYTES) await flushImage(state);
+    if (isMuchDirty(state)) await flushImage(state);
   }
 }

@@ -29,7 +29,7 @@ interface Sealed {
 }
 
 /** Bytes of changed tables above which writes wait for a flush of their own. */
-export const DIRTY_LIMIT_BYTES: number = 16 << 20;
+const DIRTY_LIMIT_BYTES = 16 << 20;
 
 /**
  * Makes everything written before the call durable, in the order of rules W1 to W6, with as few barriers as that needs: one for
@@ -197,7 +197,9 @@ async function writePieces(state: Qcow2State, pieces: readonly Piece[]): Promise
   }
 }
 
-/** Bytes of tables and refcount blocks that stay in memory until a flush. */
-export function pinnedBytes(state: Qcow2State, writer: Writer): number {
-  return (state.l2.pinned + writer.refcounts.blocks.pinned) * state.geometry.clusterSize;
+/** Whether so many tables and refcount blocks, and `more`, stay in memory until a flush that writes should wait for one. */
+export function isMuchDirty(state: Qcow2State, more = 0): boolean {
+  const { refcounts } = writerOf(state);
+  const pinned = (state.l2.pinned + refcounts.blocks.pinned + more) * state.geometry.clusterSize;
+  return pinned > DIRTY_LIMIT_BYTES;
 }

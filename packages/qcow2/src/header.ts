@@ -25,7 +25,7 @@ import {
 } from './structures.ts';
 
 /** What an image says of its external data file. */
-export interface DataFileReference {
+interface DataFileReference {
   /** As stored; relative names are relative to the directory of the image. */
   readonly name: string;
   /** The data file alone reads as the disk does. */

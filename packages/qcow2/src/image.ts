@@ -6,6 +6,7 @@ import type {
   CowSource,
   Extent,
   Image,
+  ImageCopyPiece,
   ImageDescription,
   ImageGeometry,
   ImageMark,
@@ -20,7 +21,6 @@ import {
   byteLength,
   type GuestOffset,
   type GuestRange,
-  type HostOffset,
   rangeEnd,
 } from '@downfold/units';
 import { type Amendment, amendImage } from './amend.ts';
@@ -32,15 +32,17 @@ import { record } from './bitmap-set.ts';
 import { assertOpen, changeImage } from './change.ts';
 import { checkImage } from './check.ts';
 import { assertWholeClusters, compressClusters, writeCompressed } from './compress.ts';
+import { copyIntoImage } from './copy.ts';
 import { imageError } from './corrupt.ts';
 import { describeImage } from './describe.ts';
 import { imageExtents } from './extents.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { setImageMark } from './mark.ts';
 import { type Preallocation, preallocate } from './preallocate.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { growImage } from './resize.ts';
+import { shrinkImage } from './shrink.ts';
 import { Qcow2Snapshots, type Snapshots } from './snapshot-operations.ts';
 import { stageImage } from './stage.ts';
 import { assertNotStaged } from './stage-state.ts';
@@ -53,6 +55,11 @@ import { mutate, writerOf } from './writer.ts';
 export interface Qcow2 extends Image {
   /** Its internal snapshots. */
   readonly snapshots: Snapshots;
+  /**
+   * Cuts the disk, atomically and durably; what lay past the new end is gone. Reads past it that are under way must be drained first.
+   * @throws ImageError `IMAGE_RANGE` for a size above the present one; `IMAGE_UNSUPPORTED` for version 2 with internal snapshots
+   */
+  shrink(virtualSize: ByteLength): Promise<void>;
   /** Its persistent dirty bitmaps. */
   readonly bitmaps: Bitmaps;
   /** Gives the clusters of a range that have none their place in the file; the disk shows what it showed. Not durable until `flush`. */
@@ -140,9 +147,20 @@ export class Qcow2Image implements Qcow2 {
 
   async write(offset: GuestOffset, source: Uint8Array, options: ImageWriteOptions): Promise<void> {
     const range = { offset, length: byteLength(source.length) };
-    await this.#change(range, options, (state) =>
-      writeImage(state, offset, source.length, { bytes: source }, options.fill),
-    );
+    await this.#change(range, options, (state) => writeImage(state, offset, source, options.fill));
+  }
+
+  async copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void> {
+    for (const piece of pieces) this.#assertRange(piece);
+    writerOf(this.#state);
+    for (let left = pieces.filter(({ length }) => length > 0); left.length > 0; ) {
+      const done = await this.#mutate('disk', options, (state) => {
+        for (const piece of left) record(state, piece.offset, rangeEnd(piece));
+        return copyIntoImage(state, left, options.fill);
+      });
+      left = left.slice(done);
+      await this.#flushWhenMuchIsDirty();
+    }
   }
 
   async writeCompressed(
@@ -155,18 +173,6 @@ export class Qcow2Image implements Qcow2 {
     assertWholeClusters(this.#state, range);
     const clusters = await compressClusters(this.#state, source);
     await this.#change(range, options, (state) => writeCompressed(state, offset, clusters));
-  }
-
-  async copyFrom(
-    source: Storage,
-    from: HostOffset,
-    offset: GuestOffset,
-    length: ByteLength,
-    options: ImageWriteOptions,
-  ): Promise<void> {
-    await this.#change({ offset, length }, options, (state) =>
-      writeImage(state, offset, length, { storage: source, from }, options.fill),
-    );
   }
 
   async writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void> {
@@ -183,6 +189,10 @@ export class Qcow2Image implements Qcow2 {
 
   async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
     await this.#mutate('disk', options, (state) => growImage(state, virtualSize, options.fill));
+  }
+
+  async shrink(virtualSize: ByteLength): Promise<void> {
+    await this.#mutate('disk', undefined, (state) => shrinkImage(state, virtualSize));
   }
 
   async preallocate(
@@ -275,8 +285,11 @@ export class Qcow2Image implements Qcow2 {
       record(state, range.offset, rangeEnd(range));
       return work(state);
     });
-    if (pinnedBytes(this.#state, writerOf(this.#state)) > DIRTY_LIMIT_BYTES)
-      await flushImage(this.#state);
+    await this.#flushWhenMuchIsDirty();
+  }
+
+  async #flushWhenMuchIsDirty(): Promise<void> {
+    if (isMuchDirty(this.#state)) await flushImage(this.#state);
   }
 
   #mutate<T>(

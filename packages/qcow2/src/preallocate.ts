@@ -1,7 +1,7 @@
 import { type ByteLength, type HostRange, hostOffset } from '@downfold/units';
 import { allocate, ownTable, type Place, releaseOnFailure, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
@@ -50,7 +50,7 @@ export async function preallocate(
     const count = unmapped(state, table, index, Math.ceil((to - at) / clusterSize));
     at +=
       Math.max(1, count === 0 ? 1 : await mapRun(state, table, index, count, mode)) * clusterSize;
-    if (pinnedBytes(state, writerOf(state)) > DIRTY_LIMIT_BYTES) await flushImage(state);
+    if (isMuchDirty(state)) await flushImage(state);
   }
 }
 

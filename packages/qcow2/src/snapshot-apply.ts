@@ -3,7 +3,7 @@ import { allocateAll } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { assertOwnData } from './data-file.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { patchHeader } from './header-sector.ts';
 import { HostCounts } from './host-counts.ts';
 import { hostClusters } from './l2-entry.ts';
@@ -83,7 +83,7 @@ async function refer(state: Qcow2State, view: Qcow2State): Promise<number> {
     for (const cluster of clusters) await addReference(state, writer.refcounts, cluster);
     registerMetadata(state, table.offset, 'L2 table');
     await clearFlags(state, table);
-    if (pinnedBytes(state, writer) > DIRTY_LIMIT_BYTES) await flushImage(state);
+    if (isMuchDirty(state)) await flushImage(state);
   }
   const bytes = bytesOf(disowned(view.l1, 2));
   const place = await allocateAll(state, Math.ceil(bytes.length / clusterSize));

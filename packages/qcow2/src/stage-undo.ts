@@ -1,6 +1,6 @@
 import { ownTable, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { HostCounts } from './host-counts.ts';
 import { hostClusters } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
@@ -112,7 +112,7 @@ export async function writeUndo(
       await addReference(staged, writer.refcounts, cluster);
     table.lower = null;
     touchEntries(staged, table, 0, l2Entries);
-    if (pinnedBytes(staged, writer) > DIRTY_LIMIT_BYTES) await flushImage(staged);
+    if (isMuchDirty(staged)) await flushImage(staged);
   }
   const { table, nbSnapshots } = plan;
   const snapshotsOffset = await writeSnapshotTable(staged, table);

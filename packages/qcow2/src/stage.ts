@@ -2,7 +2,7 @@ import type { CowSource, Image, StageOptions, Staging } from '@downfold/image';
 import { alignUp, hostOffset } from '@downfold/units';
 import { allocateAll, touchEntries } from './allocate.ts';
 import { assertOwnData } from './data-file.ts';
-import { DIRTY_LIMIT_BYTES, flushImage, pinnedBytes } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { reclaimLeaks } from './reclaim.ts';
@@ -15,7 +15,6 @@ import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { bytesOf, wordsOf } from './words.ts';
-import { writerOf } from './writer.ts';
 
 /**
  * Begins a staging of the image, or goes on with one: a second L1 table, at first a copy of the image's, then with fresh L2 tables
@@ -99,7 +98,7 @@ async function restoreFlags(staged: Qcow2State, image: Qcow2State): Promise<void
     const table = await loadL2(staged, index);
     if (table === null || (await isAsStored(staged, table))) continue;
     touchEntries(staged, table, 0, l2Entries);
-    if (pinnedBytes(staged, writerOf(staged)) > DIRTY_LIMIT_BYTES) await flushImage(staged);
+    if (isMuchDirty(staged)) await flushImage(staged);
   }
 }
 

@@ -63,8 +63,7 @@ async function writeZeroData(
 ): Promise<void> {
   for (let at = from; at < to; ) {
     const bytes = new Uint8Array(Math.min(ZERO_BYTES - (at % ZERO_BYTES), to - at));
-    if (!(await readsZero(state, at, bytes.length)))
-      await writeImage(state, at, bytes.length, { bytes }, fill);
+    if (!(await readsZero(state, at, bytes.length))) await writeImage(state, at, bytes, fill);
     at += bytes.length;
   }
 }
@@ -149,7 +148,7 @@ function changes(
 async function unpackCluster(state: Qcow2State, start: number): Promise<void> {
   const bytes = await readCompressed(state, start);
   const length = Math.min(bytes.length, state.header.size - start);
-  await writeImage(state, start, length, { bytes }, null);
+  await writeImage(state, start, bytes.subarray(0, length), null);
 }
 
 /** Whether only some subclusters of a compressed cluster are meant: it has no bitmap to say so. */

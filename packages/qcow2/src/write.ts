@@ -1,6 +1,5 @@
 import type { CowSource } from '@downfold/image';
-import type { Storage } from '@downfold/storage';
-import { byteLength, hostOffset } from '@downfold/units';
+import { hostOffset } from '@downfold/units';
 import {
   allocate,
   ownTable,
@@ -22,16 +21,11 @@ import { writerOf } from './writer.ts';
 /** Bytes written as one run of clusters at most. */
 const RUN_BYTES = 16 << 20;
 
-/** Where the bytes of a write come from: memory, or a place in another file. */
-export type Source =
-  | { readonly bytes: Uint8Array }
-  | { readonly storage: Storage; readonly from: number };
-
 /** How a cluster is written: in the place it has, to a fresh one, or to a fresh one that must hold all of it. */
 type Way = 'in place' | 'in place, zero' | 'fresh' | 'whole';
 
 /** A run of clusters of one table that are written the same way, contiguous in the file when they have a place. */
-interface Run {
+export interface Run {
   readonly table: L2Table;
   readonly index: number;
   readonly count: number;
@@ -41,32 +35,29 @@ interface Run {
 }
 
 /**
- * Writes `length` guest bytes at `offset`. Data goes to its place at once; tables change in memory only, after the data was
+ * Writes guest bytes at `offset`. Data goes to its place at once; tables change in memory only, after the data was
  * written, so that a flush at any moment finds no entry whose data it does not cover. To be run in the mutation queue.
  */
 export async function writeImage(
   state: Qcow2State,
   offset: number,
-  length: number,
-  source: Source,
+  bytes: Uint8Array,
   fill: CowSource | null,
 ): Promise<void> {
-  const { clusterSize, unitSize } = state.geometry;
-  const end = offset + length;
+  const { clusterSize } = state.geometry;
+  const end = offset + bytes.length;
   for (let at = offset; at < end; ) {
     const run = await nextRun(state, at, end);
     const start = at - (at % clusterSize);
-    const unit = run.way === 'whole' ? clusterSize : unitSize;
-    const stop = Math.min(end, start + run.count * clusterSize);
-    const whole = stop - (stop % unit);
-    if (at % unit !== 0 || whole <= at) {
-      const part = Math.min(stop, start + clusterSize);
+    const whole = wholeEnd(state, run, at, end);
+    if (whole <= at) {
+      const part = Math.min(end, start + clusterSize);
       await writeEdge(
         state,
         { ...run, count: 1 },
         at,
         part,
-        slice(source, at - offset, part - at),
+        bytes.subarray(at - offset, part - offset),
         fill,
       );
       at = part;
@@ -78,7 +69,7 @@ export async function writeImage(
       start,
       at,
       whole,
-      slice(source, at - offset, whole - at),
+      bytes.subarray(at - offset, whole - offset),
     );
     at = done;
   }
@@ -86,10 +77,13 @@ export async function writeImage(
 
 /** The run that starts with the cluster of guest byte `at`, ending with the table, the range or what differs. */
 async function nextRun(state: Qcow2State, at: number, end: number): Promise<Run> {
+  return runIn(state, await ownTable(state, Math.floor(at / state.geometry.l2Reach)), at, end);
+}
+
+/** As `nextRun`, in the table of `at`. */
+export function runIn(state: Qcow2State, table: L2Table, at: number, end: number): Run {
   const { clusterSize, l2Reach, l2Entries, entryWords } = state.geometry;
-  const l1Index = Math.floor(at / l2Reach);
-  const table = await ownTable(state, l1Index);
-  const base = l1Index * l2Reach;
+  const base = table.index * l2Reach;
   const index = Math.floor((at - base) / clusterSize);
   const most = Math.min(
     l2Entries - index,
@@ -136,16 +130,25 @@ async function writeRun(
   start: number,
   from: number,
   to: number,
-  source: Source,
+  bytes: Uint8Array,
 ): Promise<number> {
   const { clusterSize } = state.geometry;
   const count = Math.ceil((to - start) / clusterSize);
   return withPlace(state, run, count, start, async (place) => {
     const end = Math.min(to, start + place.count * clusterSize);
-    await put(state, place.offset + (from - start), slice(source, 0, end - from), end - from);
+    await put(state, place.offset + (from - start), bytes.subarray(0, end - from));
     map(state, { ...run, count: place.count }, place.offset, start, from, end);
     return end;
   });
+}
+
+/** Where the whole units end that can be written from `at` on in a run, without reading anything; not past `at`: a unit is cut. */
+export function wholeEnd(state: Qcow2State, run: Run, at: number, end: number): number {
+  const { clusterSize, unitSize } = state.geometry;
+  const unit = run.way === 'whole' ? clusterSize : unitSize;
+  if (at % unit !== 0) return at;
+  const stop = Math.min(end, at - (at % clusterSize) + run.count * clusterSize);
+  return stop - (stop % unit);
 }
 
 /** Writes [from, to) of one cluster, completing the units it cuts with what they showed before. */
@@ -154,7 +157,7 @@ async function writeEdge(
   run: Run,
   from: number,
   to: number,
-  source: Source,
+  bytes: Uint8Array,
   fill: CowSource | null,
 ): Promise<void> {
   const { clusterSize, unitSize } = state.geometry;
@@ -165,9 +168,9 @@ async function writeEdge(
   const buffer = new Uint8Array(high - low);
   await readOld(state, low, buffer.subarray(0, from - low), fill);
   await readOld(state, to, buffer.subarray(to - low), fill);
-  await take(source, buffer.subarray(from - low, to - low));
+  buffer.set(bytes, from - low);
   await withPlace(state, run, 1, start, async (place) => {
-    await put(state, place.offset + (low - start), { bytes: buffer }, buffer.length);
+    await put(state, place.offset + (low - start), buffer);
     map(state, run, place.offset, start, low, high);
   });
 }
@@ -210,7 +213,7 @@ async function withPlace<T>(
 }
 
 /** Points the entries of a run to where [from, to) was written, and lets go what they pointed to. */
-function map(
+export function map(
   state: Qcow2State,
   run: Run,
   host: number,
@@ -265,37 +268,14 @@ export function letGo(state: Qcow2State, table: L2Table, index: number): void {
   if (length > 0) release(state, offset, length);
 }
 
-async function put(state: Qcow2State, host: number, source: Source, whole: number): Promise<void> {
+async function put(state: Qcow2State, host: number, whole: Uint8Array): Promise<void> {
   const { dataFile, size } = state.header;
   // what completes the last cluster is not the disk's: a raw data file ends with that
-  const length = dataFile?.raw === true ? Math.max(0, Math.min(whole, size - host)) : whole;
+  const bytes = dataFile?.raw === true ? whole.subarray(0, Math.max(0, size - host)) : whole;
   if (!isExternal(state)) {
-    await assertNoOverlap(state, host, length, null);
+    await assertNoOverlap(state, host, bytes.length, null);
     // preallocated zeros may lie past the end
-    state.fileEnd = Math.max(state.fileEnd, host + length);
+    state.fileEnd = Math.max(state.fileEnd, host + bytes.length);
   }
-  if ('bytes' in source) {
-    await state.data.write(hostOffset(host), source.bytes.subarray(0, length), { what: 'data' });
-    return;
-  }
-  await state.data.copyFrom(
-    source.storage,
-    hostOffset(source.from),
-    hostOffset(host),
-    byteLength(length),
-    {
-      what: 'data',
-    },
-  );
-}
-
-async function take(source: Source, target: Uint8Array): Promise<void> {
-  if ('bytes' in source) target.set(source.bytes.subarray(0, target.length));
-  else await source.storage.read(hostOffset(source.from), target);
-}
-
-function slice(source: Source, from: number, length: number): Source {
-  return 'bytes' in source
-    ? { bytes: source.bytes.subarray(from, from + length) }
-    : { storage: source.storage, from: source.from + from };
+  await state.data.write(hostOffset(host), bytes, { what: 'data' });
 }

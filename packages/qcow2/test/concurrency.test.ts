@@ -1,6 +1,6 @@
 import type { Image } from '@downfold/image';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
-import { byteLength, guestOffset } from '@downfold/units';
+import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { BARRIER, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import { GatedStorage } from './gated-storage.ts';
@@ -138,6 +138,37 @@ describe('while a flush goes on', () => {
     await Promise.all([flushing, closing]);
     await using again = await openOn(disk, '/image', 'read');
     expect((await readAll(again)).subarray(0, SMALL)).toEqual(filled(1));
+  });
+});
+
+describe('while a copy of many pieces goes on', () => {
+  test('a flush makes none of its entries durable: what they point to is not there yet', async () => {
+    const { disk, gate, image } = await gated({ virtualSize: 64 * SMALL, clusterSize: SMALL });
+    await image.write(guestOffset(20 * SMALL), filled(1), plain);
+    const source = await memoryBackend().create('/source', { secret: false });
+    await source.write(hostOffset(0), filled(2, 4 * SMALL));
+    const pieces = [0, 2, 3].map((cluster) => ({
+      source,
+      from: hostOffset(cluster * SMALL),
+      offset: guestOffset(cluster * SMALL),
+      length: byteLength(SMALL),
+    }));
+    const held = gate.hold('data');
+    const copying = image.copyFrom(pieces, plain);
+    await held.reached;
+    await image.flush();
+    await using crashed = await openOn(disk.copy(), '/image', 'read');
+    const statuses: string[] = [];
+    for await (const batch of crashed.extents(range(0, 64 * SMALL)))
+      for (const { status, length } of batch) statuses.push(`${status} ${length / SMALL}`);
+    expect(statuses).toEqual(['unallocated 20', 'data 1', 'unallocated 43']);
+    expect(await crashed.check()).toMatchObject({ corruptions: 0, leaks: 3 });
+    held.release();
+    await copying;
+    const view = await after(disk, image);
+    for (const cluster of [0, 2, 3])
+      expect(view.subarray(cluster * SMALL, (cluster + 1) * SMALL)).toEqual(filled(2));
+    expect(view.subarray(SMALL, 2 * SMALL)).toEqual(filled(0));
   });
 });
 

@@ -1,4 +1,10 @@
-import type { BackingReference, CowSource, Image, ImageMark } from '@downfold/image';
+import type {
+  BackingReference,
+  CowSource,
+  Image,
+  ImageCopyPiece,
+  ImageMark,
+} from '@downfold/image';
 import {
   type CrashOptions,
   crashStates,
@@ -9,7 +15,7 @@ import {
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import { MortalStorage } from './mortal-storage.ts';
-import { belowOf, openOn, range } from './support.ts';
+import { belowOf, openOn, range, readAll } from './support.ts';
 
 const SECTOR = 512;
 
@@ -187,17 +193,21 @@ export class Lab {
     await this.#change(offset, bytes, () => this.image.writeCompressed(guestOffset(offset), bytes));
   }
 
-  /** As `write`, from another file. */
+  /** As `write`, from another file, in pieces of three sectors. */
   async copy(offset: number, length: number): Promise<void> {
     const bytes = this.#fresh(length);
     const disk = new MemoryDisk();
     const source = await record(disk).backend.create('/source', { secret: false });
     await source.write(hostOffset(0), bytes);
-    await this.#change(offset, bytes, () =>
-      this.image.copyFrom(source, hostOffset(0), guestOffset(offset), byteLength(length), {
-        fill: this.fill,
-      }),
-    );
+    const pieces: ImageCopyPiece[] = [];
+    for (let done = 0; done < length; done += 1536)
+      pieces.push({
+        source,
+        from: hostOffset(done),
+        offset: guestOffset(offset + done),
+        length: byteLength(Math.min(1536, length - done)),
+      });
+    await this.#change(offset, bytes, () => this.image.copyFrom(pieces, { fill: this.fill }));
   }
 
   async zero(offset: number, length: number): Promise<void> {
@@ -224,6 +234,14 @@ export class Lab {
   async resize(size: number): Promise<void> {
     await this.change('size', String(size), () =>
       this.image.resize(byteLength(size), { fill: this.fill }),
+    );
+  }
+
+  /** Cuts the disk: what lies past the new end is gone for good, also when the disk grows again. */
+  async shrink(size: number): Promise<void> {
+    const view = (await readAll(this.image, this.fill)).fill(0, size);
+    await this.change('size', String(size), () =>
+      this.replace(view, () => this.image.shrink(byteLength(size))),
     );
   }
 

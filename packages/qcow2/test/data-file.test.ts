@@ -85,6 +85,24 @@ async function change(image: Qcow2, model: Uint8Array, seed: number): Promise<vo
     }
     if (turn % 5 === 4) await image.flush();
   }
+  // from another file, in pieces of clusters and over whole ones
+  const from = await memoryBackend(new MemoryDisk()).create('/from', { secret: false });
+  const copied = bytes(200 * KIB);
+  await from.write(hostOffset(0), copied);
+  await image.copyFrom(
+    [
+      { source: from, from: hostOffset(0), offset: guestOffset(700), length: byteLength(90 * KIB) },
+      {
+        source: from,
+        from: hostOffset(100 * KIB),
+        offset: guestOffset(300 * KIB),
+        length: byteLength(100 * KIB),
+      },
+    ],
+    plain,
+  );
+  model.set(copied.subarray(0, 90 * KIB), 700);
+  model.set(copied.subarray(100 * KIB), 300 * KIB);
   // the last cluster, which the end of the disk cuts
   const tail = bytes(100);
   await image.write(guestOffset(model.length - 100), tail, plain);
@@ -151,7 +169,8 @@ describe.each([
         await using image = await open(disk, 'write', asked);
         expect(Buffer.compare(await readAll(image), model)).toBe(0);
         await change(image, model, seed);
-        await image.resize(byteLength(1000 * KIB), plain);
+        await image.resize(byteLength(1200 * KIB), plain);
+        await image.shrink(byteLength(1000 * KIB));
       }
       expect(asked).toEqual([data]);
       const grown = new Uint8Array(1000 * KIB);

@@ -55,7 +55,17 @@ async function change(
       await image.write(guestOffset(at), content.subarray(0, length), { fill });
       view.set(content.subarray(0, length), at);
     } else if (action < 0.45) {
-      await image.copyFrom(other, hostOffset(0), guestOffset(at), byteLength(length), { fill });
+      await image.copyFrom(
+        [
+          {
+            source: other,
+            from: hostOffset(0),
+            offset: guestOffset(at),
+            length: byteLength(length),
+          },
+        ],
+        { fill },
+      );
       view.set(content.subarray(0, length), at);
     } else if (action < 0.65) {
       await image.writeZeroes(range(at, length), { fill });

@@ -144,7 +144,17 @@ describe('a write of guest data that fails', () => {
     await source.write(guestOffset(0) as never, filled(7, 4 * SMALL));
     driver.inject({ operation: 'read', file: '/source' });
     const copy = (): Promise<void> =>
-      image.copyFrom(source, 0 as never, guestOffset(40 * SMALL), byteLength(4 * SMALL), plain);
+      image.copyFrom(
+        [
+          {
+            source,
+            from: 0 as never,
+            offset: guestOffset(40 * SMALL),
+            length: byteLength(4 * SMALL),
+          },
+        ],
+        plain,
+      );
     expect(await outcome(copy())).toBe('STORAGE_IO');
     await image.flush();
     expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
@@ -153,6 +163,30 @@ describe('a write of guest data that fails', () => {
     expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
     await image[Symbol.asyncDispose]();
   });
+});
+
+describe('a copy of many pieces that fails', () => {
+  test.each(['nothing', 'half', 'all'] as const)(
+    'after %s of the bytes: no entry changes and nothing leaks',
+    async (done) => {
+      const { driver, backend, image } = await bed();
+      const source = await backend.create('/source', { secret: false });
+      await source.write(guestOffset(0) as never, filled(7, 4 * SMALL));
+      const before = await readAll(image);
+      driver.inject({ operation: 'copyFrom', name: 'data', done });
+      const pieces = [40, 42, 43, 60].map((cluster, index) => ({
+        source,
+        from: (index * SMALL) as never,
+        offset: guestOffset(cluster * SMALL),
+        length: byteLength(SMALL),
+      }));
+      expect(await outcome(image.copyFrom(pieces, plain))).toBe('STORAGE_IO');
+      await image.flush();
+      expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+      expect(await readAll(image)).toEqual(before);
+      await image[Symbol.asyncDispose]();
+    },
+  );
 });
 
 describe('a change of the header that fails', () => {

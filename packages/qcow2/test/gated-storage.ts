@@ -46,7 +46,10 @@ export class GatedStorage implements Storage {
     await this.#storage.write(offset, source, options);
   };
   readonly writeZeroes: Storage['writeZeroes'] = (...args) => this.#storage.writeZeroes(...args);
-  readonly copyFrom: Storage['copyFrom'] = (...args) => this.#storage.copyFrom(...args);
+  readonly copyFrom: Storage['copyFrom'] = async (pieces, options) => {
+    await this.#gate(options?.what ?? '');
+    await this.#storage.copyFrom(pieces, options);
+  };
   readonly discard: Storage['discard'] = (...args) => this.#storage.discard(...args);
   readonly setLength: Storage['setLength'] = (...args) => this.#storage.setLength(...args);
   readonly flush: Storage['flush'] = async (barrier) => {

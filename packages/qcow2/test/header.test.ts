@@ -189,6 +189,8 @@ describe.each(Object.entries(kinds))('%s', (_, make) => {
 test('every golden image that can be opened for writing stays as it is when nothing is written', async () => {
   let opened = 0;
   for (const golden of goldenImages) {
+    // one that is dirty is repaired (repair-dirty.test.ts)
+    if (golden.name === 'dirty.qcow2') continue;
     const disk = await goldenDisk(golden);
     const before = bytesOn(disk, GOLDEN_PATH);
     const image = await openOn(disk, GOLDEN_PATH, 'write').catch(() => null);

@@ -1,5 +1,5 @@
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
-import { byteLength, guestOffset } from '@downfold/units';
+import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import {
@@ -145,36 +145,39 @@ describe('W10, W13: a write that would hit metadata', () => {
   };
 
   // an entry that points to cluster 0 points nowhere
-  test.each(Object.keys(metadata).slice(1))(
-    '%s: refused, and the image is marked corrupt',
-    async (kind) => {
-      const { disk, craft } = await crafted(3);
-      const at = (metadata[kind] as (craft: Craft) => number)(craft);
-      const entry = craft.entryAt(3);
-      craft.setWord(entry, HIGH_COPIED);
-      craft.setWord(entry + 4, at);
-      // the L2 table is the guest's own again, or a copy of it would be written
-      const l1 = craft.header.l1TableOffset;
-      craft.setWord(l1, craft.word(l1) | HIGH_COPIED);
-      const before = craft.bytes(0, disk.fileOf(disk.inodeOf('/image')).length);
-      const flagsAt = (metadata['bitmap directory'] as (craft: Craft) => number)(craft) + 12;
-      {
-        await using image = await openOn(disk, '/image', 'write');
-        await expect(image.write(guestOffset(3 * SMALL), filled(9), plain)).rejects.toMatchObject({
-          code: 'IMAGE_CORRUPT',
-        });
-        await expect(image.write(guestOffset(0), filled(9), plain)).rejects.toMatchObject({
-          code: 'IMAGE_CORRUPT',
-        });
-        await expect(image.flush()).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
-      }
-      expect(craft.word(INCOMPATIBLE_AT + 4) & INCOMPATIBLE.corrupt).toBe(INCOMPATIBLE.corrupt);
-      // nothing but that bit, and the bitmaps in use
-      craft.setWord(INCOMPATIBLE_AT + 4, craft.word(INCOMPATIBLE_AT + 4) & ~INCOMPATIBLE.corrupt);
-      craft.setWord(flagsAt, 0);
-      expect(bytesOn(disk, '/image')).toEqual(before);
-    },
-  );
+  test.each(
+    Object.keys(metadata)
+      .slice(1)
+      .flatMap((kind) => [[kind, 'write'] as const, [kind, 'copyFrom'] as const]),
+  )('%s, by %s: refused, and the image is marked corrupt', async (kind, by) => {
+    const { disk, craft } = await crafted(3);
+    const at = (metadata[kind] as (craft: Craft) => number)(craft);
+    const entry = craft.entryAt(3);
+    craft.setWord(entry, HIGH_COPIED);
+    craft.setWord(entry + 4, at);
+    // the L2 table is the guest's own again, or a copy of it would be written
+    const l1 = craft.header.l1TableOffset;
+    craft.setWord(l1, craft.word(l1) | HIGH_COPIED);
+    const before = craft.bytes(0, disk.fileOf(disk.inodeOf('/image')).length);
+    const flagsAt = (metadata['bitmap directory'] as (craft: Craft) => number)(craft) + 12;
+    {
+      await using image = await openOn(disk, '/image', 'write');
+      const offset = guestOffset(3 * SMALL);
+      const piece = { source: image.data, from: hostOffset(0), offset, length: byteLength(SMALL) };
+      const work =
+        by === 'write' ? image.write(offset, filled(9), plain) : image.copyFrom([piece], plain);
+      await expect(work).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
+      await expect(image.write(guestOffset(0), filled(9), plain)).rejects.toMatchObject({
+        code: 'IMAGE_CORRUPT',
+      });
+      await expect(image.flush()).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
+    }
+    expect(craft.word(INCOMPATIBLE_AT + 4) & INCOMPATIBLE.corrupt).toBe(INCOMPATIBLE.corrupt);
+    // nothing but that bit, and the bitmaps in use
+    craft.setWord(INCOMPATIBLE_AT + 4, craft.word(INCOMPATIBLE_AT + 4) & ~INCOMPATIBLE.corrupt);
+    craft.setWord(flagsAt, 0);
+    expect(bytesOn(disk, '/image')).toEqual(before);
+  });
 
   test('version 2 has no corrupt bit: refused all the same, and nothing is written', async () => {
     const { disk, craft } = await made({ version: 2 });

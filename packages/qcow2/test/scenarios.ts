@@ -452,6 +452,24 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     exhaustive: 3,
     samples: 4,
   },
+  'shrink the disk in the middle of a cluster, then grow it again': {
+    start: start(
+      { ...backed, clusterSize: 2 * SMALL },
+      (image) => put(image, 44 * SMALL, 20 * SMALL),
+      undefined,
+      { below },
+    ),
+    run: async (lab) => {
+      await lab.write(40 * SMALL, SMALL);
+      await lab.shrink(51 * SMALL);
+      await lab.write(30 * SMALL, 3 * SMALL);
+      await lab.resize(60 * SMALL);
+      await lab.write(58 * SMALL, SMALL);
+      await lab.flush();
+    },
+    exhaustive: 4,
+    samples: 8,
+  },
   'relink, the name in the first sector': {
     start: start(backed, (image) => put(image, 0, SMALL)),
     run: async (lab) => {

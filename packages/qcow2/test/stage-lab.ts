@@ -164,9 +164,19 @@ export class StageLab {
     const bytes = NOISE.subarray(from, from + length);
     await using source = await this.recording.backend.open(SOURCE, 'read');
     await this.#change(offset, bytes, () =>
-      this.#staging.copyFrom(source, hostOffset(from), guestOffset(offset), byteLength(length), {
-        fill: this.#fill,
-      }),
+      this.#staging.copyFrom(
+        [
+          {
+            source,
+            from: hostOffset(from),
+            offset: guestOffset(offset),
+            length: byteLength(length),
+          },
+        ],
+        {
+          fill: this.#fill,
+        },
+      ),
     );
   }
 

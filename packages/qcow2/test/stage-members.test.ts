@@ -126,7 +126,18 @@ describe('while there is a staging', () => {
     const staging = await stage(image);
     const attempts: readonly (() => Promise<unknown>)[] = [
       () => image.write(guestOffset(0), new Uint8Array(1), NONE),
-      () => image.copyFrom(image.data, hostOffset(0), guestOffset(0), byteLength(1), NONE),
+      () =>
+        image.copyFrom(
+          [
+            {
+              source: image.data,
+              from: hostOffset(0),
+              offset: guestOffset(0),
+              length: byteLength(1),
+            },
+          ],
+          NONE,
+        ),
       () => image.writeZeroes(range(0, 1), NONE),
       () => image.deallocate(range(0, SMALL)),
       () => image.resize(byteLength(100 * SMALL), NONE),

@@ -88,9 +88,12 @@ class Bench {
       await target.write(guestOffset(at), noise.subarray(from, from + length), { fill });
     else if (action < 0.65) {
       await using source = await memoryBackend(this.disk).open('/source', 'read');
-      await target.copyFrom(source, hostOffset(from), guestOffset(at), byteLength(length), {
-        fill,
-      });
+      await target.copyFrom(
+        [{ source, from: hostOffset(from), offset: guestOffset(at), length: byteLength(length) }],
+        {
+          fill,
+        },
+      );
     } else await target.writeZeroes(range(at, length), { fill });
     if (action < 0.65) model.set(noise.subarray(from, from + length), at);
     else model.fill(0, at, at + length);

@@ -5,6 +5,7 @@ import type {
   CowSource,
   Extent,
   Image,
+  ImageCopyPiece,
   ImageDescription,
   ImageGeometry,
   ImageMark,
@@ -18,7 +19,6 @@ import {
   byteLength,
   type GuestOffset,
   type GuestRange,
-  type HostOffset,
   hostOffset,
   rangeEnd,
 } from '@downfold/units';
@@ -93,15 +93,17 @@ export class RawImage implements Image {
     await this.data.write(hostOffset(offset), source, options);
   }
 
-  async copyFrom(
-    source: Storage,
-    from: HostOffset,
-    offset: GuestOffset,
-    length: ByteLength,
-    options: ImageWriteOptions,
-  ): Promise<void> {
-    this.#assertWritable({ offset, length });
-    await this.data.copyFrom(source, from, hostOffset(offset), length, options);
+  async copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void> {
+    for (const piece of pieces) this.#assertWritable(piece);
+    await this.data.copyFrom(
+      pieces.map(({ source, from, offset, length }) => ({
+        source,
+        from,
+        to: hostOffset(offset),
+        length,
+      })),
+      options,
+    );
   }
 
   async writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void> {

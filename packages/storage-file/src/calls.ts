@@ -19,8 +19,19 @@ export interface Calls {
   writeOut(fd: number): Promise<void>;
   /** Gives the host space of a range back, which reads as zeros then; null: this system, or Node, cannot. */
   readonly punchHole: ((fd: number, offset: number, length: number) => void) | null;
+  /** Has the system begin to read a range from the disk, where it is not in memory already. Null: this system, or Node, cannot. */
+  readonly willRead: ((fd: number, offset: number, length: number) => void) | null;
+  /**
+   * Has `target` share the blocks of a range with `source`, whose bytes it shows from then on; all or nothing. Throws what the
+   * system says where the file system cannot do that for this range or these files. Null: this system, or Node, cannot.
+   */
+  readonly shareBlocks:
+    | ((source: number, from: number, target: number, to: number, length: number) => void)
+    | null;
   /** Null: this system has none that others would see. */
   readonly locks: LockCalls | null;
+  /** Milliseconds, monotonic. */
+  now(): number;
   /** `f_type` of the file system that a path lies on. */
   fileSystem(path: string): Promise<number>;
 }
@@ -43,9 +54,16 @@ export const nodeCalls: Calls = {
   get punchHole() {
     return nativeCalls()?.punchHole ?? null;
   },
+  get willRead() {
+    return nativeCalls()?.willRead ?? null;
+  },
+  get shareBlocks() {
+    return nativeCalls()?.shareBlocks ?? null;
+  },
   get locks() {
     return lockCalls();
   },
+  now: () => performance.now(),
   fileSystem: async (path) => (await statfs(path)).type,
 };
 

@@ -11,6 +11,7 @@ import { calling } from './errno.ts';
 import { FileDriver } from './file-driver.ts';
 import { factsOf, openFacts } from './file-facts.ts';
 import { lockFile } from './lock-file.ts';
+import { sharesBlocks } from './sharing.ts';
 
 const OWNER_ONLY = 0o600;
 const DEFAULT_MODE = 0o644;
@@ -46,6 +47,7 @@ export function fileBackendDriver(calls: Calls = nodeCalls): BackendDriver {
       calling(path, 'stat', async () => factsOf(await fs.stat(path, { bigint: true }))),
     list: (directory) => calling(directory, 'readdir', () => list(directory)),
     realPath: (path) => calling(path, 'realpath', () => fs.realpath(path)),
+    sharesBlocks: (from, to) => sharesBlocks(from, to, calls),
     lock: (path, request) => lockFile(path, request, calls),
   };
 }

@@ -1,6 +1,8 @@
 import type fs from 'node:fs/promises';
 import {
+  type CopyPiece,
   type FileIdentity,
+  piecesUpTo,
   type StorageDriver,
   StorageError,
   type StorageSupport,
@@ -8,29 +10,18 @@ import {
 import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@downfold/units';
 import { type Calls, wasInterrupted } from './calls.ts';
 import { calling, storageError } from './errno.ts';
+import { Gathered, PIECE_BYTES } from './gathered.ts';
+import { Pace } from './pace.ts';
+import { BLOCK_BYTES, refusalOf } from './sharing.ts';
 
 /** Reads up to this many bytes are done at once: a thread pool hop costs more than the copy from the page cache. */
 const SMALL_READ_BYTES = 64 << 10;
-/** One system call of a copy moves so many bytes at most: larger ones gain nothing. */
-const PIECE_BYTES = 1 << 20;
 /** After so many bytes of copies or zeros the event loop turns. */
 const TURN_BYTES = 4 << 20;
 /** After so many bytes written the system is asked to write them to the disk already: the flush that waits for them finds less to do. */
 const WRITE_BEHIND_BYTES = 16 << 20;
 /** Most bytes of one system call: Node takes lengths of 31 bits, Linux moves 2 GiB minus a page. */
 const CALL_BYTES = 1 << 30;
-
-/**
- * A buffer that starts on a page: reads into one that does not can be 4 times slower, and big Buffers start 16 bytes
- * after a page. Resizable ArrayBuffers are page-aligned. Shared by all copies, which are synchronous.
- */
-let pageAligned: Uint8Array | undefined;
-const copyBuffer = (): Uint8Array =>
-  (pageAligned ??= new Uint8Array(
-    new ArrayBuffer(PIECE_BYTES, { maxByteLength: PIECE_BYTES }),
-    0,
-    PIECE_BYTES,
-  ));
 
 /** What fallocate says on file systems that cannot punch holes. */
 const HOLES_UNKNOWN: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']);
@@ -61,6 +52,11 @@ export class FileDriver implements StorageDriver {
   #behind: Promise<void> | null = null;
   /** What a write-behind failed with. The system says it once: the next flush has to say it. */
   #behindFailure: { readonly cause: unknown } | null = null;
+
+  /** How fast copies read this file. */
+  readonly #pace: Pace = new Pace();
+  /** Sources of which it is known that blocks cannot be shared with them. */
+  readonly #unshared: WeakSet<FileDriver> = new WeakSet();
 
   constructor(file: OpenFile, calls: Calls) {
     this.#file = file;
@@ -115,25 +111,80 @@ export class FileDriver implements StorageDriver {
     }
   }
 
-  async copyFrom(
-    source: StorageDriver,
-    from: HostOffset,
-    to: HostOffset,
-    length: ByteLength,
-  ): Promise<number> {
-    if (!(source instanceof FileDriver)) return 0;
-    const most = Math.min(length, TURN_BYTES);
-    const buffer = copyBuffer();
-    for (let done = 0; done < most; ) {
-      const piece = buffer.subarray(0, most - done);
-      const count = source.#readSome(from + done, piece);
-      // past the end of the source: zeros, as a read gives them
-      const filled = count === 0 ? piece.fill(0) : piece.subarray(0, count);
-      this.#writeAll(to + done, filled);
-      done += filled.length;
+  /**
+   * Pieces that follow one another in the file are written by one call. Where the file system can, whole blocks are not copied
+   * but shared.
+   */
+  async copyFrom(pieces: readonly CopyPiece<StorageDriver>[]): Promise<number> {
+    const gathered = new Gathered((offset, bytes) => this.#writeAll(offset, bytes));
+    this.#announce(pieces);
+    let done = 0;
+    for (const piece of pieces) {
+      const { source, length } = piece;
+      if (!(source instanceof FileDriver) || done >= TURN_BYTES) break;
+      const most = Math.min(length, TURN_BYTES - done);
+      for (let at = 0; at < most; ) {
+        const shared = this.#share(source, piece.from + at, piece.to + at, most - at);
+        at += shared > 0 ? shared : this.#gather(gathered, source, piece, at, most);
+      }
+      done += most;
     }
-    await this.#moved(most);
-    return most;
+    gathered.write();
+    await this.#moved(done);
+    return done;
+  }
+
+  /** Sources whose bytes come from the disk are told what will be read of them, so that the disk has more than one request to do. */
+  #announce(pieces: readonly CopyPiece<StorageDriver>[]): void {
+    const { willRead } = this.#calls;
+    if (willRead === null) return;
+    for (const { source, from, length } of piecesUpTo(pieces, TURN_BYTES))
+      if (source instanceof FileDriver && source.#pace.isSlow && !this.#mayShare(source))
+        willRead(source.#fd, from, length);
+  }
+
+  /** Reads some of bytes [at, end) of a piece into the buffer; past the end of the source zeros, as a read gives them. */
+  #gather(
+    gathered: Gathered,
+    source: FileDriver,
+    piece: CopyPiece<unknown>,
+    at: number,
+    end: number,
+  ): number {
+    const target = gathered.room(piece.to + at, end - at);
+    const started = this.#calls.now();
+    const count = source.#readSome(piece.from + at, target);
+    source.#pace.note(count, this.#calls.now() - started);
+    if (count === 0) target.fill(0);
+    const filled = count === 0 ? target.length : count;
+    gathered.add(filled);
+    return filled;
+  }
+
+  #mayShare(source: FileDriver): boolean {
+    return this.#calls.shareBlocks !== null && !this.#unshared.has(source);
+  }
+
+  /** Bytes from the start of a range that share blocks with the source from now on; 0: they have to be copied. */
+  #share(source: FileDriver, from: number, to: number, length: number): number {
+    const { shareBlocks } = this.#calls;
+    const whole = length - (length % BLOCK_BYTES);
+    if (shareBlocks === null || whole === 0 || from % BLOCK_BYTES !== 0 || to % BLOCK_BYTES !== 0)
+      return 0;
+    if (!this.#mayShare(source)) return 0;
+    try {
+      this.#call('ioctl', to, () => {
+        shareBlocks(source.#fd, from, this.#fd, to, whole);
+        return 0;
+      });
+      return whole;
+    } catch (cause) {
+      const errno = cause instanceof StorageError ? String(cause.details['errno']) : '';
+      const refusal = refusalOf(errno);
+      if (refusal === null) throw cause;
+      if (refusal === 'never') this.#unshared.add(source);
+      return 0;
+    }
   }
 
   /** On a file system that has no holes, zeros are written. */

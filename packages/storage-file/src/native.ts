@@ -8,6 +8,12 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 /** sync_file_range(2): starts to write what is dirty and not being written yet; waits for nothing, and promises nothing. */
 const SYNC_FILE_RANGE_WRITE = 2;
 
+/** posix_fadvise(2): these bytes will be read soon. */
+const POSIX_FADV_WILLNEED = 3;
+
+/** ioctl_ficlonerange(2): two files share the blocks of a range until one of them changes it. */
+const FICLONERANGE = 0x4020940d;
+
 /** What is used of koffi (https://koffi.dev), an optional dependency: calls C functions without a compiler. */
 interface Koffi {
   load(library: null): { func(prototype: string): KoffiFunction };
@@ -22,13 +28,18 @@ interface KoffiFunction {
 
 /**
  * System calls that Node lacks, through koffi. Null where it is not installed, on systems that are not Linux, and with
- * `DOWNFOLD_NATIVE=0`: everything works without them, but host space is not given back, locks cost a process each, and copies are slower.
+ * `DOWNFOLD_NATIVE=0`: everything works without them, but host space is not given back, locks cost a process each, copies are
+ * slower and never share blocks.
  */
 export interface NativeCalls {
   /** @throws an error with `code`, as Node's calls do */
   punchHole(fd: number, offset: number, length: number): void;
   /** Has the system start to write all of a file to the disk. False: it did not. */
   startWriting(fd: number): Promise<boolean>;
+  /** As `Calls.willRead`. */
+  willRead(fd: number, offset: number, length: number): void;
+  /** As `Calls.shareBlocks`. */
+  shareBlocks(source: number, from: number, target: number, to: number, length: number): void;
   /** As `LockCalls.acquire`. */
   acquireLocks(fd: number, hold: readonly number[], free: readonly number[]): number | null;
   /** As `LockCalls.release`. */
@@ -80,6 +91,15 @@ function lazily(): NativeCalls {
         ),
       );
     },
+    willRead: (fd, offset, length) => {
+      // a hint: what it answers does not matter
+      functions().fadvise(fd, offset, length, POSIX_FADV_WILLNEED);
+    },
+    shareBlocks: (source, from, target, to, length) => {
+      const { ioctl, failure } = functions();
+      const range = cloneRangeOf(source, from, length, to);
+      if (ioctl(target, FICLONERANGE, 'void *', range) !== 0) throw failure('ioctl');
+    },
     acquireLocks: (fd, hold, free) => {
       const { fcntl, failure } = functions();
       for (const byte of hold) {
@@ -106,6 +126,8 @@ function lazily(): NativeCalls {
 interface Functions {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   fcntl(fd: number, command: number, type: 'void *', flock: Buffer): number;
+  fadvise(fd: number, offset: number, length: number, advice: number): number;
+  ioctl(fd: number, request: number, type: 'void *', argument: Buffer): number;
   readonly syncFileRange: Pick<KoffiFunction, 'async'>;
   failure(call: string): NodeJS.ErrnoException;
 }
@@ -115,6 +137,8 @@ function functionsOf(koffi: Koffi): Functions {
   return {
     fallocate: libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
     fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
+    fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)'),
+    ioctl: libc.func('int ioctl(int fd, unsigned long request, ...)'),
     syncFileRange: libc.func(
       'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
     ),
@@ -136,6 +160,14 @@ function flockOf(type: number, byte: number): Buffer {
   flock.writeBigInt64LE(BigInt(byte), 8);
   flock.writeBigInt64LE(1n, 16);
   return flock;
+}
+
+/** `struct file_clone_range`. */
+function cloneRangeOf(source: number, from: number, length: number, to: number): Buffer {
+  const range = Buffer.alloc(32);
+  for (const [index, value] of [source, from, length, to].entries())
+    range.writeBigUInt64LE(BigInt(value), 8 * index);
+  return range;
 }
 
 /** As Node makes them of its own calls. */

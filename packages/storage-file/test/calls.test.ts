@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { openBackend, type Storage } from '@downfold/storage';
+import { type CopyPiece, openBackend, type Storage } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Calls, fileBackendDriver, nodeCalls } from '../src/index.ts';
@@ -32,7 +32,7 @@ describe('counts', () => {
     await withCalls(one, async (file, other) => {
       const bytes = Uint8Array.from({ length: 3000 }, (_, index) => 1 + (index % 250));
       await file.write(at(10), bytes);
-      await other.copyFrom(file, at(0), at(5), byteLength(4000));
+      await other.copyFrom([{ source: file, from: at(0), to: at(5), length: byteLength(4000) }]);
       await other.writeZeroes({ offset: at(1000), length: byteLength(2) });
       const expected = new Uint8Array(4005);
       expected.set(bytes, 15);
@@ -47,9 +47,9 @@ describe('counts', () => {
     await withCalls({ writeSync: () => 0 }, async (file, other) => {
       const refused = { code: 'STORAGE_IO', details: { call: 'pwrite', offset: 3 } };
       await expect(file.write(at(3), new Uint8Array(5))).rejects.toMatchObject(refused);
-      await expect(file.copyFrom(other, at(0), at(3), byteLength(5))).rejects.toMatchObject(
-        refused,
-      );
+      await expect(
+        file.copyFrom([{ source: other, from: at(0), to: at(3), length: byteLength(5) }]),
+      ).rejects.toMatchObject(refused);
     });
   });
 
@@ -150,6 +150,39 @@ describe('what is written behind', () => {
   });
 });
 
+describe('what copies read from a disk', () => {
+  test.each([true, false])('is announced, what is in memory is not (slow: %s)', async (slow) => {
+    const announced: [number, number][] = [];
+    let now = 0;
+    const changed: Partial<Calls> = {
+      now: () => now,
+      shareBlocks: null,
+      willRead: (_fd, offset, length) => void announced.push([offset, length]),
+      readSync: (fd, target, offset) => {
+        now += slow ? 4 : 0.2;
+        return nodeCalls.readSync(fd, target, offset);
+      },
+    };
+    await withCalls(changed, async (file, other) => {
+      await file.setLength(byteLength(16 * MEBIBYTE));
+      const piece = (from: number, length: number): CopyPiece => ({
+        source: file,
+        from: at(from),
+        to: at(0),
+        length: byteLength(length),
+      });
+      await other.copyFrom([piece(0, 2 * MEBIBYTE)]);
+      expect(announced).toEqual([]);
+      await other.copyFrom([piece(9 * MEBIBYTE, 100), piece(3 * MEBIBYTE, 5 * MEBIBYTE)]);
+      const turn = [
+        [9 * MEBIBYTE, 100],
+        [3 * MEBIBYTE, 4 * MEBIBYTE - 100],
+      ];
+      expect(announced.slice(0, 2)).toEqual(slow ? turn : []);
+    });
+  });
+});
+
 describe('a signal that interrupts a call', () => {
   test('makes no difference to reads and writes', async () => {
     let left = 0;
@@ -175,7 +208,9 @@ describe('a signal that interrupts a call', () => {
       left = 3;
       await file.write(at(0), bytes);
       left = 3;
-      await other.copyFrom(file, at(0), at(0), byteLength(MEBIBYTE));
+      await other.copyFrom([
+        { source: file, from: at(0), to: at(0), length: byteLength(MEBIBYTE) },
+      ]);
       for (const length of [100, MEBIBYTE]) {
         left = 3;
         const target = new Uint8Array(length);
@@ -203,12 +238,14 @@ describe('errors', () => {
     'the source of a copy': {
       call: 'readSync',
       name: 'pread',
-      run: (f, other) => f.copyFrom(other, at(0), at(0), range.length),
+      run: (f, other) =>
+        f.copyFrom([{ source: other, from: at(0), to: at(0), length: range.length }]),
     },
     'the target of a copy': {
       call: 'writeSync',
       name: 'pwrite',
-      run: (f, other) => f.copyFrom(other, at(0), at(0), range.length),
+      run: (f, other) =>
+        f.copyFrom([{ source: other, from: at(0), to: at(0), length: range.length }]),
     },
   };
   const cases = Object.entries(operations).flatMap(([what, operation]) =>

@@ -3,7 +3,7 @@ import { storageKit } from '@downfold/storage/compliance';
 import { describe, test } from 'vitest';
 import { type Calls, fileBackendDriver, nodeCalls } from '../src/index.ts';
 import { perlLocks } from '../src/ofd-locks.ts';
-import { fileSubjects, systemError } from './support.ts';
+import { fileSubjects, sharesByCopying, systemError } from './support.ts';
 
 /** System calls that move fewer bytes than asked for, and are interrupted now and then. Never less than a 1/16th, for speed. */
 function stingyCalls(seed: number): Calls {
@@ -32,8 +32,18 @@ describe('also when system calls stop short and are interrupted', () => {
   );
 });
 
+describe('also where files share blocks', () => {
+  const copies = storageKit.filter(({ id }) => /^(copy|random|concurrent)\//.test(id));
+  const sharing = { ...stingyCalls(5), shareBlocks: sharesByCopying };
+  verify(
+    copies,
+    fileSubjects(() => fileBackendDriver(sharing)),
+    test,
+  );
+});
+
 describe('also without native calls: no holes, and locks by another process', () => {
-  const without = { ...nodeCalls, punchHole: null, locks: perlLocks };
+  const without = { ...nodeCalls, punchHole: null, shareBlocks: null, locks: perlLocks };
   verify(
     storageKit,
     fileSubjects(() => fileBackendDriver(without), { holes: false }),

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { realpathSync } from 'node:fs';
+import { fstatSync, readSync, realpathSync, writeSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,6 +57,26 @@ export function fileSubjects(
       };
     },
   };
+}
+
+/**
+ * `Calls.shareBlocks` of a file system that can, as far as bytes and refusals go: it takes whole blocks, or up to the end of the source,
+ * and refuses what reaches past that.
+ */
+export function sharesByCopying(
+  source: number,
+  from: number,
+  target: number,
+  to: number,
+  length: number,
+): void {
+  const { size } = fstatSync(source);
+  const isWhole = (at: number): boolean => at % 4096 === 0;
+  if (!isWhole(from) || !isWhole(to) || !isWhole(length) || from + length > size)
+    throw systemError('EINVAL');
+  const bytes = Buffer.alloc(length);
+  readSync(source, bytes, 0, length, from);
+  writeSync(target, bytes, 0, length, to);
 }
 
 /** A system call's error as Node throws it. */

@@ -88,7 +88,7 @@ describe('the event loop turns', () => {
     await using target = await backend.create(join(directory.path, 'target'), { secret: false });
     for (const file of [source, target]) await file.setLength(length);
     for (const work of [
-      () => target.copyFrom(source, 0 as never, 0 as never, length),
+      () => target.copyFrom([{ source, from: 0 as never, to: 0 as never, length }]),
       () => target.writeZeroes({ offset: 0 as never, length }),
     ]) {
       // counted in turns, not in time: a busy machine must not matter

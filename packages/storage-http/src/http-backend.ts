@@ -43,6 +43,7 @@ export function httpBackendDriver({
     rename: unsupported,
     list: unsupported,
     flushDirectory: unsupported,
+    sharesBlocks: async () => false,
     lock: async (path, request) => {
       await using file = await open(path, 'read');
       return locks.lock(file.label, file.identity, request, { remote: true });

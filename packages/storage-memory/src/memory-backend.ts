@@ -53,6 +53,7 @@ export function memoryBackendDriver(disk: MemoryDisk, observer?: DiskObserver): 
       disk.facts(path);
       return path;
     },
+    sharesBlocks: async () => false,
     lock: async (path, request) => {
       const inode = disk.inodeOf(path);
       return disk.locks.lock(path, disk.identityOf(inode), request, { remote: false });

@@ -13,7 +13,9 @@ describe('a recording', () => {
     await using a = await backend.create('/a', { secret: false });
     await using b = await backend.create('/b', { secret: true });
     await a.write(at(3), bytes(1, 2), { what: 'l2' });
-    await b.copyFrom(a, at(4), at(0), byteLength(2), { what: 'data' });
+    await b.copyFrom([{ source: a, from: at(4), to: at(0), length: byteLength(2) }], {
+      what: 'data',
+    });
     await a.writeZeroes({ offset: at(0), length: byteLength(4) }, { what: 'l1' });
     await a.discard({ offset: at(4), length: byteLength(1) });
     await b.setLength(byteLength(1));
@@ -125,7 +127,7 @@ describe('a disk', () => {
     await using target = await two.create('/a', { secret: false });
     expect(source.identity.inode).toBe(target.identity.inode);
     await source.write(at(0), bytes(1, 2, 3));
-    await target.copyFrom(source, at(0), at(1), byteLength(3));
+    await target.copyFrom([{ source, from: at(0), to: at(1), length: byteLength(3) }]);
     expect(await target.length()).toBe(4);
   });
 

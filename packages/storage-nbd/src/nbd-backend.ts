@@ -51,6 +51,7 @@ export function nbdBackendDriver({ tls }: NbdBackendOptions = {}): BackendDriver
     rename: (path) => unsupported(path, 'renames no exports'),
     list: (path) => unsupported(path, 'has no directories'),
     flushDirectory: (path) => unsupported(path, 'has no directories'),
+    sharesBlocks: async () => false,
     facts: async (path) => {
       await using file = await open(path, 'read');
       const length = await file.length();

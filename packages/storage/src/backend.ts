@@ -60,6 +60,11 @@ export interface BackendDriver {
   /** The path with every link resolved. */
   realPath(path: string): Promise<string>;
   /**
+   * Whether whole blocks that are copied from one file to the other will be shared between them, and not copied, as far as that can be told
+   * without copying. Changes nothing.
+   */
+  sharesBlocks(from: string, to: string): Promise<boolean>;
+  /**
    * Locks a file against other processes, and against other locks of this one: QEMU's locks, which a running QEMU sees and respects.
    * Of two that try at once both may fail, never both succeed. Files of this backend that are open already are not concerned.
    * Rejects with `STORAGE_LOCKED`, or with `STORAGE_UNSUPPORTED` where there are no locks.

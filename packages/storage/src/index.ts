@@ -20,7 +20,9 @@ export {
 export { LockTable, lockedError, type TableLock } from './lock-table.ts';
 export { numberOf } from './number-of.ts';
 export { openBackend, openStorage } from './open.ts';
+export { bytesOfPieces, piecesAfter, piecesUpTo } from './pieces.ts';
 export type {
+  CopyPiece,
   FileIdentity,
   OperationOptions,
   Storage,

@@ -1,6 +1,5 @@
 import {
   type ByteLength,
-  byteLength,
   type HostOffset,
   type HostRange,
   hostOffset,
@@ -8,7 +7,14 @@ import {
 } from '@downfold/units';
 import type { BackendDriver, StorageBackend } from './backend.ts';
 import { StorageError, type StorageErrorCode } from './errors.ts';
-import type { OperationOptions, Storage, StorageDriver, WriteOptions } from './storage.ts';
+import { piecesAfter } from './pieces.ts';
+import type {
+  CopyPiece,
+  OperationOptions,
+  Storage,
+  StorageDriver,
+  WriteOptions,
+} from './storage.ts';
 
 /** Bytes of the buffer that copies between files whose backends cannot do it themselves. */
 const COPY_BUFFER_BYTES = 1 << 20;
@@ -30,6 +36,7 @@ export function openBackend(driver: BackendDriver): StorageBackend {
     facts: (path) => driver.facts(path),
     list: (directory) => driver.list(directory),
     realPath: (path) => driver.realPath(path),
+    sharesBlocks: (from, to) => driver.sharesBlocks(from, to),
     lock: (path, request) => driver.lock(path, request),
   };
 }
@@ -86,36 +93,32 @@ class OpenStorage implements Storage {
       await this.#call(this.#driver.writeZeroes(range, options?.what ?? 'data'));
   }
 
-  async copyFrom(
-    source: Storage,
-    from: HostOffset,
-    to: HostOffset,
-    length: ByteLength,
-    options?: WriteOptions,
-  ): Promise<void> {
-    this.#assertWritable(to, length);
-    this.#assertRange(from, length);
-    this.#assertApart(source, from, to, length);
+  async copyFrom(pieces: readonly CopyPiece[], options?: WriteOptions): Promise<void> {
+    this.#assertWritable(hostOffset(0), 0);
+    for (const { source, from, to, length } of pieces) {
+      this.#assertRange(to, length);
+      this.#assertRange(from, length);
+      this.#assertApart(source, from, to, length);
+    }
     const what = options?.what ?? 'data';
-    let direct = true;
     let buffer: Uint8Array | undefined;
-    for (let done = 0; done < length; ) {
-      // each piece anew: the files may be closed and a flush may fail while the copy goes on
-      this.#assertWritable(to, length);
+    for (let left = piecesAfter(pieces, 0); left.length > 0; ) {
+      // each time anew: the files may be closed and a flush may fail while the copy goes on
+      this.#assertWritable(hostOffset(0), 0);
       options?.signal?.throwIfAborted();
-      const [readAt, writeAt] = [hostOffset(from + done), hostOffset(to + done)];
-      const left = byteLength(length - done);
-      if (direct) {
-        const copied = await this.#copyDirect(source, readAt, writeAt, left, what);
-        direct = copied > 0;
-        done += copied;
+      const direct = await this.#copyDirect(left, what);
+      if (direct > 0) {
+        left = piecesAfter(left, direct);
         continue;
       }
-      buffer ??= new Uint8Array(Math.min(COPY_BUFFER_BYTES, left));
-      const piece = buffer.subarray(0, left);
-      await source.read(readAt, piece);
-      await this.write(writeAt, piece, { what });
-      done += piece.length;
+      const { source, from, to, length } = left[0] as CopyPiece;
+      buffer ??= new Uint8Array(
+        Math.min(COPY_BUFFER_BYTES, Math.max(...left.map(({ length }) => length))),
+      );
+      const part = buffer.subarray(0, length);
+      await source.read(from, part);
+      await this.write(to, part, { what });
+      left = piecesAfter(left, part.length);
     }
   }
 
@@ -175,19 +178,20 @@ class OpenStorage implements Storage {
     }
   }
 
-  /** Bytes that the driver copied itself; 0 when it cannot. */
-  async #copyDirect(
-    source: Storage,
-    from: HostOffset,
-    to: HostOffset,
-    length: ByteLength,
-    what: string,
-  ): Promise<number> {
-    if (!(source instanceof OpenStorage)) return 0;
-    source.#assertOpen();
-    return await source.#call(
-      this.#call(this.#driver.copyFrom(source.#driver, from, to, length, what)),
-    );
+  /** Bytes from the start of `pieces` that the driver copied itself; 0 when it cannot. */
+  async #copyDirect(pieces: readonly CopyPiece[], what: string): Promise<number> {
+    const sources = new Set<OpenStorage>();
+    const direct: CopyPiece<StorageDriver>[] = [];
+    for (const { source, from, to, length } of pieces) {
+      if (!(source instanceof OpenStorage)) break;
+      sources.add(source);
+      direct.push({ source: source.#driver, from, to, length });
+    }
+    if (direct.length === 0) return 0;
+    for (const source of sources) source.#assertOpen();
+    let call = this.#call(this.#driver.copyFrom(direct, what));
+    for (const source of sources) call = source.#call(call);
+    return await call;
   }
 
   #assertOpen(): void {

@@ -31,6 +31,14 @@ export interface WriteOptions extends OperationOptions {
   readonly what?: string;
 }
 
+/** A piece of a copy: `length` bytes at byte `from` of `source` go to byte `to`. */
+export interface CopyPiece<Source = Storage> {
+  readonly source: Source;
+  readonly from: HostOffset;
+  readonly to: HostOffset;
+  readonly length: ByteLength;
+}
+
 /**
  * The implementer's side of a file: strict and small. The wrapper (`openStorage`) has checked ranges,
  * state and signals before it calls. A driver may be called again before an earlier call has settled;
@@ -54,18 +62,12 @@ export interface StorageDriver extends AsyncDisposable {
   /** Makes the range read as zeros, growing the file when it ends inside, as a write does; holes where that is cheap. */
   writeZeroes(range: HostRange, what: string): Promise<void>;
   /**
-   * Copies inside the backend when `source` is of the same kind, and resolves with the bytes copied:
-   * less than `length` when it stopped early, 0 when it cannot do it for this pair (the wrapper then goes on
-   * through a buffer). Never fewer because of an error: errors reject. Past the end of `source` are zeros, as in a read.
-   * Ranges of the same file do not overlap.
+   * Copies inside the backend when the source is of the same kind, and resolves with the bytes copied, counted from the start
+   * of the first piece: fewer than all when it stopped early, 0 when it cannot do it for the first piece (the wrapper then goes
+   * on with that one through a buffer). Never fewer because of an error: errors reject. Past the end of a source are zeros, as
+   * in a read. No piece is empty, and none overlaps what another one reads or writes. Blocks that files share count as a copy.
    */
-  copyFrom(
-    source: StorageDriver,
-    from: HostOffset,
-    to: HostOffset,
-    length: ByteLength,
-    what: string,
-  ): Promise<number>;
+  copyFrom(pieces: readonly CopyPiece<StorageDriver>[], what: string): Promise<number>;
   /** Gives host space back; the range reads as zeros afterwards. Never grows the file. */
   discard(range: HostRange): Promise<void>;
   setLength(length: ByteLength): Promise<void>;
@@ -92,17 +94,12 @@ export interface Storage extends AsyncDisposable {
   /** The range reads as zeros afterwards; past the end it grows the file, as a write does. */
   writeZeroes(range: HostRange, options?: WriteOptions): Promise<void>;
   /**
-   * Copies from another file, or another place of this one, without the bytes passing through the caller. Past the end of
-   * `source` are zeros. Not durable until `flush`. When it rejects, some of the bytes may have been copied.
-   * @throws StorageError `STORAGE_RANGE` when both ranges are of the same file and overlap
+   * Copies from other files, or other places of this one, without the bytes passing through the caller. Past the end of a
+   * source are zeros. Not durable until `flush`. When it rejects, some of the bytes may have been copied. Many pieces in one
+   * call cost less than a call each; in what order they are copied is undefined, and overlaps between them are the caller's fault.
+   * @throws StorageError `STORAGE_RANGE` when both ranges of a piece are of the same file and overlap
    */
-  copyFrom(
-    source: Storage,
-    from: HostOffset,
-    to: HostOffset,
-    length: ByteLength,
-    options?: WriteOptions,
-  ): Promise<void>;
+  copyFrom(pieces: readonly CopyPiece[], options?: WriteOptions): Promise<void>;
   /** Gives host space back; the range reads as zeros and the length stays. Rejects with `STORAGE_UNSUPPORTED` unless `supports.discard`. */
   discard(range: HostRange, options?: OperationOptions): Promise<void>;
   /** Rejects with `STORAGE_UNSUPPORTED` unless `supports.resize`. New bytes read as zeros. */

@@ -95,7 +95,9 @@ test('done: nothing, half or all of the bytes before it fails', async () => {
     expect(await file.length()).toBe(length);
     driver.inject({ operation: 'copyFrom', done });
     await file.write(at(0), new Uint8Array(1001).fill(7));
-    await expect(other.copyFrom(file, at(0), at(0), byteLength(1001))).rejects.toThrow('injected');
+    await expect(
+      other.copyFrom([{ source: file, from: at(0), to: at(0), length: byteLength(1001) }]),
+    ).rejects.toThrow('injected');
     expect(await other.length()).toBe(length);
   }
 });
@@ -118,7 +120,7 @@ test('done: all, of an operation without bytes: it happens, only the answer is l
 test('copies stay inside the wrapped driver', async () => {
   const { driver, file, other } = await opened();
   await file.write(at(0), new Uint8Array(1000).fill(7));
-  await other.copyFrom(file, at(0), at(0), byteLength(1000));
+  await other.copyFrom([{ source: file, from: at(0), to: at(0), length: byteLength(1000) }]);
   expect(driver.counts).toEqual({ create: 2, write: 1, copyFrom: 1 });
 });
 

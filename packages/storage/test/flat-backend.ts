@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@downfold/units';
 import {
   type BackendDriver,
+  type CopyPiece,
   type DirectoryEntry,
   type FileFacts,
   LockTable,
@@ -138,6 +139,7 @@ export function flatBackend(disk: FlatDisk = new FlatDisk()): BackendDriver {
       disk.durableNames = new Map(disk.names);
     },
     facts: async (path) => factsOf(disk, disk.realPath(path)),
+    sharesBlocks: async () => false,
     list: async (directory) => {
       assertDirectory(directory);
       const entries = (paths: Iterable<string>, kind: DirectoryEntry['kind']): DirectoryEntry[] =>
@@ -203,17 +205,16 @@ class FlatDriver implements StorageDriver {
     this.#file.length = Math.max(this.#file.length, offset + length);
   }
 
-  async copyFrom(
-    source: StorageDriver,
-    from: HostOffset,
-    to: HostOffset,
-    length: ByteLength,
-  ): Promise<number> {
-    if (!(source instanceof FlatDriver)) return 0;
-    const bytes = new Uint8Array(length);
-    await source.read(from, bytes);
-    this.#file.write(to, bytes);
-    return length;
+  async copyFrom(pieces: readonly CopyPiece<StorageDriver>[]): Promise<number> {
+    let done = 0;
+    for (const { source, from, to, length } of pieces) {
+      if (!(source instanceof FlatDriver)) break;
+      const bytes = new Uint8Array(length);
+      await source.read(from, bytes);
+      this.#file.write(to, bytes);
+      done += length;
+    }
+    return done;
   }
 
   async discard({ offset, length }: HostRange): Promise<void> {

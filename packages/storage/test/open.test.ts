@@ -2,7 +2,7 @@ import { byteLength, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { openBackend, type Storage, type StorageDriver } from '../src/index.ts';
 import { flatBackend } from './flat-backend.ts';
-import { withFiles } from './support.ts';
+import { oneByOne, withFiles } from './support.ts';
 
 /** Files of a flat backend whose drivers are changed, and the calls that reach them. */
 function watched(change: (file: StorageDriver) => Partial<StorageDriver> = () => ({})): {
@@ -20,10 +20,10 @@ function watched(change: (file: StorageDriver) => Partial<StorageDriver> = () =>
       calls.push(`${path} zeros ${range.length} at ${range.offset}: ${what}`);
       return file.writeZeroes(range, what);
     },
-    copyFrom: (source, from, to, length, what) => {
+    copyFrom: oneByOne((source, from, to, length, what) => {
       calls.push(`${path} copy ${length} from ${from} to ${to}: ${what}`);
-      return file.copyFrom(source, from, to, length, what);
-    },
+      return file.copyFrom([{ source, from, to, length }], what);
+    }),
     flush: (barrier) => {
       calls.push(`${path} flush: ${barrier}`);
       return file.flush(barrier);
@@ -43,7 +43,9 @@ describe('the wrapper', () => {
     await a.write(at(0), new Uint8Array(10));
     await a.write(at(10), new Uint8Array(2), { what: 'l2' });
     await a.writeZeroes({ offset: at(12), length: byteLength(3) }, { what: 'l1' });
-    await b.copyFrom(a, at(1), at(2), byteLength(5), { what: 'table' });
+    await b.copyFrom([{ source: a, from: at(1), to: at(2), length: byteLength(5) }], {
+      what: 'table',
+    });
     await a.flush('W1');
     expect(calls).toEqual([
       '/a write 10 at 0: data',
@@ -60,24 +62,29 @@ describe('the wrapper', () => {
     await using b = await create('b');
     await a.write(at(5), new Uint8Array(0));
     await a.writeZeroes({ offset: at(5), length: byteLength(0) });
-    await a.copyFrom(b, at(5), at(5), byteLength(0));
+    await a.copyFrom([{ source: b, from: at(5), to: at(5), length: byteLength(0) }]);
     expect(calls).toEqual([]);
   });
 
   test('goes on through a buffer where a driver stops copying', async () => {
     let turns = 0;
     const { create, calls } = watched((file) => ({
-      copyFrom: async (source, from, to, length, what) => {
+      copyFrom: oneByOne(async (source, from, to, length, what) => {
         turns += 1;
         if (turns > 2) return 0;
-        return await file.copyFrom(source, from, to, byteLength(Math.min(length, 1000)), what);
-      },
+        return await file.copyFrom(
+          [{ source, from, to, length: byteLength(Math.min(length, 1000)) }],
+          what,
+        );
+      }),
     }));
     await using source = await create('source');
     await using target = await create('target');
     const bytes = Uint8Array.from({ length: 3000 }, (_, index) => index % 251);
     await source.write(at(0), bytes);
-    await target.copyFrom(source, at(0), at(7), byteLength(3000), { what: 'extent' });
+    await target.copyFrom([{ source, from: at(0), to: at(7), length: byteLength(3000) }], {
+      what: 'extent',
+    });
     expect(calls.slice(1)).toEqual([
       '/target copy 3000 from 0 to 7: extent',
       '/target copy 2000 from 1000 to 1007: extent',
@@ -91,15 +98,15 @@ describe('the wrapper', () => {
 
   test('stops a copy between its pieces when a flush has failed meanwhile', async () => {
     const { create, calls } = watched((file) => ({
-      copyFrom: async (source, from, to, _length, what) => {
+      copyFrom: oneByOne(async (source, from, to, _length, what) => {
         await new Promise((resolve) => setImmediate(resolve));
-        return await file.copyFrom(source, from, to, byteLength(1), what);
-      },
+        return await file.copyFrom([{ source, from, to, length: byteLength(1) }], what);
+      }),
       flush: () => Promise.reject(new Error('the disk is gone')),
     }));
     await using source = await create('source');
     await using target = await create('target');
-    const copy = target.copyFrom(source, at(0), at(0), byteLength(1000));
+    const copy = target.copyFrom([{ source, from: at(0), to: at(0), length: byteLength(1000) }]);
     const flush = target.flush('W6');
     await expect(flush).rejects.toMatchObject({
       code: 'STORAGE_FLUSH_FAILED',
@@ -113,14 +120,14 @@ describe('the wrapper', () => {
   test('stops a copy between its pieces when either file is closed', async () => {
     for (const closes of ['source', 'target']) {
       const { create } = watched((file) => ({
-        copyFrom: async (source, from, to, _length, what) => {
+        copyFrom: oneByOne(async (source, from, to, _length, what) => {
           await new Promise((resolve) => setImmediate(resolve));
-          return await file.copyFrom(source, from, to, byteLength(1), what);
-        },
+          return await file.copyFrom([{ source, from, to, length: byteLength(1) }], what);
+        }),
       }));
       await using source = await create('source');
       await using target = await create('target');
-      const copy = target.copyFrom(source, at(0), at(0), byteLength(1000));
+      const copy = target.copyFrom([{ source, from: at(0), to: at(0), length: byteLength(1000) }]);
       const closed = (closes === 'source' ? source : target)[Symbol.asyncDispose]();
       await expect(copy).rejects.toMatchObject({
         code: 'STORAGE_CLOSED',

@@ -1,5 +1,5 @@
 import type { SubjectFactory } from '@downfold/compliance';
-import { hostOffset } from '@downfold/units';
+import { type ByteLength, type HostOffset, hostOffset } from '@downfold/units';
 import type { StorageAbility, StorageSubject } from '../src/compliance/index.ts';
 import { faulty } from '../src/faults/index.ts';
 import {
@@ -8,6 +8,7 @@ import {
   type Storage,
   type StorageBackend,
   type StorageDriver,
+  type WriteOptions,
 } from '../src/index.ts';
 import { afterPowerCut, FlatDisk, flatBackend } from './flat-backend.ts';
 
@@ -93,7 +94,11 @@ export function withFiles(
     const changed: StorageDriver = {
       ...members,
       // the driver below knows only its own files
-      copyFrom: (source, ...of) => members.copyFrom(inner.get(source) ?? source, ...of),
+      copyFrom: (pieces, ...of) =>
+        members.copyFrom(
+          pieces.map((piece) => ({ ...piece, source: inner.get(piece.source) ?? piece.source })),
+          ...of,
+        ),
     };
     inner.set(changed, file);
     return changed;
@@ -138,5 +143,35 @@ export function forwarding(behind: () => Storage): Storage {
     setLength: (...of) => behind().setLength(...of),
     flush: (...of) => behind().flush(...of),
     [Symbol.asyncDispose]: async () => behind()[Symbol.asyncDispose](),
+  };
+}
+
+/** A driver's `copyFrom` that does one piece at a time. */
+export function oneByOne(
+  copy: (
+    source: StorageDriver,
+    from: HostOffset,
+    to: HostOffset,
+    length: ByteLength,
+    what: string,
+  ) => Promise<number>,
+): StorageDriver['copyFrom'] {
+  return async ([first], what) =>
+    first === undefined ? 0 : copy(first.source, first.from, first.to, first.length, what);
+}
+
+/** A storage's `copyFrom`, piece by piece. */
+export function eachPiece(
+  copy: (
+    source: Storage,
+    from: HostOffset,
+    to: HostOffset,
+    length: ByteLength,
+    options: WriteOptions | undefined,
+  ) => Promise<void>,
+): Storage['copyFrom'] {
+  return async (pieces, options) => {
+    for (const { source, from, to, length } of pieces)
+      await copy(source, from, to, length, options);
   };
 }

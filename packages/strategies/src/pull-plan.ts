@@ -55,6 +55,7 @@ export function pullPlan(
     bytesWrittenAtMost: written,
     costs: [{ node: top.node, written, freed: 0 }],
     temporaryBytes: 0,
+    shares: [],
     estimatedSeconds: null,
   };
 }

@@ -32,7 +32,7 @@ export async function check(file: string, options: CheckCommandOptions): Promise
 async function checkOnly(file: string, options: CheckCommandOptions): Promise<number> {
   await using opened = await openAlone(file, options.format, options);
   const report = await opened.image.check({ onFinding });
-  printResult(options, jsonReport(report, file, opened.image.format), () => humanReport(report));
+  tell(options, jsonReport(report, file, opened.image.format), () => humanReport(report));
   return exitCode(report);
 }
 
@@ -48,12 +48,17 @@ async function checkAndRepair(
     ...counted('leaks-fixed', leaksFixed),
     ...counted('corruptions-fixed', corruptionsFixed),
   };
-  printResult(options, { ...jsonReport(left, file, options.format), ...fixed }, () =>
+  tell(options, { ...jsonReport(left, file, options.format), ...fixed }, () =>
     Object.keys(fixed).length === 0
       ? humanReport(left)
       : `${fixedReport(report)}\n${humanReport(left)}`,
   );
   return exitCode(left);
+}
+
+/** As qemu-img: -q leaves the exit code alone to speak, whatever the form. */
+function tell(options: CheckCommandOptions, value: unknown, human: () => string): void {
+  if (options.quiet !== true) printResult(options, value, human);
 }
 
 function exitCode({ corruptions, leaks }: CheckReport): number {

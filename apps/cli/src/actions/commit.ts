@@ -1,7 +1,6 @@
 import { engineFor } from '../engine.ts';
 import { backend } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { assertWriteback } from '../later.ts';
 import { absolute } from '../paths.ts';
 import { planAgain } from '../plan-again.ts';
 import { leafOf, readPlan } from '../plan-file.ts';
@@ -23,12 +22,10 @@ export interface CommitOptions extends PlannedOptions {
   readonly ignoreUnreadable?: boolean;
   readonly keepUndo?: boolean;
   readonly delete?: boolean;
-  readonly cache: string;
 }
 
 /** `downfold commit`: folds the layers above base up to top into base, then relinks. */
 export async function commit(file: string, options: CommitOptions): Promise<number> {
-  assertWriteback(options.cache);
   const engine = engineFor(file, options);
   const deleteIntermediates = options.delete ?? false;
   if (options.plan !== undefined) {

@@ -1,12 +1,11 @@
 import { posix } from 'node:path';
 import type { BackingReference, CreateImageOptions } from '@downfold/image';
-import { type Qcow2CreateOptions, qcow2 } from '@downfold/qcow2';
-import { raw } from '@downfold/raw';
+import type { Qcow2CreateOptions } from '@downfold/qcow2';
 import { alignUp, type ByteLength } from '@downfold/units';
 import { type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
-import { backend, formatOf, openAlone } from '../environment.ts';
+import { backend, openAlone } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { notThereYet } from '../later.ts';
+import { backingFor, createOptions, type NewFormat, newFormatOf } from '../new-image.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { print, printResult } from '../output/print.ts';
 import { absolute, directoryOf } from '../paths.ts';
@@ -31,31 +30,27 @@ export async function create(
   size: string | undefined,
   options: CreateOptions,
 ): Promise<number> {
-  const format = formatOf(options.format) === raw ? raw : qcow2;
+  const format = newFormatOf(options.format);
   if (options.option?.includes('help') === true) {
     print(settingsHelp(format.name));
     return 0;
   }
   const settings = settingsOf(options.option ?? [], format.name);
-  const backing = backingOf(file, options, settings);
-  const virtualSize = await sizeOf(
-    file,
-    size ?? settings['size'],
-    backing,
-    options.unsafe === true,
-  );
+  const backing = backingFor(file, options, settings);
+  const said = await sizeOf(file, size ?? settings['size'], backing, options.unsafe === true);
+  const virtualSize = alignUp(said, SECTOR_BYTES);
   const common: CreateImageOptions = { virtualSize, backing };
-  const all = format === qcow2 ? qcow2Options(settings, common) : common;
+  const all = createOptions(format, settings, common);
   await createAt(file, format, all);
   const created = { filename: file, format: format.name, 'virtual-size': virtualSize };
-  printResult(options, created, () => formatted(file, format.name, all, settings));
+  printResult(options, created, () => formatted(file, format.name, said, all, settings));
   return 0;
 }
 
 /** Creates the file and the image in it; a file without a whole image is removed again. */
 async function createAt(
   file: string,
-  format: typeof qcow2 | typeof raw,
+  format: NewFormat,
   options: Qcow2CreateOptions,
 ): Promise<void> {
   const path = absolute(file);
@@ -70,24 +65,8 @@ async function createAt(
   await backend.flushDirectory(directoryOf(file), 'create: name of the new image');
 }
 
-/** `-b` and `-F`, or the settings of the same meaning. */
-function backingOf(
-  file: string,
-  options: CreateOptions,
-  settings: Settings,
-): BackingReference | null {
-  const name = options.backing ?? settings['backing_file'];
-  const format = options.backingFormat ?? settings['backing_fmt'];
-  if (name === undefined) return null;
-  if (format === undefined)
-    throw new UsageError(
-      `${file}: Backing file specified without backing format; say it with '-F qcow2' or '-F raw'`,
-    );
-  return { name, format };
-}
-
 /**
- * The size that was said, in whole sectors, or else that of the backing file, which is opened in any case unless `unsafe`: it must
+ * The size that was said, or else that of the backing file, which is opened in any case unless `unsafe`: it must
  * be there and be what `-F` says.
  */
 async function sizeOf(
@@ -96,7 +75,7 @@ async function sizeOf(
   backing: BackingReference | null,
   unsafe: boolean,
 ): Promise<ByteLength> {
-  const own = said === undefined ? null : alignUp(parseBytes(said, 'image size'), SECTOR_BYTES);
+  const own = said === undefined ? null : parseBytes(said, 'image size');
   if (own === null && (backing === null || unsafe))
     throw new UsageError(
       `${file}: Image creation needs a size, such as 'downfold create ${file} 10G'`,
@@ -108,41 +87,25 @@ async function sizeOf(
   return own ?? opened.image.geometry.virtualSize;
 }
 
-function qcow2Options(settings: Settings, common: CreateImageOptions): Qcow2CreateOptions {
-  const clusterSize = settings['cluster_size'];
-  const refcountBits = settings['refcount_bits'];
-  if ((settings['preallocation'] ?? 'off') !== 'off')
-    notThereYet(
-      `-o preallocation=${settings['preallocation']}`,
-      "meanwhile leave it out, or 'qemu-img create'",
-    );
-  return {
-    ...common,
-    ...(clusterSize === undefined ? {} : { clusterSize: parseBytes(clusterSize, 'cluster_size') }),
-    ...(refcountBits === undefined ? {} : { refcountBits: Number(refcountBits) }),
-    version: ['0.10', 'v2'].includes(settings['compat'] ?? '') ? 2 : 3,
-    compression: settings['compression_type'] === 'zstd' ? 'zstd' : 'deflate',
-    extendedL2: settings['extended_l2'] === 'on',
-    lazyRefcounts: settings['lazy_refcounts'] === 'on',
-  };
-}
-
 /** The line that qemu-img prints. */
 function formatted(
   file: string,
   format: string,
+  size: number,
   options: Qcow2CreateOptions,
   settings: Settings,
 ): string {
-  const { virtualSize, backing } = options;
+  const { backing } = options;
+  const { preallocation } = settings;
   const parts = [`Formatting '${file}', fmt=${format}`];
   if (format === 'qcow2')
     parts.push(
       `cluster_size=${options.clusterSize ?? 65_536}`,
       `extended_l2=${settings['extended_l2'] ?? 'off'}`,
+      ...(preallocation === undefined ? [] : [`preallocation=${preallocation}`]),
       `compression_type=${settings['compression_type'] ?? 'zlib'}`,
     );
-  parts.push(`size=${virtualSize}`);
+  parts.push(`size=${size}`);
   if (backing != null) parts.push(`backing_file=${backing.name}`, `backing_fmt=${backing.format}`);
   if (settings['compat'] !== undefined) parts.push(`compat=${settings['compat']}`);
   if (format === 'qcow2')

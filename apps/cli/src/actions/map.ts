@@ -1,6 +1,13 @@
 import { type OpenChain, type OwnedExtent, openChain, subchainExtents } from '@downfold/chain';
 import { ImageError } from '@downfold/image';
-import { type GuestRange, guestOffset, rangeBetween } from '@downfold/units';
+import {
+  advance,
+  byteLength,
+  type GuestRange,
+  guestOffset,
+  rangeBetween,
+  rangeEnd,
+} from '@downfold/units';
 import { type Access, environmentFor } from '../environment.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printPart } from '../output/print.ts';
@@ -102,8 +109,7 @@ async function* runsOf(
   let last: Run | null = null;
   for await (const extents of subchainExtents(layers, { base: -1, top }, range)) {
     const done: Run[] = [];
-    for (const extent of extents) {
-      const run = runOf(extent, layers);
+    for (const run of extents.flatMap((extent) => runsIn(extent, layers))) {
       if (last !== null && continues(last, run)) last.length += run.length;
       else {
         if (last !== null) done.push(last);
@@ -113,6 +119,21 @@ async function* runsOf(
     if (done.length > 0) yield done;
   }
   if (last !== null) yield [last];
+}
+
+/** An extent, in two where the layer that decides it ends within: past its end it is zero as well, and to qemu-img another run. */
+function runsIn(extent: OwnedExtent, layers: OpenChain['layers']): readonly Run[] {
+  const end = layers[extent.owner ?? 0]?.image.geometry.virtualSize ?? 0;
+  if (extent.offset >= end || rangeEnd(extent) <= end) return [runOf(extent, layers)];
+  const inside = byteLength(end - extent.offset);
+  const past = {
+    offset: advance(extent.offset, inside),
+    length: byteLength(rangeEnd(extent) - end),
+  };
+  return [
+    { ...extent, length: inside },
+    { ...extent, ...past },
+  ].map((part) => runOf(part, layers));
 }
 
 /** A zero past the end of a short layer is, to qemu-img, one that the layer above it leaves unallocated. */

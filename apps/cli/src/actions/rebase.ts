@@ -1,7 +1,6 @@
 import { posix } from 'node:path';
 import { engineFor } from '../engine.ts';
 import { backend } from '../environment.ts';
-import { assertWriteback } from '../later.ts';
 import { absolute, directoryOf } from '../paths.ts';
 import { type PlannedOptions, planAndRun } from '../planned.ts';
 
@@ -11,7 +10,6 @@ export interface RebaseOptions extends PlannedOptions {
   readonly backing: string;
   readonly backingFormat?: string;
   readonly unsafe?: boolean;
-  readonly cache: string;
 }
 
 /** `nbd:there`, `json:{...}`: may be a file too, but only one that is there is taken for one. */
@@ -19,7 +17,6 @@ const PROTOCOL = /^[^/]+:/;
 
 /** `downfold rebase`: FILE reads the same over another backing file. A relative name is relative to FILE, as in its header. */
 export async function rebase(file: string, options: RebaseOptions): Promise<number> {
-  assertWriteback(options.cache);
   const engine = engineFor(file, options);
   const base =
     options.backing === '' ? undefined : posix.resolve(directoryOf(file), options.backing);

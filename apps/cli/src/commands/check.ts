@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 import type { Register } from '../command.ts';
-import { forceShare, format, lock, output, quiet } from '../options.ts';
+import { forceShare, format, output, quiet, sourceCache } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold check disk.qcow2; echo $?
@@ -22,8 +22,8 @@ export const check: Register = (program, act) => {
         'leaks: lower refcounts that are too high; all: put right what can be',
       ).choices(['leaks', 'all']),
     )
-    .addOption(lock().default(undefined))
     .addOption(quiet())
+    .addOption(sourceCache())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>

@@ -1,5 +1,14 @@
 import type { Register } from '../command.ts';
-import { allow, forceInvalid, forceShare, format, output, progress, quiet } from '../options.ts';
+import {
+  allow,
+  forceInvalid,
+  forceShare,
+  format,
+  output,
+  progress,
+  quiet,
+  sourceCache,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold compare before.qcow2 after.qcow2
@@ -19,6 +28,7 @@ export const compare: Register = (program, act) => {
     .addOption(output('json'))
     .addOption(progress())
     .addOption(quiet())
+    .addOption(sourceCache())
     .addOption(allow())
     .addOption(forceInvalid())
     .addOption(forceShare())

@@ -12,6 +12,7 @@ import {
   progress,
   quiet,
   rate,
+  sourceCache,
   verify,
 } from '../options.ts';
 
@@ -41,6 +42,7 @@ export const rebase: Register = (program, act) => {
     .addOption(output('json'))
     .addOption(progress())
     .addOption(quiet())
+    .addOption(sourceCache())
     .addOption(allow())
     .addOption(lock())
     .option('-U, --force-share', 'accepted; what is written is locked all the same')

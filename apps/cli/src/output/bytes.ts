@@ -21,5 +21,14 @@ export function qemuBytes(bytes: number): string {
   let [value, unit] = [bytes, 0];
   // the next unit as soon as this one would need a fourth digit
   for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1024;
-  return `${Number(value.toPrecision(3))} ${units[unit]}`;
+  return `${threeDigits(value)} ${units[unit]}`;
+}
+
+/** Three significant digits of a value below 1000, as C's `%0.3g` rounds: what is exactly halfway goes to the even one. */
+function threeDigits(value: number): number {
+  const decimals = value < 10 ? 2 : value < 100 ? 1 : 0;
+  const scaled = value * 10 ** decimals;
+  const below = Math.floor(scaled);
+  const up = scaled - below > 0.5 || (scaled - below === 0.5 && below % 2 === 1);
+  return (below + (up ? 1 : 0)) / 10 ** decimals;
 }

@@ -19,6 +19,7 @@ export function humanPlan(plan: CommitPlan, end = 'Nothing was written.'): strin
     ...(operation === 'commit' ? ['', casesTable(plan)] : []),
     '',
     ...amounts(plan),
+    ...shared(plan, name),
     ...sizes(plan, name),
     ...consequences(plan),
   ];
@@ -53,6 +54,15 @@ function amounts(plan: CommitPlan): readonly string[] {
     `At most ${formatBytes(bytesWrittenAtMost)} written.`,
     ...(freed > 0 ? [`Up to ${formatBytes(freed)} of host space given back.`] : []),
     ...(temporaryBytes > 0 ? [`Up to ${formatBytes(temporaryBytes)} needed for a while.`] : []),
+  ];
+}
+
+/** Reflinks, as users know them. */
+function shared({ shares }: CommitPlan, name: (node: string | null) => string): readonly string[] {
+  if (shares.length === 0) return [];
+  const from = shares.map((node) => name(node)).join(', ');
+  return [
+    `Whole clusters of ${from} are not copied: the file system shares their blocks (reflink).`,
   ];
 }
 

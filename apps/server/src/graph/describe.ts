@@ -57,7 +57,7 @@ async function describeFile(
 ): Promise<object> {
   const user = [...graph].find((node) => node.kind === 'image' && node.file.name === name);
   const layer = user?.kind === 'image' ? layerOf(user)?.layer : undefined;
-  const length = layer === undefined ? 0 : await layer.image.data.length();
+  const length = layer === undefined ? 0 : await layer.image.file.length();
   return {
     file: path,
     'node-name': name,

@@ -7,7 +7,7 @@ export interface FileNode {
   readonly kind: 'file';
   readonly name: string;
   /** Made on the way, and gone with what it was made for. */
-  readonly implicit: boolean;
+  implicit: boolean;
   /** As it was named. */
   readonly filename: string;
   /** Absolute, links resolved. */
@@ -19,7 +19,7 @@ export interface FileNode {
 export interface ImageNode {
   readonly kind: 'image';
   readonly name: string;
-  readonly implicit: boolean;
+  implicit: boolean;
   readonly file: FileNode;
   readonly format: FormatName;
   /** Device and inode. */

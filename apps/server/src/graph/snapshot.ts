@@ -58,7 +58,7 @@ export async function snapshotSync(
     how.nodeName ?? `snapshot-${posix.basename(path).replaceAll(/[^A-Za-z0-9._-]/g, '-')}`;
   let overlay: ChainLayer | null = null;
   try {
-    await graph.add({
+    const made = await graph.add({
       driver: how.format,
       'node-name': added,
       discard: node.discard ? 'unmap' : 'ignore',
@@ -66,7 +66,10 @@ export async function snapshotSync(
       backing: null,
     });
     overlay = graph.root(added).disk.active;
-    return await snapshot(graph, name, added);
+    const held = await snapshot(graph, name, added);
+    // as in QEMU: it is there for as long as its disk needs it, and goes when a job drops the layer
+    made.implicit = true;
+    return held;
   } catch (cause) {
     // once it is the active layer it stays, whatever failed after that: it may hold what clients wrote since
     if (overlay !== null && isLayer(disk, overlay)) throw cause;

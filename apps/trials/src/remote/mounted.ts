@@ -24,6 +24,10 @@ export function mounted(files: BackendDriver, mounts: readonly Mount[]): Backend
       return mount === undefined ? files.facts(path) : mount.backend.facts(mount.path);
     },
     realPath: async (path) => (mountAt(path) === undefined ? await files.realPath(path) : path),
+    sharesBlocks: async (from, to) =>
+      mountAt(from) === undefined &&
+      mountAt(to) === undefined &&
+      (await files.sharesBlocks(from, to)),
     lock: (path, request) => {
       const mount = mountAt(path);
       return mount === undefined

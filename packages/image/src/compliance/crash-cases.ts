@@ -82,6 +82,10 @@ async function randomHistory(
 ): Promise<readonly Moment[]> {
   const changes = new RandomChanges(layer, bed, context, await bed.copySource(bed.cluster * 3));
   const moments: Moment[] = [{ model: layer.model.slice(), durableAt: 0 }];
+  // data alone: no entry changes, and no chance decides whether that happens
+  await layer.write(1, bed.cluster);
+  await layer.image.flush();
+  moments.push({ model: layer.model.slice(), durableAt: layer.file.logged });
   for (let step = 0; step < STEPS; step++) {
     await changes.next();
     const moment: Moment = { model: layer.model.slice(), durableAt: null };

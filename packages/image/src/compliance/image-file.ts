@@ -85,7 +85,9 @@ export class ImageFile {
 
   async #copy(from: Storage, path: string): Promise<Storage> {
     const to = await this.#backend.create(path, { secret: false });
-    await to.copyFrom(from, hostOffset(0), hostOffset(0), await from.length());
+    await to.copyFrom([
+      { source: from, from: hostOffset(0), to: hostOffset(0), length: await from.length() },
+    ]);
     return to;
   }
 

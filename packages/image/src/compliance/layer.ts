@@ -10,7 +10,7 @@ import {
   rangeEnd,
 } from '@downfold/units';
 import type { Image, ImageFormat } from '../image.ts';
-import type { CowSource } from '../write-options.ts';
+import type { CowSource, ImageCopyPiece } from '../write-options.ts';
 import { BELOW, backingFile, fillContent } from './content.ts';
 import { expectEqual, fail } from './expect.ts';
 import { bytesThatAre, extentsOf } from './extents-of.ts';
@@ -22,6 +22,13 @@ export interface CopySource {
   readonly storage: Storage;
   /** Content of the whole file. */
   readonly bytes: Uint8Array;
+}
+
+/** `length` bytes at `from` of a source, copied to byte `at` of the disk. */
+export interface CopiedPart {
+  readonly from: number;
+  readonly at: number;
+  readonly length: number;
 }
 
 /** What a layer is made of. */
@@ -81,13 +88,19 @@ export class Layer {
 
   /** Copies `length` bytes at `from` of a file; zeros past its end. */
   async copyFrom(source: CopySource, from: number, at: number, length: number): Promise<void> {
-    await this.#change(rangeOf(at, length), (fill) =>
-      this.#image.copyFrom(source.storage, hostOffset(from), guestOffset(at), byteLength(length), {
-        fill,
-      }),
-    );
+    const pieces = piecesOf(source, [{ from, at, length }]);
+    await this.#change(rangeOf(at, length), (fill) => this.#image.copyFrom(pieces, { fill }));
     this.model.fill(0, at, at + length);
     this.model.set(source.bytes.subarray(from, from + length), at);
+  }
+
+  /** Copies many pieces in one call. What `fill` is asked for depends on their order, so that is not looked at. */
+  async copyPieces(source: CopySource, parts: readonly CopiedPart[]): Promise<void> {
+    await this.#image.copyFrom(piecesOf(source, parts), { fill: this.fill });
+    for (const { from, at, length } of parts) {
+      this.model.fill(0, at, at + length);
+      this.model.set(source.bytes.subarray(from, from + length), at);
+    }
   }
 
   async writeZeroes(at: number, length: number): Promise<void> {
@@ -214,6 +227,15 @@ export class Layer {
     fillContent(bytes.subarray(0, this.belowBytes ?? 0), 0, BELOW);
     return bytes;
   }
+}
+
+function piecesOf(source: CopySource, parts: readonly CopiedPart[]): ImageCopyPiece[] {
+  return parts.map(({ from, at, length }) => ({
+    source: source.storage,
+    from: hostOffset(from),
+    offset: guestOffset(at),
+    length: byteLength(length),
+  }));
 }
 
 /** Checks the metadata: neither errors nor leaks. */

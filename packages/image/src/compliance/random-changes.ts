@@ -1,5 +1,5 @@
 import type { CaseContext } from '@downfold/compliance';
-import type { CopySource, Layer } from './layer.ts';
+import type { CopiedPart, CopySource, Layer } from './layer.ts';
 import type { ImageTestBed } from './test-bed.ts';
 
 /** Disks are not grown beyond this many times their first size. */
@@ -39,12 +39,28 @@ export class RandomChanges {
     const layer = this.#layer;
     const { integer } = this.#context;
     if (name === 'write') return layer.write(at, length);
-    if (name === 'copyFrom')
-      return layer.copyFrom(this.#source, integer(this.#source.bytes.length), at, length);
+    if (name === 'copyFrom') return this.#copy(at, length);
     if (name === 'writeZeroes') return layer.writeZeroes(at, length);
     if (name === 'deallocate') return layer.deallocate(at, length);
     const grown = layer.size + 512 * (1 + integer(this.#bed.cluster / 256));
     if (grown <= this.#bed.size * GROWTH) await layer.resize(grown);
+  }
+
+  /** In one piece, or in several: neighbours in any order, some of them left out. */
+  async #copy(at: number, length: number): Promise<void> {
+    const { integer } = this.#context;
+    const from = (): number => integer(this.#source.bytes.length);
+    if (integer(2) === 0) return this.#layer.copyFrom(this.#source, from(), at, length);
+    const parts: CopiedPart[] = [];
+    for (let done = at; done < at + length; ) {
+      const next = this.#edge(done + 1 + integer(at + length - done));
+      const end = Math.min(at + length, Math.max(done + 1, next));
+      const part = { from: from(), at: done, length: end - done };
+      if (integer(5) > 0)
+        parts.splice(integer(3) === 0 ? integer(parts.length + 1) : parts.length, 0, part);
+      done = end;
+    }
+    await this.#layer.copyPieces(this.#source, parts);
   }
 
   #draw(): string {

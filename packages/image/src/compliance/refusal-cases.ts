@@ -44,7 +44,10 @@ const rangedChanges: readonly Call[] = [
   {
     name: 'copyFrom',
     run: (image, { range, source, signal }) =>
-      image.copyFrom(source, hostOffset(0), range.offset, range.length, { fill: null, signal }),
+      image.copyFrom(
+        [{ source, from: hostOffset(0), offset: range.offset, length: range.length }],
+        { fill: null, signal },
+      ),
   },
   {
     name: 'writeZeroes',
@@ -170,10 +173,14 @@ export const refusalCases: readonly ImageCase[] = layerCases([
       const controller = new AbortController();
       const at = cluster / 2;
       const copying = layer.image.copyFrom(
-        source.storage,
-        hostOffset(0),
-        guestOffset(at),
-        byteLength(cluster),
+        [
+          {
+            source: source.storage,
+            from: hostOffset(0),
+            offset: guestOffset(at),
+            length: byteLength(cluster),
+          },
+        ],
         { fill: layer.fill, signal: controller.signal },
       );
       controller.abort(new Error('stop'));

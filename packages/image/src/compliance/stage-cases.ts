@@ -227,7 +227,17 @@ async function changeStaged(
   model.fill(0, cluster + 100, cluster * 2 + 100);
   const other = await bed.copySource(200);
   const at = size - 100;
-  await staging.copyFrom(other.storage, hostOffset(3), guestOffset(at), byteLength(100), options);
+  await staging.copyFrom(
+    [
+      {
+        source: other.storage,
+        from: hostOffset(3),
+        offset: guestOffset(at),
+        length: byteLength(100),
+      },
+    ],
+    options,
+  );
   model.set(other.bytes.subarray(3, 103), at);
   return model;
 }

@@ -74,17 +74,42 @@ class WritesNothingToo extends ImageDecorator {
 }
 
 class CopiesFromSectors extends ImageDecorator {
-  override copyFrom(...[source, from, offset, length, options]: Args<'copyFrom'>): Promise<void> {
-    return this.inner.copyFrom(source, alignDown(from, 512), offset, length, options);
+  override copyFrom(...[pieces, options]: Args<'copyFrom'>): Promise<void> {
+    return this.inner.copyFrom(
+      pieces.map((piece) => ({ ...piece, from: alignDown(piece.from, 512) })),
+      options,
+    );
   }
 }
 
 class CopiesToTheEndOfSource extends ImageDecorator {
-  override async copyFrom(
-    ...[source, from, offset, length, options]: Args<'copyFrom'>
-  ): Promise<void> {
-    const inside = await lengthFrom(source, from);
-    await this.inner.copyFrom(source, from, offset, byteLength(Math.min(length, inside)), options);
+  override async copyFrom(...[pieces, options]: Args<'copyFrom'>): Promise<void> {
+    for (const piece of pieces) {
+      const inside = await lengthFrom(piece.source, piece.from);
+      const length = byteLength(Math.min(piece.length, inside));
+      await this.inner.copyFrom([{ ...piece, length }], options);
+    }
+  }
+}
+
+class CopiesOnlyTheFirstPiece extends ImageDecorator {
+  override copyFrom(...[pieces, options]: Args<'copyFrom'>): Promise<void> {
+    return this.inner.copyFrom(pieces.slice(0, 1), options);
+  }
+}
+
+/** As a format would that gives each piece of a cluster a place of its own. */
+class ForgetsEarlierPiecesOfACluster extends ImageDecorator {
+  override async copyFrom(...[pieces, options]: Args<'copyFrom'>): Promise<void> {
+    for (const [index, piece] of pieces.entries()) {
+      const cluster = alignDown(piece.offset, CLUSTER);
+      const earlier = pieces
+        .slice(0, index)
+        .some(({ offset }) => alignDown(offset, CLUSTER) === cluster);
+      const length = byteLength(Math.min(CLUSTER, this.geometry.virtualSize - cluster));
+      if (earlier) await this.inner.writeZeroes({ offset: cluster, length }, options);
+      await this.inner.copyFrom([piece], options);
+    }
   }
 }
 
@@ -197,6 +222,16 @@ export const changes: readonly Mutant[] = [
     'copies stop at the end of the source',
     'copy/past-the-end-of-the-source',
     (image) => new CopiesToTheEndOfSource(image),
+  ),
+  mutant(
+    'of many pieces only the first is copied',
+    'copy/many-pieces',
+    (image) => new CopiesOnlyTheFirstPiece(image),
+  ),
+  mutant(
+    'a piece takes what another one wrote to its cluster',
+    'copy/many-pieces-of-a-cluster',
+    (image) => new ForgetsEarlierPiecesOfACluster(image),
   ),
   mutant(
     'only whole clusters are zeroed',

@@ -95,12 +95,13 @@ class IgnoresSignals extends ImageDecorator {
 
 class AbortSpills extends ImageDecorator {
   override async copyFrom(
-    ...[source, from, offset, length, options]: Parameters<ImageDecorator['copyFrom']>
+    ...[pieces, options]: Parameters<ImageDecorator['copyFrom']>
   ): Promise<void> {
-    await this.inner.copyFrom(source, from, offset, length, { fill: options.fill });
+    await this.inner.copyFrom(pieces, { fill: options.fill });
     await Promise.resolve();
     if (!options.signal?.aborted) return;
-    const after = guestOffset(offset + length);
+    const last = pieces.at(-1);
+    const after = guestOffset((last?.offset ?? 0) + (last?.length ?? 0));
     await this.inner.write(after, new Uint8Array(1), { fill: options.fill });
   }
 }

@@ -11,6 +11,7 @@ import {
   MAKES_FILES,
   nonZeroBytes,
   pathOf,
+  pieceOf,
   readAt,
   type StorageCase,
 } from './subject.ts';
@@ -177,6 +178,82 @@ export const copyCases: readonly StorageCase[] = [
         copy(target, source, 0, 0, 100),
       );
       assertSameBytes(await readAt(target, 0, 100), new Uint8Array(100), 'the target');
+    },
+  },
+  {
+    id: 'copy/many-pieces',
+    because:
+      'scattered clusters are copied in one call: side by side or apart, from several files, from the file itself',
+    needs: MAKES_FILES,
+    run: async (subject, context) => {
+      const [first, second] = [nonZeroBytes(context, 20_000), nonZeroBytes(context, 9000)];
+      const expected = nonZeroBytes(context, 40_000);
+      await using a = await createWith(subject, first, 'a');
+      await using b = await createWith(subject, second, 'b');
+      await using target = await createWith(subject, expected, 'target');
+      const before = expected.slice();
+      const parts = [
+        [a, first, 8192, 4096, 4096],
+        [b, second, 4096, 8192, 4096],
+        [a, first, 1, 12_288, 4999],
+        [b, second, 8000, 17_287, 2000],
+        [a, first, 0, 100, 0],
+        [target, before, 30_000, 2000, 1000],
+        [a, first, 50_000, 39_000, 3000],
+      ] as const;
+      await target.copyFrom(
+        parts.map(([source, , from, to, length]) => pieceOf(source, from, to, length)),
+      );
+      const whole = new Uint8Array(42_000);
+      whole.set(expected);
+      for (const [, bytes, from, to, length] of parts)
+        whole.fill(0, to, to + length).set(bytes.subarray(from, from + length), to);
+      assertSameBytes(await contentOf(target), whole, 'the target');
+      await target.copyFrom([]);
+    },
+  },
+  {
+    id: 'copy/many-pieces-large',
+    because: 'the clusters of gigabytes are one call: what does not fit a turn is gone on with',
+    needs: MAKES_FILES,
+    run: async (subject, context) => {
+      const piece = 65_536;
+      const count = Math.ceil(LARGE_BYTES / piece) + 20;
+      const bytes = new Uint8Array(count * piece);
+      for (let at = 0; at < bytes.length; at += 997) bytes[at] = 1 + context.integer(255);
+      await using source = await createWith(subject, bytes, 'source');
+      await using target = await createFile(subject, 'target');
+      const places = Array.from({ length: count }, (_, index) => (index * 7) % count);
+      await target.copyFrom(
+        places.map((place, index) => pieceOf(source, place * piece, 5 + index * piece, piece)),
+      );
+      const expected = new Uint8Array(5 + bytes.length);
+      for (const [index, place] of places.entries())
+        expected.set(bytes.subarray(place * piece, (place + 1) * piece), 5 + index * piece);
+      assertSameBytes(await contentOf(target), expected, 'the target');
+    },
+  },
+  {
+    id: 'copy/pieces-of-several-backends',
+    because: 'the layers of a chain may be stored in different ways, and their clusters mixed',
+    needs: MAKES_FILES,
+    run: async (subject, context) => {
+      const bytes = nonZeroBytes(context, 9000);
+      await using other = patternStorage(20_000);
+      await using own = await createWith(subject, bytes, 'source');
+      await using target = await createFile(subject, 'target');
+      await target.copyFrom([
+        pieceOf(own, 0, 0, 3000),
+        pieceOf(other, 500, 3000, 3000),
+        pieceOf(other, 10_000, 6000, 50),
+        pieceOf(own, 3000, 6050, 6000),
+      ]);
+      const expected = new Uint8Array(12_050);
+      expected.set(bytes.subarray(0, 3000));
+      expected.set(patternBytes(500, 3000), 3000);
+      expected.set(patternBytes(10_000, 50), 6000);
+      expected.set(bytes.subarray(3000), 6050);
+      assertSameBytes(await contentOf(target), expected, 'the target');
     },
   },
 ];

@@ -226,4 +226,28 @@ const paths: readonly StorageCase[] = [
   },
 ];
 
-export const factsCases: readonly StorageCase[] = [...identity, ...facts, ...paths];
+const sharing: readonly StorageCase[] = [
+  {
+    id: 'shares-blocks/changes-nothing',
+    because: 'a plan asks, and writes nothing',
+    needs: MAKES_FILES,
+    run: async (subject, context) => {
+      const [a, b] = [context.bytes(20_000), context.bytes(30_000)];
+      await using from = await createWith(subject, a, 'from');
+      await using to = await createWith(subject, b, 'to');
+      const { backend } = subject;
+      for (const [source, target] of [
+        ['from', 'to'],
+        ['to', 'from'],
+        ['to', 'to'],
+      ] as const) {
+        const answer = await backend.sharesBlocks(pathOf(subject, source), pathOf(subject, target));
+        assert.equal(typeof answer, 'boolean');
+      }
+      assertSameBytes(await contentOf(from), a, 'the one');
+      assertSameBytes(await contentOf(to), b, 'the other');
+    },
+  },
+];
+
+export const factsCases: readonly StorageCase[] = [...sharing, ...identity, ...facts, ...paths];

@@ -109,8 +109,10 @@ const ranges: readonly StorageCase[] = [
           read: () => file.read(offset as never, new Uint8Array(10)),
           write: () => file.write(offset as never, new Uint8Array(10)),
           writeZeroes: () => file.writeZeroes(range),
-          'copyFrom, source': () => file.copyFrom(source, offset as never, 0 as never, 10 as never),
-          'copyFrom, target': () => file.copyFrom(source, 0 as never, offset as never, 10 as never),
+          'copyFrom, source': () =>
+            file.copyFrom([{ source, from: offset as never, to: 0 as never, length: 10 as never }]),
+          'copyFrom, target': () =>
+            file.copyFrom([{ source, from: 0 as never, to: offset as never, length: 10 as never }]),
           ...(file.supports.discard ? { discard: () => file.discard(range) } : {}),
         };
         for (const [name, operation] of Object.entries(operations))
@@ -131,7 +133,8 @@ const ranges: readonly StorageCase[] = [
         const range = { offset: 500, length } as never;
         const operations = {
           writeZeroes: () => file.writeZeroes(range),
-          copyFrom: () => file.copyFrom(source, 0 as never, 0 as never, length as never),
+          copyFrom: () =>
+            file.copyFrom([{ source, from: 0 as never, to: 0 as never, length: length as never }]),
           ...(file.supports.discard ? { discard: () => file.discard(range) } : {}),
           ...(file.supports.resize ? { setLength: () => file.setLength(length as never) } : {}),
         };
@@ -160,7 +163,11 @@ const aborts: readonly StorageCase[] = [
         read: () => file.read(hostOffset(0), target, options),
         write: () => file.write(hostOffset(0), new Uint8Array(10), options),
         writeZeroes: () => file.writeZeroes(range, options),
-        copyFrom: () => file.copyFrom(source, hostOffset(0), hostOffset(0), range.length, options),
+        copyFrom: () =>
+          file.copyFrom(
+            [{ source, from: hostOffset(0), to: hostOffset(0), length: range.length }],
+            options,
+          ),
         ...(file.supports.discard ? { discard: () => file.discard(range, options) } : {}),
         ...(file.supports.resize ? { setLength: () => file.setLength(0 as never, options) } : {}),
       };
@@ -191,7 +198,10 @@ const aborts: readonly StorageCase[] = [
       const options = { signal: controller.signal };
       const range = rangeAt(0, length);
       await assert.rejects(
-        file.copyFrom(watched, range.offset, range.offset, range.length, options),
+        file.copyFrom(
+          [{ source: watched, from: range.offset, to: range.offset, length: range.length }],
+          options,
+        ),
         (cause) => cause === reason,
       );
       assert.equal(reads, 2, 'reads of the source');
@@ -212,7 +222,7 @@ function withRead(storage: Storage, read: Storage['read']): Storage {
     read,
     write: (offset, source) => storage.write(offset, source),
     writeZeroes: (range) => storage.writeZeroes(range),
-    copyFrom: (source, from, to, length) => storage.copyFrom(source, from, to, length),
+    copyFrom: (pieces) => storage.copyFrom(pieces),
     discard: (range) => storage.discard(range),
     setLength: (length) => storage.setLength(length),
     flush: (barrier) => storage.flush(barrier),

@@ -3,7 +3,7 @@ import type { CaseContext, ComplianceCase } from '@downfold/compliance';
 import { type ByteLength, byteLength, type HostRange, hostOffset } from '@downfold/units';
 import type { StorageBackend } from '../backend.ts';
 import { StorageError, type StorageErrorCode } from '../errors.ts';
-import type { Storage } from '../storage.ts';
+import type { CopyPiece, Storage } from '../storage.ts';
 
 /**
  * What a backend may be able to do. Who lacks `names` or `grow` has `hooks.place`; the last five need a hook too.
@@ -130,7 +130,12 @@ export function rangeAt(offset: number, length: number): HostRange {
   return { offset: hostOffset(offset), length: byteLength(length) };
 }
 
-/** `copyFrom` with plain numbers. */
+/** A piece of a copy, of plain numbers. */
+export function pieceOf(source: Storage, from: number, to: number, length: number): CopyPiece {
+  return { source, from: hostOffset(from), to: hostOffset(to), length: byteLength(length) };
+}
+
+/** `copyFrom` of one piece, with plain numbers. */
 export function copy(
   target: Storage,
   source: Storage,
@@ -138,7 +143,7 @@ export function copy(
   to: number,
   length: number,
 ): Promise<void> {
-  return target.copyFrom(source, hostOffset(from), hostOffset(to), byteLength(length));
+  return target.copyFrom([pieceOf(source, from, to, length)]);
 }
 
 /** `setLength` with a plain number. */

@@ -1,6 +1,7 @@
 import type { ByteLength, HostOffset, HostRange } from '@downfold/units';
 import type { BackendDriver } from '../backend.ts';
-import type { FileIdentity, StorageDriver, StorageSupport } from '../storage.ts';
+import { bytesOfPieces, piecesUpTo } from '../pieces.ts';
+import type { CopyPiece, FileIdentity, StorageDriver, StorageSupport } from '../storage.ts';
 import { type FaultOperation, type FaultRule, Faults, type FiredFault } from './rules.ts';
 
 /** A backend driver whose operations fail by rules, and count. Without a rule it is the driver that it wraps. */
@@ -40,6 +41,7 @@ export function faulty(driver: BackendDriver, rules: readonly FaultRule[] = []):
     facts: (path) => faults.run('facts', path, '', () => driver.facts(path)),
     list: (directory) => faults.run('list', directory, '', () => driver.list(directory)),
     realPath: (path) => faults.run('realPath', path, '', () => driver.realPath(path)),
+    sharesBlocks: (from, to) => driver.sharesBlocks(from, to),
     lock: (path, request) => faults.run('lock', path, '', () => driver.lock(path, request)),
   };
 }
@@ -88,17 +90,13 @@ class FaultyFile implements StorageDriver {
     );
   }
 
-  copyFrom(
-    source: StorageDriver,
-    from: HostOffset,
-    to: HostOffset,
-    length: ByteLength,
-    what: string,
-  ): Promise<number> {
+  copyFrom(pieces: readonly CopyPiece<StorageDriver>[], what: string): Promise<number> {
     // the wrapped driver knows only its own kind
-    const inner = source instanceof FaultyFile ? source.#file : source;
-    return this.#transfer('copyFrom', what, length, (part) =>
-      this.#file.copyFrom(inner, from, to, part, what),
+    const inner = pieces.map((piece) =>
+      piece.source instanceof FaultyFile ? { ...piece, source: piece.source.#file } : piece,
+    );
+    return this.#transfer('copyFrom', what, bytesOfPieces(pieces), (part) =>
+      this.#file.copyFrom(piecesUpTo(inner, part), what),
     );
   }
 

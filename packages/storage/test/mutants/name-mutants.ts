@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { byteLength, hostOffset } from '@downfold/units';
 import { type BackendDriver, type OpenMode, StorageError } from '../../src/index.ts';
 import { withFiles } from '../support.ts';
 import type { Mutant } from './mutant.ts';
@@ -11,6 +12,20 @@ const exists = (driver: BackendDriver, path: string): Promise<boolean> =>
 
 /** Names, links and facts that go wrong. */
 export const nameMutants: readonly Mutant[] = [
+  {
+    name: 'whether blocks can be shared is found out by sharing some',
+    killedBy: 'shares-blocks/changes-nothing',
+    driver: (driver) => ({
+      ...driver,
+      sharesBlocks: async (from, to) => {
+        await using source = await driver.open(from, 'read');
+        await using target = await driver.open(to, 'write');
+        const length = byteLength(4096);
+        await target.copyFrom([{ source, from: hostOffset(0), to: hostOffset(0), length }], 'data');
+        return true;
+      },
+    }),
+  },
   {
     name: 'create opens what exists',
     killedBy: 'create/is-exclusive',

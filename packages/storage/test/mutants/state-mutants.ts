@@ -1,5 +1,5 @@
 import { LARGEST_OFFSET } from '@downfold/units';
-import { withStorages } from '../support.ts';
+import { eachPiece, withStorages } from '../support.ts';
 import type { Mutant } from './mutant.ts';
 
 /** Files that are used when they must not be, and signals that nobody hears. */
@@ -64,10 +64,10 @@ export const stateMutants: readonly Mutant[] = [
     killedBy: 'abort/between-the-pieces-of-a-copy',
     backend: (backend) =>
       withStorages(backend, (storage) => ({
-        copyFrom: async (source, from, to, length, options) => {
+        copyFrom: eachPiece(async (source, from, to, length, options) => {
           options?.signal?.throwIfAborted();
-          await storage.copyFrom(source, from, to, length);
-        },
+          await storage.copyFrom([{ source, from, to, length }]);
+        }),
       })),
   },
 ];

@@ -32,17 +32,23 @@ export function jobCommands(jobs: Jobs): Commands {
     commands[`job-${verb}`] = command({
       about,
       arguments: struct({ id: str }),
-      run: ({ id }) => jobs.find(id)[verb](),
+      run: ({ id }) => doTo(jobs.find(id), verb),
     }) as Command;
     commands[`block-job-${verb}`] = command({
       about,
       arguments: struct(verb === 'finalize' || verb === 'dismiss' ? { id: str } : { device: str }),
       features: CURRENT.has(verb) ? [] : ['deprecated'],
       run: (args: { readonly id?: string; readonly device?: string }) =>
-        blockJob(jobs, args.id ?? args.device ?? '')[verb](),
+        doTo(blockJob(jobs, args.id ?? args.device ?? ''), verb),
     }) as Command;
   }
   return { ...commands, ...cancelling(jobs), ...telling(jobs) };
+}
+
+/** Does it. As in QEMU a job that is finalized has concluded when the answer comes: who asked may dismiss it next. */
+async function doTo(job: Job, verb: keyof typeof VERBS): Promise<void> {
+  job[verb]();
+  if (verb === 'finalize') await job.concluded;
 }
 
 function cancelling(jobs: Jobs): Commands {

@@ -1,0 +1,49 @@
+import { alignUp, ceilDivide } from '@downfold/units';
+import type { Settings } from '../create-settings.ts';
+import { parseBytes } from '../output/bytes.ts';
+
+/** What the size of a qcow2 image's metadata depends on. */
+export interface Qcow2Shape {
+  /** Bytes. */
+  readonly clusterSize: number;
+  readonly refcountBits: number;
+  readonly extendedL2: boolean;
+}
+
+/** The shape that `-o` says. */
+export function qcow2Shape(settings: Settings): Qcow2Shape {
+  return {
+    clusterSize: parseBytes(settings['cluster_size'] ?? '64k', 'cluster_size'),
+    refcountBits: Number(settings['refcount_bits'] ?? 16),
+    extendedL2: settings['extended_l2'] === 'on',
+  };
+}
+
+const ENTRY_BYTES = 8;
+const EXTENDED_ENTRY_BYTES = 16;
+
+/**
+ * Bytes of metadata of an image all of whose clusters are allocated: header, L1 and L2 tables, refcount table and blocks.
+ * @param size of the disk, a multiple of the cluster size
+ */
+export function metadataBytes(shape: Qcow2Shape, size: number): number {
+  const { clusterSize, extendedL2 } = shape;
+  const entry = extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
+  const l2 = alignUp((size / clusterSize) * entry, clusterSize);
+  const l1 = alignUp((l2 / clusterSize) * ENTRY_BYTES, clusterSize);
+  const counted = clusterSize + l2 + l1;
+  return counted + refcountBytes(shape, (counted + size) / clusterSize);
+}
+
+/** Bytes of refcount table and blocks that count so many clusters, and themselves. */
+function refcountBytes({ clusterSize, refcountBits }: Qcow2Shape, clusters: number): number {
+  const countsPerBlock = (clusterSize * 8) / refcountBits;
+  const blocksPerTableCluster = clusterSize / ENTRY_BYTES;
+  let [blocks, table] = [0, 0];
+  for (let last = -1; last !== blocks + table; ) {
+    last = blocks + table;
+    blocks = ceilDivide(clusters + blocks + table, countsPerBlock);
+    table = ceilDivide(blocks, blocksPerTableCluster);
+  }
+  return (blocks + table) * clusterSize;
+}

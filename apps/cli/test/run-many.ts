@@ -1,0 +1,26 @@
+import { run } from '../src/program.ts';
+
+/**
+ * Runs many command lines in one process, for tests that compare hundreds of them: `node run-many.ts`, a JSON array of argument lists on
+ * stdin, a JSON array of `{code, stdout, stderr}` on stdout.
+ */
+let [stdout, stderr] = ['', ''];
+const write = process.stdout.write.bind(process.stdout);
+process.stdout.write = (text: unknown) => {
+  stdout += String(text);
+  return true;
+};
+process.stderr.write = (text: unknown) => {
+  stderr += String(text);
+  return true;
+};
+
+let input = '';
+for await (const part of process.stdin.setEncoding('utf8')) input += part;
+const ended: unknown[] = [];
+for (const args of JSON.parse(input) as readonly (readonly string[])[]) {
+  [stdout, stderr] = ['', ''];
+  const code = await run(args);
+  ended.push({ code, stdout, stderr });
+}
+write(JSON.stringify(ended));

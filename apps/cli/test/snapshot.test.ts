@@ -1,0 +1,66 @@
+import { describe, expect, it } from 'vitest';
+import { downfoldMany } from './many.ts';
+import { complaints, IDENTICAL } from './qemu-pool.ts';
+import { bench, haveQemu } from './support.ts';
+
+describe.skipIf(!haveQemu)('snapshot', () => {
+  it('takes, lists, applies and deletes; qemu-img agrees after each', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '4M');
+    const write = (byte: number, at: string): void =>
+      void work.must('qemu-io', '-f', 'qcow2', '-c', `write -P ${byte} ${at} 1M`, 'x');
+    const judge = (): void => {
+      expect(complaints(work, 'x')).toEqual([]);
+      const theirs = work.must('qemu-img', 'snapshot', '-l', 'x');
+      expect(work.downfold('snapshot', '-l', 'x').stdout).toBe(theirs);
+      expect(work.downfold('snapshot', 'x').stdout).toBe(theirs);
+    };
+    const showsAsThen = (then: string): string =>
+      work.run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'qcow2', 'x', then).stdout;
+    write(1, '0');
+    work.must('qemu-img', 'convert', '-O', 'qcow2', 'x', 'then1');
+    expect(work.downfold('snapshot', '-c', 'one', 'x')).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: '',
+    });
+    judge();
+    write(2, '512k');
+    work.must('qemu-img', 'snapshot', '-c', 'two', 'x');
+    work.must('qemu-img', 'convert', '-O', 'qcow2', 'x', 'then2');
+    write(3, '2M');
+    expect(work.downfold('snapshot', '-a', 'one', 'x').code).toBe(0);
+    judge();
+    expect(showsAsThen('then1')).toBe(IDENTICAL);
+    expect(work.downfold('snapshot', '-a', '2', 'x').code).toBe(0);
+    expect(showsAsThen('then2')).toBe(IDENTICAL);
+    expect(work.downfold('snapshot', '-d', 'one', 'x').code).toBe(0);
+    judge();
+    expect(showsAsThen('then2')).toBe(IDENTICAL);
+    expect(work.json<object[]>('snapshot', '-l', 'x')).toMatchObject([{ id: '2', name: 'two' }]);
+    work.must('qemu-img', 'snapshot', '-d', 'two', 'x');
+    judge();
+  });
+
+  it('refuses what makes no sense, and changes nothing', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '1M');
+    work.must('qemu-img', 'create', '-q', '-f', 'raw', 'y', '1M');
+    const before = work.digest();
+    const lines = [
+      ['-a', 'gone', 'x'],
+      ['-d', 'gone', 'x'],
+      ['-c', 'one', '-l', 'x'],
+      ['-c', 'one', '-d', 'one', 'x'],
+      ['-f', 'raw', '-c', 'one', 'y'],
+      ['-c', 'one', 'gone'],
+    ].map((words) => ['snapshot', ...words]);
+    for (const [index, { code, stderr }] of downfoldMany(work, lines).entries())
+      expect([lines[index], code, stderr]).toEqual([
+        lines[index],
+        1,
+        expect.stringMatching(/^downfold: .*\n$/),
+      ]);
+    expect(work.digest()).toEqual(before);
+  });
+});

@@ -1,0 +1,167 @@
+import type { CowSource, ImageCopyPiece } from '@downfold/image';
+import type { CopyPiece } from '@downfold/storage';
+import { byteLength, hostOffset } from '@downfold/units';
+import { allocate, ownTable, type Place, release } from './allocate.ts';
+import { isMuchDirty } from './flush.ts';
+import { isExternal } from './l2-entry.ts';
+import type { L2Table } from './l2-table.ts';
+import { assertNoOverlap } from './overlap.ts';
+import type { Qcow2State } from './state.ts';
+import { map, type Run, runIn, wholeEnd, writeImage } from './write.ts';
+
+/** Clusters of one table that have their place in the file, and whose bytes [from, to) of the disk are still to be copied there. */
+interface Placed {
+  readonly run: Run;
+  /** Byte of the first cluster in the file. */
+  readonly host: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * Writes pieces of other files, in order, and resolves with how many of them: fewer when much metadata waits for a flush. Whole units of many
+ * pieces get their places first, fresh ones side by side, and are then copied in one call; the tables change after that, as `writeImage`
+ * has it. What cuts units is written by itself. To be run in the mutation queue.
+ */
+export async function copyIntoImage(
+  state: Qcow2State,
+  pieces: readonly ImageCopyPiece[],
+  fill: CowSource | null,
+): Promise<number> {
+  const batch = new Batch(state);
+  let done = 0;
+  try {
+    for (const piece of pieces) {
+      if (done > 0 && isMuchDirty(state, batch.tables)) break;
+      await copyPiece(state, batch, piece, fill);
+      done += 1;
+    }
+    await batch.copy();
+  } finally {
+    batch.letGo();
+  }
+  return done;
+}
+
+async function copyPiece(
+  state: Qcow2State,
+  batch: Batch,
+  piece: ImageCopyPiece,
+  fill: CowSource | null,
+): Promise<void> {
+  const { clusterSize } = state.geometry;
+  const { offset, source } = piece;
+  const end = offset + piece.length;
+  for (let at: number = offset; at < end; ) {
+    if (batch.end > at) await batch.copy();
+    const table = await batch.tableOf(at);
+    const run = runIn(state, table, at, end);
+    const whole = wholeEnd(state, run, at, end);
+    const from = piece.from + (at - offset);
+    if (whole > at) {
+      at = await batch.place(run, at, whole, source, from);
+      continue;
+    }
+    // the rest of the unit is read, and has to be what earlier pieces left
+    await batch.copy();
+    const part = Math.min(end, at - (at % clusterSize) + clusterSize);
+    const bytes = new Uint8Array(part - at);
+    await source.read(hostOffset(from), bytes);
+    await writeImage(state, at, bytes, fill);
+    at = part;
+  }
+}
+
+/** Pieces that have their places, until they are copied. */
+class Batch {
+  readonly #state: Qcow2State;
+  readonly #placed: Placed[] = [];
+  readonly #pieces: CopyPiece[] = [];
+  /** Fresh clusters that no entry points to yet. */
+  readonly #fresh: Place[] = [];
+  #table: L2Table | null = null;
+  /** Byte of the disk where the last of them ends; 0: there are none. What comes before may be theirs, and its table does not say so yet. */
+  end = 0;
+  /** How many tables they may change. */
+  tables = 0;
+
+  constructor(state: Qcow2State) {
+    this.#state = state;
+  }
+
+  /** The table of guest byte `at`, ready to be changed. */
+  async tableOf(at: number): Promise<L2Table> {
+    const index = Math.floor(at / this.#state.geometry.l2Reach);
+    if (this.#table?.index === index) return this.#table;
+    this.#table = await ownTable(this.#state, index);
+    this.tables += 1;
+    return this.#table;
+  }
+
+  /** Gives bytes [at, to) of a run, whole units, a place. Returns where it stopped. */
+  async place(
+    run: Run,
+    at: number,
+    to: number,
+    source: CopyPiece['source'],
+    from: number,
+  ): Promise<number> {
+    const { clusterSize } = this.#state.geometry;
+    const start = at - (at % clusterSize);
+    const place = await this.#placeOf(run, start, Math.ceil((to - start) / clusterSize));
+    const end = Math.min(to, start + place.count * clusterSize);
+    const host = place.offset + (at - start);
+    this.#placed.push({ run, host: place.offset, from: at, to: end });
+    this.end = end;
+    this.#pieces.push({
+      source,
+      from: hostOffset(from),
+      to: hostOffset(host),
+      length: byteLength(end - at),
+    });
+    return end;
+  }
+
+  /** Where a run goes that starts at guest byte `start`: the place it has, or that the piece before gave its first cluster, or a fresh one. */
+  async #placeOf(run: Run, start: number, count: number): Promise<Place> {
+    if (run.way === 'in place' || run.way === 'in place, zero') return { offset: run.host, count };
+    // in an external data file every guest byte has its own place
+    if (isExternal(this.#state)) return { offset: start, count };
+    const { clusterSize } = this.#state.geometry;
+    const last = this.#placed.at(-1);
+    const lastStart = last === undefined ? -1 : last.to - 1 - ((last.to - 1) % clusterSize);
+    if (last !== undefined && lastStart === start) {
+      const first = last.from - (last.from % clusterSize);
+      return { offset: last.host + (start - first), count: 1 };
+    }
+    const place = await allocate(this.#state, count);
+    this.#fresh.push(place);
+    return place;
+  }
+
+  /** Copies what has its place; after that, and not before, the tables say so. */
+  async copy(): Promise<void> {
+    const state = this.#state;
+    // whoever changes it meanwhile may find it in the file again, and change that
+    this.#table = null;
+    if (this.#placed.length === 0) return;
+    for (const { to, length } of isExternal(state) ? [] : this.#pieces) {
+      await assertNoOverlap(state, to, length, null);
+      // preallocated zeros may lie past the end
+      state.fileEnd = Math.max(state.fileEnd, to + length);
+    }
+    await state.data.copyFrom(this.#pieces, { what: 'data' });
+    const { clusterSize } = state.geometry;
+    for (const { run, host, from, to } of this.#placed)
+      map(state, run, host, from - (from % clusterSize), from, to);
+    for (const list of [this.#placed, this.#pieces, this.#fresh]) list.length = 0;
+    this.end = 0;
+    this.tables = 0;
+  }
+
+  /** Lets fresh clusters go that nothing points to: something failed. */
+  letGo(): void {
+    for (const { offset, count } of this.#fresh)
+      release(this.#state, offset, count * this.#state.geometry.clusterSize);
+  }
+}
