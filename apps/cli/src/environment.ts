@@ -11,13 +11,35 @@ import {
 import { type Image, ImageError, type ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import { READER, type Storage, type StorageBackend, WRITER } from '@downfold/storage';
-import { fileBackend } from '@downfold/storage-file';
+import {
+  isUrl,
+  openBackend,
+  READER,
+  routed,
+  type Storage,
+  type StorageBackend,
+  WRITER,
+} from '@downfold/storage';
+import { fileBackendDriver } from '@downfold/storage-file';
 import { UsageError } from './failure.ts';
 import { absolute, directoryOf } from './paths.ts';
 
-/** The backend of the command line: files of this machine. */
-export const backend: StorageBackend = fileBackend();
+/** Loaded by the first URL: most commands have none. */
+const nbd = once(async () => (await import('@downfold/storage-nbd')).nbdBackendDriver());
+const http = once(async () => (await import('@downfold/storage-http')).httpBackendDriver());
+
+/** The backend of the command line: files of this machine, and what the user names behind servers. */
+export const backend: StorageBackend = openBackend(
+  routed(fileBackendDriver(), { nbd, 'nbd+unix': nbd, http, https: http }),
+);
+
+function once<T>(load: () => Promise<T>): () => Promise<T> {
+  let loaded: Promise<T> | null = null;
+  return () => {
+    loaded ??= load();
+    return loaded;
+  };
+}
 
 /** The formats of the command line. */
 export const formats: readonly ImageFormat[] = [qcow2, raw];
@@ -42,7 +64,7 @@ const LOCKS: Readonly<Record<Locking, ChainPolicy['locks']>> = {
 
 /** What a command lets a chain open. */
 export interface Access {
-  /** Directories, as the user named them, that backing files may lie in besides the image's own. */
+  /** Directories, as the user named them, that backing files may lie in besides the image's own; and URLs that images may name. */
   readonly allow?: readonly string[] | undefined;
   /** Also images that are marked invalid or superseded. */
   readonly forceInvalid?: boolean | undefined;
@@ -66,10 +88,22 @@ export function policyFor(files: readonly string[], access: Access): ChainPolicy
     roots:
       allow.length === 0
         ? null
-        : [...files.map(directoryOf), ...allow.map((directory) => absolute(directory))],
+        : [
+            ...files.filter((file) => !isUrl(file)).map(directoryOf),
+            ...allow.map((directory) => absolute(directory)),
+          ],
     allowMarked: access.forceInvalid ?? false,
     locks: locksFor(access),
   };
+}
+
+/** With a base that the user named: when it is a URL, images may name it too. */
+export function naming<Options extends Access>(
+  options: Options,
+  base: string | undefined,
+): Options {
+  if (base === undefined || !isUrl(base)) return options;
+  return { ...options, allow: [...(options.allow ?? []), base] };
 }
 
 /** Who only reads does no harm where locks are doubtful. */

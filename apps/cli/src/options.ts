@@ -21,7 +21,7 @@ export const format = (): Option =>
 export const allow = (): Option =>
   new Option(
     '--allow <dir>',
-    'backing files may also lie in this directory (repeatable)',
+    'backing files may also lie in this directory, or be this URL (repeatable)',
   ).argParser(collect);
 
 /** `--force-invalid`. */

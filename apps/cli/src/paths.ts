@@ -1,9 +1,10 @@
 import { posix } from 'node:path';
 import type { OpenChain } from '@downfold/chain';
+import { isUrl } from '@downfold/storage';
 
-/** The path from the root on. */
+/** The path from the root on; a URL as it is. */
 export function absolute(path: string): string {
-  return posix.resolve(path);
+  return isUrl(path) ? path : posix.resolve(path);
 }
 
 /** Absolute directory of a file. */
@@ -13,13 +14,14 @@ export function directoryOf(file: string): string {
 
 /** A path relative to a directory if it lies in there, else as it is. */
 export function near(directory: string, path: string): string {
+  if (isUrl(path)) return path;
   const name = posix.relative(directory, path);
   return name.startsWith('..') ? path : name;
 }
 
 /** A backing name as qemu-img shows it: relative to the directory of the overlay, as the overlay was named. */
 export function besides(overlay: string, name: string): string {
-  if (posix.isAbsolute(name) || !overlay.includes('/')) return name;
+  if (posix.isAbsolute(name) || isUrl(name) || !overlay.includes('/')) return name;
   return `${overlay.slice(0, overlay.lastIndexOf('/') + 1)}${name}`;
 }
 

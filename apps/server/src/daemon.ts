@@ -5,7 +5,8 @@ import { listenQmp, type QmpServer } from '@downfold/qmp';
 import { ServerError } from './errors.ts';
 import { Graph } from './graph/graph.ts';
 import { BlockJobs } from './jobs/block-jobs.ts';
-import { type Named, recover } from './jobs/recover.ts';
+import { Journals, type Named } from './jobs/journals.ts';
+import { recover } from './jobs/recover.ts';
 import type { Log } from './log.ts';
 import { serveMetrics } from './metrics/listener.ts';
 import type { Observed, Status } from './metrics/observed.ts';
@@ -39,16 +40,17 @@ export async function startDaemon(
   for (const options of settings.objects) objects.add(options);
 
   // disposed of in the reverse order: no more commands, jobs, clients, disks
-  const graph = new Graph(settings);
+  const graph = new Graph(settings, log);
   const exports = new Exports(
     graph,
     objects,
     (id) => qmp.emit('BLOCK_EXPORT_DELETED', { id }),
     log,
   );
-  const jobs = new BlockJobs(settings, (event) => tellOf(event, qmp), log);
+  const journals = new Journals(graph);
+  const jobs = new BlockJobs(graph, settings, (event) => tellOf(event, qmp), log);
   const qmp: QmpServer<ServerEvents> = qmpServer(
-    { graph, exports, jobs, quit: () => quit.resolve() },
+    { graph, exports, jobs, journals, quit: () => quit.resolve() },
     log,
   );
   const status: Status = { phase: 'starting', journals: 0 };
@@ -59,7 +61,7 @@ export async function startDaemon(
   stack.defer(() => jobs.stop());
   stack.use(qmp);
 
-  const named = await makeNodes(settings, graph, log);
+  journals.named = await makeNodes(settings, graph, log);
   const fd = sockets.get('nbd');
   const nbdServer =
     fd === undefined ? settings.nbdServer : { addr: { type: 'fd', str: String(fd) } as const };
@@ -67,7 +69,7 @@ export async function startDaemon(
   for (const options of settings.exports) {
     if (nbdServer !== null || settings.disk === null) await exports.add(options);
   }
-  status.journals = await recover({ graph, jobs, named, resume: settings.resume, log });
+  status.journals = await recover({ journals, jobs, resume: settings.resume, log });
   for (const path of settings.monitors) {
     stack.use(await listenQmp(qmp, { path }));
     log.info(`QMP at unix:${resolve(path)}`);

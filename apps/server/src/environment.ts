@@ -6,12 +6,26 @@ import { clock, isAlive, thisProcess } from '@downfold/host';
 import type { ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import type { StorageBackend } from '@downfold/storage';
-import { fileBackend } from '@downfold/storage-file';
+import {
+  type BackendDriver,
+  isUrl,
+  openBackend,
+  routed,
+  type StorageBackend,
+} from '@downfold/storage';
+import { fileBackendDriver } from '@downfold/storage-file';
+import { httpBackendDriver } from '@downfold/storage-http';
+import { nbdBackendDriver } from '@downfold/storage-nbd';
 import { active, auto, copyDown, depthFirst, preserve, staged, stream } from '@downfold/strategies';
 
-/** Files of this machine. */
-export const backend: StorageBackend = fileBackend();
+const [nbdDriver, httpDriver] = [nbdBackendDriver(), httpBackendDriver()];
+const nbd = (): BackendDriver => nbdDriver;
+const http = (): BackendDriver => httpDriver;
+
+/** Files of this machine, and what servers hold: NBD exports, and files behind HTTP for reading. */
+export const backend: StorageBackend = openBackend(
+  routed(fileBackendDriver(), { nbd, 'nbd+unix': nbd, http, https: http }),
+);
 
 /** What can be served. */
 const formats: readonly ImageFormat[] = [qcow2, raw];
@@ -35,7 +49,9 @@ export interface Access {
 /** The surroundings in which the chain of `file` is opened: the safe default, opened up by what the user said. */
 export function environmentFor(file: string, { allow, lock }: Access): ChainEnvironment {
   const roots =
-    allow.length === 0 ? null : [dirname(resolve(file)), ...allow.map((at) => resolve(at))];
+    allow.length === 0
+      ? null
+      : [...(isUrl(file) ? [] : [dirname(resolve(file))]), ...allow.map((at) => resolve(at))];
   const locks = LOCKS[lock] ?? 'local';
   return { backend, formats, policy: { ...defaultPolicy, roots, locks } };
 }

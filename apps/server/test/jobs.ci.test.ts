@@ -241,7 +241,9 @@ describe('what a job would do, and what it refuses', () => {
     await makeChain(bench);
     const served = await bench.disk('top.qcow2');
     await served.execute('block-commit', { ...COMMIT, speed: MIB });
-    expect(await refusal(served, 'block-stream', { device: 'disk' })).toMatch(/job 'j' uses it/);
+    expect(await refusal(served, 'block-stream', { device: 'disk' })).toBe(
+      "Node '#base.qcow2' is busy: block device is in use by block job: commit (job 'j')",
+    );
     await served.execute('job-cancel', { id: 'j' });
     await served.until('null');
   });

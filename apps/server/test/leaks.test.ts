@@ -26,7 +26,7 @@ it.skipIf(!haveTools)(
     {
       await using graph = new Graph({ allow: [], lock: 'auto' });
       await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
-      const user = { label: 'a guest', isJob: false, needsActive: false };
+      const user = { label: 'a guest', job: null };
       await graph.root('disk').disk.use(user, { writes: true });
       graph.root('disk').disk.release(user);
     }

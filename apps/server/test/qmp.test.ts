@@ -3,6 +3,7 @@ import { document, QmpError } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
 import { BlockJobs } from '../src/jobs/block-jobs.ts';
+import { Journals } from '../src/jobs/journals.ts';
 import { logTo } from '../src/log.ts';
 import { Exports } from '../src/nbd/exports.ts';
 import { Objects } from '../src/options/objects.ts';
@@ -22,8 +23,9 @@ it('docs/qmp.md is what the server declares', async () => {
   const quiet = (): void => {};
   const log = logTo({ format: 'text', level: 'error' });
   const exports = new Exports(graph, new Objects(), quiet, log);
-  const jobs = new BlockJobs({ ...access, pools: [] }, quiet, log);
-  await using server = qmpServer({ graph, exports, jobs, quit: quiet }, log);
+  const jobs = new BlockJobs(graph, { ...access, pools: [] }, quiet, log);
+  const journals = new Journals(graph);
+  await using server = qmpServer({ graph, exports, jobs, journals, quit: quiet }, log);
   await expect(`${PAGE}${document(server)}`).toMatchFileSnapshot('../../../docs/qmp.md');
 });
 

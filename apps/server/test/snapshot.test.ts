@@ -11,7 +11,7 @@ it('what fails once the overlay is the active layer leaves it there: it may hold
   await using graph = new Graph({ allow: [], lock: 'auto' });
   await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
   const { disk } = graph.root('disk');
-  const user = { label: 'a guest', isJob: false, needsActive: false };
+  const user = { label: 'a guest', job: null };
   await disk.use(user, { writes: true });
   const change = disk.locks.change.bind(disk.locks);
   disk.locks.change = async (path, request) => {
@@ -35,7 +35,8 @@ it('what fails before takes away what was made', async () => {
   await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
   const { disk } = graph.root('disk');
   const before = disk.active.facts.path;
-  const job = { label: 'a job', isJob: true, needsActive: true };
+  const claim = { consumes: [before], relinks: [], stands: [] };
+  const job = { label: 'a job', job: { id: 'j', type: 'stream', claim } } as const;
   await disk.use(job, { writes: false });
   const file = bench.file('overlay.qcow2');
   const how = { file, nodeName: 'overlay', format: 'qcow2', existing: false } as const;

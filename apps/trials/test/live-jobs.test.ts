@@ -275,6 +275,56 @@ describe('a pivot', () => {
     expect(await shown(world.device)).toEqual(before);
   });
 
+  test.each([
+    ['marked, and deleted', true, [LOW, TOP]],
+    ['marked', false, []],
+  ])(
+    'after which marks were missing is gone on with: what lost its meaning is %s',
+    async (_what, deleteIntermediates, deleted) => {
+      const here = await bench(2);
+      let before: Buffer;
+      {
+        await using world = await useDisk(here.backend, paths);
+        before = await shown(world.device);
+        const ready = (): void => here.faults.inject({ operation: 'open', file: LOW });
+        const active = { ready, ended: async () => 'complete' as const };
+        expect((await failure(start(here, world.device, 'active', { active }))).code).toBe(
+          'COMMIT_STOPPED',
+        );
+      }
+      here.faults.clear();
+      const engine = engineOn(here.backend, 2, STRATEGIES);
+      expect((await engine.journalOf(ACTIVE))?.pivoted).toBe(BASE);
+      const result = await engine.resume(ACTIVE, { deleteIntermediates });
+      expect(result).toMatchObject({ pivoted: BASE, deleted, unmarked: [] });
+      const left = (await here.backend.list('/')).map(({ name }) => `/${name}`).sort();
+      expect(left).toEqual(paths.filter((path) => !deleted.includes(path)).sort());
+      await using world = await useDisk(here.backend, [BASE]);
+      expect((await shown(world.device)).equals(before)).toBe(true);
+    },
+  );
+
+  test('killed between what is deleted, deletes the rest', async () => {
+    const here = await bench(2);
+    {
+      await using world = await useDisk(here.backend, paths);
+      const ready = (): void => here.faults.inject({ operation: 'open', file: LOW });
+      const active = { ready, ended: async () => 'complete' as const };
+      await failure(start(here, world.device, 'active', { active }));
+    }
+    here.faults.clear();
+    here.faults.inject({ operation: 'remove', file: TOP });
+    const wish = { deleteIntermediates: true };
+    await failure(engineOn(here.backend, 2, STRATEGIES).resume(ACTIVE, wish));
+    here.faults.clear();
+    // the wish is in the journal: it need not be said again
+    const { deleted } = await engineOn(here.backend, 3, STRATEGIES).resume(ACTIVE);
+    expect(deleted).toEqual([LOW, TOP]);
+    expect((await here.backend.list('/')).map(({ name }) => `/${name}`).sort()).toEqual(
+      [ACTIVE, BASE].sort(),
+    );
+  });
+
   test('whose record cannot be written does not happen, and is taken back', async () => {
     const here = await bench(2);
     await using world = await useDisk(here.backend, paths);

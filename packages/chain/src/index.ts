@@ -37,6 +37,7 @@ export {
   openImageAt,
   type ResolvedBacking,
   resolveBacking,
+  rootsFor,
 } from './resolve.ts';
 export { type ScanOptions, scanPool } from './scan-pool.ts';
 export { mergedExtents, type OwnedLayer, subchainExtents } from './subchain-extents.ts';

@@ -1,4 +1,4 @@
-import type { LockRequest, StorageLock } from '@downfold/storage';
+import { isUrl, type LockRequest, type StorageLock } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import { identityOf } from './identity.ts';
 import type { ChainEnvironment } from './resolve.ts';
@@ -67,13 +67,13 @@ export async function lockImages(
   }
 }
 
-/** Locks one image. Null: the policy wants no locks. */
+/** Locks one image. Null: the policy wants no locks, or it lies behind a server, where there are none: nobody hears of it there. */
 export async function lockImage(
   path: string,
   request: LockRequest,
   { backend, policy }: Environment,
 ): Promise<StorageLock | null> {
-  if (policy.locks === 'none') return null;
+  if (policy.locks === 'none' || isUrl(path)) return null;
   const lock = await backend.lock(path, request);
   if (!lock.remote || policy.locks === 'everywhere') return lock;
   await lock[Symbol.asyncDispose]();

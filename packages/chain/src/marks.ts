@@ -1,12 +1,10 @@
 import { posix } from 'node:path';
 import { type Image, ImageError, type ImageMark } from '@downfold/image';
-import { type FileIdentity, type StorageBackend, StorageError } from '@downfold/storage';
+import { type FileIdentity, isUrl, type StorageBackend, StorageError } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
 
 /** What lies behind the name of an image that has no place for a mark in itself. */
 const SUFFIX = '.downfold-mark';
-/** Images that servers hold, as remote backends label them. */
-const URL_LABEL = /^[a-z][a-z0-9+.-]*:\/\//i;
 /** A mark is far shorter; what is longer is none of ours. */
 const LONGEST_BYTES = 4096;
 
@@ -24,7 +22,7 @@ export function markPath(image: string): string {
 export async function readMark(image: Image, backend: StorageBackend): Promise<ImageMark | null> {
   if (image.mark !== null) return image.mark;
   // what lies "beside" the file of a server is whatever the server says, perhaps that very file
-  if (URL_LABEL.test(image.label)) return null;
+  if (isUrl(image.label)) return null;
   const beside = await readBeside(image.label, backend);
   if (beside === null || beside.image.inode !== image.file.identity.inode) return null;
   const { state, job, date } = beside;
@@ -42,7 +40,7 @@ export async function writeMark(
 ): Promise<void> {
   if (mark === null) {
     if (image.mark !== null) await image.setMark(null);
-    await removeIfThere(markPath(image.label), backend);
+    if (!isUrl(image.label)) await removeIfThere(markPath(image.label), backend);
     return flushMark(image, backend);
   }
   const before = await readMark(image, backend);
@@ -58,6 +56,7 @@ export async function writeMark(
 /** Makes durable what a process wrote, or took away, that was killed before it did so itself. */
 async function flushMark(image: Image, backend: StorageBackend): Promise<void> {
   await image.flush();
+  if (isUrl(image.label)) return;
   await backend.flushDirectory(posix.dirname(image.label), 'mark: its name');
 }
 
@@ -70,6 +69,12 @@ function hasNoPlace(cause: unknown): boolean {
 
 /** Under another name first, so that a crash leaves the old mark or the new one. */
 async function writeBeside(image: Image, mark: ImageMark, backend: StorageBackend): Promise<void> {
+  if (isUrl(image.label))
+    throw new StorageError(
+      'STORAGE_UNSUPPORTED',
+      `${image.label}: has no place for a mark, and nothing can lie beside it`,
+      { file: image.label },
+    );
   const path = markPath(image.label);
   const fresh = `${path}.new`;
   const text: MarkFile = { ...mark, image: image.file.identity };

@@ -6,8 +6,8 @@ import type { ImageFormat, ImageLimits } from '@downfold/image';
  */
 export interface ChainPolicy {
   /**
-   * Directories (absolute) that backing files may lie in, directly or deeper, after all links are resolved. Null: the
-   * directory of the image the user named.
+   * Directories (absolute) that backing files may lie in, directly or deeper, after all links are resolved; and URLs that the user named: an image
+   * may name such a one, letter for letter as its backend spells it, and no other. Null: the directory of the image the user named.
    */
   readonly roots: readonly string[] | null;
   /** Most layers of a chain. Default 64, at most 1,024. */

@@ -1,6 +1,12 @@
 import { posix } from 'node:path';
 import type { BackingReference, Image, ImageFormat, ImageMark } from '@downfold/image';
-import { type OpenMode, type Storage, type StorageBackend, StorageError } from '@downfold/storage';
+import {
+  isUrl,
+  type OpenMode,
+  type Storage,
+  type StorageBackend,
+  StorageError,
+} from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import type { LayerFacts } from './layer.ts';
 import { readMark } from './marks.ts';
@@ -33,7 +39,7 @@ export async function resolveBacking(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<ResolvedBacking> {
-  const name = plainName(reference.name, overlay, 'backing file');
+  const name = plainName(reference.name, overlay, 'backing file', roots);
   if (reference.format === null) throw noFormat(name, overlay);
   const { path, refused } = await locate(name, overlay, 'backing file', roots, backend);
   if (refused !== null) throw refused;
@@ -56,7 +62,7 @@ export async function locateBacking(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<Located> {
-  const name = plainName(reference.name, overlay, 'backing file');
+  const name = plainName(reference.name, overlay, 'backing file', roots);
   return await locate(name, overlay, 'backing file', roots, backend);
 }
 
@@ -80,6 +86,7 @@ async function locate(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<Located> {
+  if (isUrl(name)) return { path: name, refused: null };
   const wanted = posix.resolve(posix.dirname(overlay), name);
   const path = await backend.realPath(wanted).catch((cause: unknown) => {
     if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
@@ -100,8 +107,14 @@ async function locate(
   return { path, refused };
 }
 
-/** The name as a path: `file:` stripped, protocols, `json:` and control characters refused. */
-function plainName(stored: string, overlay: string, what: Named): string {
+/** The name as a path: `file:` stripped, protocols, `json:` and control characters refused; of `urls`, which the user named, each is one too. */
+function plainName(
+  stored: string,
+  overlay: string,
+  what: Named,
+  urls: readonly string[] = [],
+): string {
+  if (isUrl(stored) && urls.includes(stored)) return stored;
   const name = stored.startsWith('file:') ? stored.slice('file:'.length) : stored;
   const refuse = (problem: string): never => {
     throw new ChainError('CHAIN_FORBIDDEN_NAME', `${overlay}: ${what} name ${problem}`, {
@@ -116,6 +129,8 @@ function plainName(stored: string, overlay: string, what: Named): string {
   if (colon >= 0 && (slash < 0 || colon < slash))
     refuse(`'${name.slice(0, 40)}' names a protocol; only plain files are opened`);
   if (name === '') refuse('is empty');
+  // there is no directory that it could be looked for in
+  if (isUrl(overlay)) refuse(`'${name.slice(0, 40)}' is one of a server's: say which image it is`);
   return name;
 }
 
@@ -188,7 +203,8 @@ export async function rootsFor(
   environment: ChainEnvironment,
 ): Promise<readonly string[]> {
   const { policy, backend } = environment;
-  return Promise.all((policy.roots ?? [posix.dirname(leaf)]).map((root) => backend.realPath(root)));
+  const own = isUrl(leaf) ? [] : [posix.dirname(leaf)];
+  return Promise.all((policy.roots ?? own).map((root) => backend.realPath(root)));
 }
 
 function refusal(path: string, { state, date, job }: ImageMark): ChainError {

@@ -4,13 +4,14 @@ import { borrowedBy } from './borrowed.ts';
 import { CommitError } from './errors.ts';
 import { positionOf } from './execute.ts';
 import type { Journal } from './journal.ts';
+import { inPlace } from './journal-plan.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
 import { markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
 import { type CommitPlan, pathOf } from './plan.ts';
-import { assertOrphan, inPlace, isComplete, planFoundAgain } from './resume.ts';
+import { assertOrphan, isComplete, planFoundAgain } from './resume.ts';
 import { invalidated } from './step-runner.ts';
 
 /** What giving a job up came to. Plain JSON. */
@@ -19,7 +20,7 @@ export interface AbortResult {
   readonly strategy: string;
   /** Every image of the pool reads as it did before the job. */
   readonly undone: boolean;
-  /** Paths of images whose content is of no point in time now, marked so; images above them read as before. */
+  /** Paths of images whose content is of no point in time now, marked so unless a server holds them raw; images above them read as before. */
   readonly mixed: readonly string[];
   /** Paths of images that are not there any more; it was not the job that removed them, and what reads through them cannot be read. */
   readonly gone: readonly string[];

@@ -1,15 +1,17 @@
 import {
   type ChainEnvironment,
   type ChainLayer,
+  factsOf,
   identityKey,
   type LayerFacts,
   openLayer,
 } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import type { FileIdentity } from '@downfold/storage';
+import type { FileIdentity, StorageBackend } from '@downfold/storage';
 import {
   alignDown,
   alignUp,
+  byteLength,
   type GuestRange,
   guestOffset,
   rangeBetween,
@@ -17,6 +19,9 @@ import {
 } from '@downfold/units';
 import type { LiveDisk, LiveSection, SectionReport } from './live.ts';
 import type { RunOptions } from './parts.ts';
+
+/** No byte of the disk: held, it keeps only drained sections out, and so everyone who opens layers in another way. */
+export const NO_RANGE: GuestRange = { offset: guestOffset(0), length: byteLength(0) };
 
 /**
  * The layers of a disk in use, as a job borrows them. Those that it writes below the active layer it puts there itself, open for writing, and puts
@@ -40,6 +45,19 @@ export class Borrowed {
   /** The layer of the disk that is this file; undefined: none is. */
   find(identity: FileIdentity): ChainLayer | undefined {
     return this.disk.layers.find(({ image }) => isFile(image, identity));
+  }
+
+  /** What is known now of the layer that is this file; undefined: none is. */
+  factsOf(
+    identity: FileIdentity,
+    { node, path }: Pick<LayerFacts, 'node' | 'path'>,
+    backend: StorageBackend,
+  ): Promise<LayerFacts | undefined> {
+    // sections are kept out: in one another job may put another open file in its place, and close this one
+    return this.disk.holding(NO_RANGE, 'changes', async () => {
+      const lent = this.find(identity);
+      return lent === undefined ? undefined : factsOf(node, path, lent.image, backend);
+    });
   }
 
   /** Whether an image is under the disk now: then it is the disk's, else the job's. */

@@ -1,11 +1,6 @@
-import {
-  type ChainEnvironment,
-  type ChainPolicy,
-  defaultPolicy,
-  identityOf,
-} from '@downfold/chain';
-import type { StorageBackend } from '@downfold/storage';
+import { type ChainEnvironment, type ChainPolicy, defaultPolicy } from '@downfold/chain';
 import { type AbortResult, abortJob } from './abort.ts';
+import { type Claim, claimOf } from './claim.ts';
 import { CommitError } from './errors.ts';
 import { execute, positionOf } from './execute.ts';
 import {
@@ -14,22 +9,26 @@ import {
   journalPath,
   lastOwner,
   leafOf,
-  openJournal,
   pivotIn,
   readJournal,
 } from './journal.ts';
+import { inPlace } from './journal-plan.ts';
+import { assertNoJournal, journalBeside } from './journals.ts';
 import type { LiveDisk } from './live.ts';
 import type { CommitResult, EngineParts, RunOptions } from './parts.ts';
 import { type CommitPlan, pathOf } from './plan.ts';
 import { type PlanOptions, type PlanRequest, planRequest } from './plan-request.ts';
-import { inPlace, resumeJob } from './resume.ts';
+import { resumeJob } from './resume.ts';
 import { retrying } from './retry.ts';
 import type { CommitStrategy } from './strategy.ts';
 
 /** What an interrupted job's journal says. */
 export interface JournalSummary {
   readonly job: string;
+  /** Paths of its images are relative to the journal's directory. */
   readonly plan: CommitPlan;
+  /** What it needs of its images; absolute paths. */
+  readonly claim: Claim;
   readonly owner: JournalOwner;
   /** Bytes copied and durable. */
   readonly copied: number;
@@ -133,27 +132,14 @@ function once<T>(call: () => T): () => T {
   };
 }
 
-async function journalBeside(backend: StorageBackend, path: string): Promise<Journal> {
-  const journal = await openJournal(backend, journalPath(path));
-  if (journal !== null) return journal;
-  // a crash that leaves this came before the first change; a disk that lost what was on it may have come later
-  const unwritten =
-    (await identityOf(journalPath(path), backend)) === null
-      ? ''
-      : `; its journal '${journalPath(path)}' was never written, and the next job replaces it; 'downfold check' of the images shows whether one left anything`;
-  throw new CommitError(
-    'COMMIT_NO_JOURNAL',
-    `${path}: there is no interrupted job of it${unwritten}`,
-    { image: path },
-  );
-}
-
 function summaryOf(path: string, journal: Pick<Journal, 'intent' | 'records'>): JournalSummary {
   const { intent, records } = journal;
   const pivot = pivotIn(journal);
-  const pivoted = pivot === null ? null : pathOf(inPlace({ path, intent }), pivot.to);
+  const plan = inPlace({ path, intent });
+  const pivoted = pivot === null ? null : pathOf(plan, pivot.to);
   const { copied } = positionOf(records);
-  return { job: intent.job, plan: intent.plan, owner: lastOwner(journal), copied, pivoted };
+  const [claim, owner] = [claimOf(plan), lastOwner(journal)];
+  return { job: intent.job, plan: intent.plan, claim, owner, copied, pivoted };
 }
 
 function strategyOf(
@@ -169,14 +155,4 @@ function strategyOf(
     `strategy '${wanted.name}' (version ${wanted.version ?? 'any'}) is not here; known are ${known}`,
     { strategy: wanted.name },
   );
-}
-
-async function assertNoJournal(backend: StorageBackend, leaf: string): Promise<void> {
-  const found = await readJournal(backend, journalPath(leaf));
-  if (found !== null)
-    throw new CommitError(
-      'COMMIT_INTERRUPTED_BEFORE',
-      `${leaf}: an earlier job was interrupted; go on with it: downfold resume '${leaf}', or give it up: downfold abort '${leaf}'`,
-      { image: leaf, job: found.intent.job },
-    );
 }

@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
-import { identityOf } from '@downfold/chain';
 import { StorageError } from '@downfold/storage';
 import { borrowedBy } from './borrowed.ts';
+import { deleteInvalid } from './delete.ts';
 import { CommitError } from './errors.ts';
 import {
   createJournal,
@@ -11,13 +11,13 @@ import {
   journalPath,
   leafOf,
 } from './journal.ts';
+import { relativeTo } from './journal-plan.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveMirror } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
 import { clearMixed } from './marks.ts';
 import { type CommitResult, type Job, type Position, START } from './parts.ts';
 import { leftAsCopy } from './pivot-end.ts';
-import type { CommitPlan } from './plan.ts';
 import { Throttle } from './progress.ts';
 import { resultOf } from './result.ts';
 import { StepRunner } from './step-runner.ts';
@@ -99,7 +99,9 @@ export async function runSteps(
     await runner.finish();
     await clearMixed(plan, layers, parts.backend);
     const deleted =
-      options.deleteIntermediates === true ? await deleteInvalid(job, journal, layers) : [];
+      options.deleteIntermediates === true
+        ? await deleteInvalid(job, journal, () => layers[Symbol.asyncDispose]())
+        : [];
     await journal.remove();
     return resultOf(job, journal, runner, from, { deleted, started });
   } catch (cause) {
@@ -115,16 +117,6 @@ function mirrorOf({ strategy, plan, options }: Job, layers: Layers): LiveMirror 
   const { base } = plan.request;
   if (strategy.pivots !== true || base === null) return null;
   return options.live?.mirror(layers.get(base).image) ?? null;
-}
-
-/** Goes on with a job of which all is done but deleting what lost its meaning. */
-export async function finishDone(job: Job, journal: Journal): Promise<CommitResult> {
-  const started = job.parts.clock.now();
-  const position = positionOf(journal.records);
-  const deleted = await deleteFiles(job, journal);
-  await journal.remove();
-  const nothing = { ...position, unmarked: [], verified: false };
-  return resultOf(job, journal, nothing, position, { deleted, started });
 }
 
 /** Whether a format, by name, has an ability. */
@@ -191,47 +183,6 @@ async function noteFailedFlush(
     if (!(second instanceof StorageError)) throw second;
     return `the journal could not be written either (${second.message}); `;
   }
-}
-
-/** P11: unlinks images of the chain that lost their meaning; only after DONE is durable, since a resumed job would need them before. */
-async function deleteInvalid(
-  job: Job,
-  journal: Journal,
-  layers: Layers,
-): Promise<readonly string[]> {
-  const { images, chainLength, invalidates } = job.plan;
-  const deletes = images
-    .slice(0, chainLength)
-    .filter(({ node }) => node !== job.plan.request.top)
-    .filter(({ node }) => invalidates.some((one) => one.node === node))
-    .map(({ node }) => node);
-  if (deletes.length === 0) return [];
-  await journal.append({ type: 'DONE', deletes });
-  await layers[Symbol.asyncDispose]();
-  return deleteFiles(job, journal);
-}
-
-/** Unlinks what DONE names, unless another file has its name by now. */
-async function deleteFiles({ parts, plan }: Job, journal: Journal): Promise<readonly string[]> {
-  const done = journal.records.find((record) => record.type === 'DONE');
-  const deleted: string[] = [];
-  for (const { node, path, identity } of plan.images) {
-    if (done?.deletes.includes(node) !== true) continue;
-    const now = await identityOf(path, parts.backend);
-    if (now !== null && now.inode !== identity.inode) continue;
-    if (now !== null) await parts.backend.remove(path);
-    await parts.backend.flushDirectory(posix.dirname(path), 'delete: image without meaning');
-    deleted.push(path);
-  }
-  return deleted;
-}
-
-/** A plan whose paths are relative to a directory, so that its journal works wherever the files are mounted. */
-function relativeTo(plan: CommitPlan, directory: string): CommitPlan {
-  return {
-    ...plan,
-    images: plan.images.map((facts) => ({ ...facts, path: posix.relative(directory, facts.path) })),
-  };
 }
 
 /** The last position that a journal's records say is durable. */

@@ -1,4 +1,5 @@
 export type { AbortResult } from './abort.ts';
+export { type Claim, claimOf, conflictBetween } from './claim.ts';
 export { type AbortOptions, createEngine, type Engine, type JournalSummary } from './engine.ts';
 export { CommitError, type CommitErrorCode } from './errors.ts';
 export { type JournalOwner, type JournalRecord, journalPath, parseJournal } from './journal.ts';

@@ -2,7 +2,13 @@ import { posix } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { LayerFacts, NodeId } from '@downfold/chain';
 import type { BackingReference, StagingToken } from '@downfold/image';
-import { type OpenMode, type Storage, type StorageBackend, StorageError } from '@downfold/storage';
+import {
+  isUrl,
+  type OpenMode,
+  type Storage,
+  type StorageBackend,
+  StorageError,
+} from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { isTornIntent } from './journal-torn.ts';
@@ -115,6 +121,12 @@ export async function createJournal(
   path: string,
   intent: Intent,
 ): Promise<Journal> {
+  if (isUrl(path))
+    throw new CommitError(
+      'COMMIT_UNSUPPORTED',
+      `${path}: a job's journal lies beside the leaf, which is behind a server; put an overlay on top that is a file here`,
+      { journal: path },
+    );
   await makeRoom(backend, path);
   const storage = await backend.create(path, { secret: true });
   const journal = new OpenJournal(backend, path, storage, [], 0, intent);
@@ -181,6 +193,8 @@ async function openIfThere(
   path: string,
   mode: OpenMode,
 ): Promise<Storage | null> {
+  // a server may have something under every name
+  if (isUrl(path)) return null;
   try {
     return await backend.open(path, mode);
   } catch (cause) {

@@ -3,15 +3,19 @@ import {
   type ChainLayer,
   factsOf,
   type ImageLocks,
+  identityKey,
   type LayerFacts,
   type NodeId,
+  type OpenChain,
   openLayer,
   viewOf,
 } from '@downfold/chain';
 import type { CowSource, Image } from '@downfold/image';
 import type { OpenMode, StorageBackend } from '@downfold/storage';
+import type { GuestRange } from '@downfold/units';
 import type { Borrowed } from './borrowed.ts';
 import { CommitError } from './errors.ts';
+import { hasFoundation, isFoundation, openFoundation } from './foundation.ts';
 import { type CommitPlan, factsIn } from './plan.ts';
 import type { Progress } from './progress.ts';
 
@@ -26,6 +30,8 @@ export interface Layers extends AsyncDisposable {
   below(node: NodeId): CowSource | null;
   /** Notes that `node` has another backing file from now on. */
   link(node: NodeId, backing: NodeId | null): void;
+  /** Runs work that may read what lies below `node` in a range, while no other job beneath the same disk changes how that is stored. */
+  holding(node: NodeId, range: GuestRange, work: () => Promise<void>): Promise<void>;
   /** Closes images outside the chain that were written and are not relinked: they are needed no more. */
   closeOutsiders(): Promise<void>;
   /** Opens an image for writing, whether it was open or not. */
@@ -77,6 +83,10 @@ class OpenLayers implements Layers {
   readonly #locks: Pick<ImageLocks, 'release'>;
   readonly borrowed: Borrowed | null;
   readonly #open: Map<NodeId, ChainLayer> = new Map();
+  /** Those that the job opened itself. */
+  readonly #own: Set<Image> = new Set();
+  /** What lies below the lowest image of the plan, bottom first, where no disk in use has it. */
+  #foundation: OpenChain | null = null;
   readonly #links: Map<NodeId, NodeId | null>;
   /** What `view` made for the links as they are. */
   readonly #views: Map<NodeId, CowSource> = new Map();
@@ -105,11 +115,14 @@ class OpenLayers implements Layers {
       if (relink !== undefined && isLinked(image, relink.to))
         this.#links.set(facts.node, relink.backing);
     }
+    const lowest = this.#open.get((images[0] as LayerFacts).node);
+    if (this.borrowed === null && lowest !== undefined)
+      this.#foundation = await openFoundation(this.#plan, lowest, this.#environment);
   }
 
   get(node: NodeId): ChainLayer {
     const layer = this.#open.get(node);
-    if (layer !== undefined) return layer;
+    if (layer !== undefined) return this.#now(layer);
     throw new CommitError('COMMIT_BAD_REQUEST', `${node} is no open image of the plan`, { node });
   }
 
@@ -118,12 +131,16 @@ class OpenLayers implements Layers {
   }
 
   view(node: NodeId): CowSource {
+    // of a disk in use the layers may be others at the next read: another job works on them
+    if (this.borrowed !== null)
+      return (offset, target) => {
+        const layers = this.#downFrom(node);
+        return viewOf(layers, layers.length - 1)(offset, target);
+      };
     let view = this.#views.get(node);
     if (view === undefined) {
-      const down: ChainLayer[] = [];
-      for (let at: NodeId | null = node; at !== null; at = this.#links.get(at) ?? null)
-        down.push(this.get(at));
-      view = viewOf(down.reverse(), down.length - 1);
+      const layers = this.#downFrom(node);
+      view = viewOf(layers, layers.length - 1);
       this.#views.set(node, view);
     }
     return view;
@@ -131,7 +148,17 @@ class OpenLayers implements Layers {
 
   below(node: NodeId): CowSource | null {
     const backing = this.#links.get(node) ?? null;
-    return backing === null ? null : this.view(backing);
+    if (backing !== null) return this.view(backing);
+    if (this.#under(node).length === 0) return null;
+    return (offset, target) => {
+      const layers = this.#under(node);
+      return viewOf(layers, layers.length - 1)(offset, target);
+    };
+  }
+
+  async holding(node: NodeId, range: GuestRange, work: () => Promise<void>): Promise<void> {
+    if (this.borrowed === null || this.below(node) === null) return work();
+    await this.borrowed.holding(range, 'changes', work);
   }
 
   link(node: NodeId, backing: NodeId | null): void {
@@ -171,7 +198,7 @@ class OpenLayers implements Layers {
 
   async assertUnchanged(backend: StorageBackend): Promise<void> {
     for (const { facts, image } of this.#open.values())
-      if (this.borrowed?.isActive(facts.identity) !== true)
+      if (this.borrowed?.isActive(facts.identity) !== true && !this.#isFoundation(facts))
         assertSame(facts, await factsOf(facts.node, facts.path, image, backend));
   }
 
@@ -201,10 +228,45 @@ class OpenLayers implements Layers {
     try {
       await this.borrowed?.putBack(this.#environment);
     } finally {
-      for (const { image } of this.#open.values())
-        if (!this.#isLent(image)) await image[Symbol.asyncDispose]();
+      for (const { facts, image } of this.#open.values())
+        if (!this.#isLent(image) && !this.#isFoundation(facts)) await image[Symbol.asyncDispose]();
       this.#open.clear();
+      await this.#foundation?.[Symbol.asyncDispose]();
     }
+  }
+
+  /** A layer that the disk in use lent, with the image that is its file there now. */
+  #now(layer: ChainLayer): ChainLayer {
+    if (this.#own.has(layer.image)) return layer;
+    const lent = this.borrowed?.find(layer.facts.identity);
+    return lent === undefined ? layer : { facts: layer.facts, image: lent.image };
+  }
+
+  /** All that a node reads through to, and itself, bottom first. */
+  #downFrom(node: NodeId): readonly ChainLayer[] {
+    const down: ChainLayer[] = [];
+    for (let at: NodeId | null = node; ; ) {
+      down.push(this.get(at));
+      const next: NodeId | null = this.#links.get(at) ?? null;
+      if (next === null) return [...this.#under(at), ...down.reverse()];
+      at = next;
+    }
+  }
+
+  /** What lies below the lowest image of the plan; below any other nothing but what the plan has. */
+  #under(node: NodeId): readonly ChainLayer[] {
+    const lowest = this.#plan.images[0] as LayerFacts;
+    if (node !== lowest.node || !hasFoundation(this.#plan)) return [];
+    if (this.borrowed === null) return this.#foundation?.layers ?? [];
+    const { layers } = this.borrowed.disk;
+    const key = identityKey(this.get(node).image.data.identity);
+    const at = layers.findIndex(({ image }) => identityKey(image.data.identity) === key);
+    return layers.slice(0, Math.max(0, at));
+  }
+
+  /** Of a disk in use it stays the disk's, and may be opened in another way by another job. */
+  #isFoundation(facts: LayerFacts): boolean {
+    return this.borrowed !== null && isFoundation(this.#plan, facts);
   }
 
   #isLent(image: Image): boolean {
@@ -213,10 +275,13 @@ class OpenLayers implements Layers {
 
   async #openAs(facts: LayerFacts, mode: OpenMode): Promise<ChainLayer> {
     const lent = this.borrowed?.find(facts.identity);
-    const layer =
-      lent !== undefined && (mode === 'read' || lent.image.writable)
-        ? { facts, image: lent.image }
-        : await openLayer(facts, mode, this.#environment);
+    if (lent !== undefined && (mode === 'read' || lent.image.writable)) {
+      const layer = { facts, image: lent.image };
+      this.#open.set(facts.node, layer);
+      return layer;
+    }
+    const layer = await openLayer(facts, mode, this.#environment);
+    this.#own.add(layer.image);
     this.#open.set(facts.node, layer);
     return layer;
   }

@@ -8,8 +8,8 @@ import { isLinked } from './layers.ts';
 /** A reference to be switched under a disk in use. */
 export interface LiveRelink {
   readonly overlay: Image;
-  /** Null: no backing file. */
-  readonly backing: Image | null;
+  /** The image under the disk when it is asked for; null: no backing file. */
+  readonly backing: () => Image | null;
   readonly reference: BackingReference | null;
   /** What the overlay reads through to until now; null: nothing. */
   readonly below: CowSource | null;
@@ -38,8 +38,10 @@ export async function relinkBeneath(borrowed: Borrowed, relink: LiveRelink): Pro
 /** The layers now, which may be more on top than when the job began, without those between an overlay and what it is to read through to. */
 function without(
   layers: readonly ChainLayer[],
-  { overlay, backing }: Pick<LiveRelink, 'overlay' | 'backing'>,
+  relink: Pick<LiveRelink, 'overlay' | 'backing'>,
 ): readonly ChainLayer[] {
+  const { overlay } = relink;
+  const backing = relink.backing();
   const at = layers.findIndex(({ image }) => image === overlay);
   const under = backing === null ? -1 : layers.findIndex(({ image }) => image === backing);
   if (at < 0 || (backing !== null && under < 0) || under >= at)
@@ -53,7 +55,7 @@ function without(
 
 /** What a disk grew by since the plan is past the end of a short top, and must not show what base holds there: facts, 2.2, S-2. */
 async function hideGrown({ overlay, backing, below, plannedSize }: LiveRelink): Promise<void> {
-  const end = Math.min(overlay.geometry.virtualSize, backing?.geometry.virtualSize ?? 0);
+  const end = Math.min(overlay.geometry.virtualSize, backing()?.geometry.virtualSize ?? 0);
   if (end <= plannedSize) return;
   for (const range of await unallocatedIn(overlay, rangeBetween(guestOffset(plannedSize), end)))
     await overlay.writeZeroes(range, { fill: below });

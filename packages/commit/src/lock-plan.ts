@@ -7,6 +7,7 @@ import {
 } from '@downfold/chain';
 import { LOSER, type LockRequest, READER, WRITER } from '@downfold/storage';
 import type { Borrowed } from './borrowed.ts';
+import { isFoundation } from './foundation.ts';
 import type { CommitPlan } from './plan.ts';
 
 /**
@@ -22,7 +23,8 @@ export async function lockPlan(
   const { images, chainLength, writes, reads, invalidates } = plan;
   const wanted: LockWanted[] = [];
   await using raised = new AsyncDisposableStack();
-  for (const [index, { node, path, identity }] of images.entries()) {
+  for (const [index, facts] of images.entries()) {
+    const { node, path, identity } = facts;
     const written = writes.includes(node);
     // what a pivot leaves behind is the disk until then: others may go on reading it
     const isDisk = borrowed?.isActive(identity) === true;
@@ -31,7 +33,9 @@ export async function lockPlan(
     const request = requestFor(written, lost);
     const lent = borrowed?.find(identity);
     if (lent === undefined) wanted.push({ path, request });
-    else raised.defer(await raise(lent, request, borrowed as Borrowed));
+    // what the job only stands on is the disk's, and may be another job's to write
+    else if (!isFoundation(plan, facts))
+      raised.defer(await raise(lent, request, borrowed as Borrowed));
   }
   const own = raised.use(await lockImages(wanted, environment));
   const all = raised.move();

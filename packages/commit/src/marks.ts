@@ -1,6 +1,6 @@
 import { type NodeId, readMark, writeMark } from '@downfold/chain';
 import type { ImageMark } from '@downfold/image';
-import type { StorageBackend } from '@downfold/storage';
+import { isUrl, type StorageBackend, StorageError } from '@downfold/storage';
 import { DownfoldError } from '@downfold/units';
 import { type Journal, pivotIn } from './journal.ts';
 import type { Layers } from './layers.ts';
@@ -18,7 +18,10 @@ export async function clearMixed(
     await writeMark(layers.get(base).image, null, backend);
 }
 
-/** What a job that was given up leaves behind as markers: images whose content is of no point in time. Resolves with all of them. */
+/**
+ * What a job that was given up leaves behind as markers: images whose content is of no point in time. Resolves with all of them, also with those
+ * behind servers that have no place for a mark.
+ */
 export async function markAbandoned(
   nodes: readonly NodeId[],
   layers: Layers,
@@ -31,7 +34,12 @@ export async function markAbandoned(
     // one that the job has retired for good stays so; those above a mixed one in a chain of the time still read right through it
     const before = await readMark(image, backend);
     const state = before?.job === mark.job ? before.state : 'mixed';
-    await writeMark(image, { ...mark, state }, backend);
+    try {
+      await writeMark(image, { ...mark, state }, backend);
+    } catch (cause) {
+      const isPlaceless = cause instanceof StorageError && cause.code === 'STORAGE_UNSUPPORTED';
+      if (!isUrl(image.label) || !isPlaceless) throw cause;
+    }
     marked.push(node);
   }
   return marked;

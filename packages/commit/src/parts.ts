@@ -4,7 +4,7 @@ import type { StorageBackend } from '@downfold/storage';
 import type { JournalOwner } from './journal.ts';
 import type { ActiveEnding, LiveDisk, SectionReport } from './live.ts';
 import type { CaseBytes, CommitPlan, Operation, Unreadable } from './plan.ts';
-import type { Clock, Progress, Throttle } from './progress.ts';
+import type { Clock, Limit, Progress } from './progress.ts';
 import type { Cursor } from './step.ts';
 import type { CommitStrategy } from './strategy.ts';
 
@@ -36,7 +36,7 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: Progress) => void;
   /** Limits copying; change it while the job runs with `setRate`. Default: no limit. */
-  readonly throttle?: Pick<Throttle, 'pass'>;
+  readonly throttle?: Limit;
   /** Reads what was copied again and compares, before anything is relinked or deallocated. */
   readonly verify?: boolean;
   /** Deletes the images that are no longer valid, between base and top, at the end. */

@@ -1,5 +1,6 @@
 import type { ChainEnvironment } from '@downfold/chain';
 import type { Borrowed } from './borrowed.ts';
+import { deleteInvalid } from './delete.ts';
 import type { Journal } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
@@ -35,7 +36,7 @@ export async function finishPivoted(
   journal: Journal,
   borrowed: Borrowed | null,
 ): Promise<CommitResult> {
-  const { parts, plan, environment } = job;
+  const { parts, plan, environment, options } = job;
   const started = parts.clock.now();
   const lost = plan.invalidates.map(({ node }) => node);
   const images = plan.images.filter(({ node }) => lost.includes(node));
@@ -52,9 +53,12 @@ export async function finishPivoted(
     const why = await retire(node, { backend: parts.backend, layers, journal, date });
     if (why !== null) unmarked.push({ image: pathOf(plan, node), why });
   }
+  const closed = (): PromiseLike<void> => layers[Symbol.asyncDispose]();
+  const deleted =
+    options.deleteIntermediates === true ? await deleteInvalid(job, journal, closed) : [];
   await journal.remove();
   const nothing = { ...START, unmarked, verified: false };
-  return resultOf(job, journal, nothing, START, { deleted: [], started });
+  return resultOf(job, journal, nothing, START, { deleted, started });
 }
 
 /** An environment in which what is marked already may be opened. */

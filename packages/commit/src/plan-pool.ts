@@ -156,13 +156,14 @@ export function othersOf(
   });
 }
 
-/** Everyone outside the chain who reads through an image from base to top. */
+/** Everyone outside the disk who reads through an image from base to top. */
 export function dependentsOn(
   graph: PoolGraph,
+  disk: readonly ChainLayer[],
   chain: OpenChain,
   { base, top }: Ends,
 ): readonly Dependent[] {
-  const inChain = new Set(chain.layers.map(({ facts }) => identityKey(facts.identity)));
+  const inChain = new Set(disk.map(({ facts }) => identityKey(facts.identity)));
   const found = new Map<string, Dependent>();
   for (const { facts } of chain.layers.slice(Math.max(0, base), top + 1).reverse()) {
     const image = imageOf(graph, facts.identity);

@@ -14,16 +14,17 @@ import {
   openLayer,
   scanPool,
 } from '@downfold/chain';
-import { READER, type StorageBackend } from '@downfold/storage';
+import { isUrl, READER, type StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
+import { assertNoJournalOf } from './journals.ts';
 import { type Layers, pathDown } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';
-import { assertPlace, chainInUse } from './plan-live.ts';
+import { aboveFoundation, assertPlace, chainInUse, withoutFoundation } from './plan-live.ts';
 import {
   assertReadable,
   assertSiblings,
@@ -76,7 +77,7 @@ export interface PlanOptions {
   readonly signal?: AbortSignal;
   /** Reads a sample of what will be copied, to say how long it may take. Default true; without it `estimatedSeconds` is null. */
   readonly estimate?: boolean;
-  /** The disk that is in use: its layers are the chain, and are not opened or locked a second time. `file` is one of them; for a commit the active one. */
+  /** The disk that is in use: its layers are the chain, and are not opened or locked a second time. `file` is one of them; for a commit the active one, or one above top. */
   readonly live?: LiveDisk;
 }
 
@@ -90,15 +91,19 @@ export async function planRequest(
   request: PlanRequest,
   { estimate = true, live }: PlanOptions = {},
 ): Promise<CommitPlan> {
-  await using chain =
+  await using whole =
     live === undefined
       ? await chainOf(request, environment)
       : await chainInUse(live, request.file, strategy, environment);
-  const ends = await endsOf(chain, request, strategy, parts.backend);
-  assertPlace(strategy, live !== undefined && ends.top === live.layers.length - 1);
+  const wanted = await endsOf(whole, request, strategy, parts.backend);
+  assertPlace(strategy, whole, wanted, live);
+  const { chain, ends } =
+    live === undefined ? { chain: whole, ends: wanted } : aboveFoundation(whole, wanted, strategy);
   await using onto = await ontoOf(chain, request, strategy, environment);
   const open = [...chain.layers, ...onto.layers];
-  const directories = open.map(({ facts }) => posix.dirname(facts.path));
+  const directories = open
+    .filter(({ facts }) => !isUrl(facts.path))
+    .map(({ facts }) => posix.dirname(facts.path));
   const graph = await scanPool([...directories, ...(request.pools ?? [])], environment, {
     recursive: false,
   });
@@ -114,7 +119,7 @@ export async function planRequest(
     links: linksOf(chain, onto, outsiders, graph, nodes),
     others: othersOf(graph, chain, nodes),
     outsiders: outsiders.map((image) => named(image, nodes)),
-    dependents: dependentsOn(graph, chain, ends),
+    dependents: dependentsOn(graph, live?.layers ?? chain.layers, chain, ends),
     can: abilities({ parts }),
   };
   const others = strategy.keepsSiblings ? facts.others : [];
@@ -122,9 +127,11 @@ export async function planRequest(
   const view = chainView(facts, layers);
   const commit = commitRequest(request, strategy, chain, ends, onto);
   const plan = await strategy.plan(commit, view, environment);
+  await assertNoJournalOf(plan, live?.layers ?? whole.layers, parts.backend);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
-  const shares = await sharedWithTarget(plan, parts.backend);
-  return { ...plan, unreadable, pools: graph.directories, shares, estimatedSeconds };
+  const told = live === undefined ? plan : withoutFoundation(plan);
+  const shares = await sharedWithTarget(told, parts.backend);
+  return { ...told, unreadable, pools: graph.directories, shares, estimatedSeconds };
 }
 
 /** The chain of the request's image; of one that is only given another name to read through, it alone: the old one may be wrong. */
@@ -206,7 +213,11 @@ async function findLayer(chain: OpenChain, name: string, backend: StorageBackend
   const asWritten = layers.findIndex((_, index) => layers[index + 1]?.facts.backing?.name === name);
   if (asWritten >= 0) return asWritten;
   const leaf = layers.at(-1) as ChainLayer;
-  for (const path of [posix.resolve(name), posix.resolve(posix.dirname(leaf.facts.path), name)]) {
+  const { path: above } = leaf.facts;
+  const paths = isUrl(name)
+    ? [name]
+    : [posix.resolve(name), posix.resolve(posix.dirname(above), name)];
+  for (const path of paths) {
     const identity = await identityOf(path, backend);
     const found = layers.findIndex(
       ({ facts }) => identity !== null && identityKey(facts.identity) === identityKey(identity),

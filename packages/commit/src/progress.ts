@@ -19,6 +19,11 @@ export class Throttle {
     this.#clock = clock;
   }
 
+  /** Whether bytes wait: then they are copied as they come, and not gathered for one call that would let all of them pass at once. */
+  get limited(): boolean {
+    return this.#bytesPerSecond > 0;
+  }
+
   /** Takes effect at once: who waits goes on, and what comes next waits by the new rate. */
   setRate(bytesPerSecond: number): void {
     this.#bytesPerSecond = bytesPerSecond;
@@ -47,6 +52,9 @@ export class Throttle {
     }
   }
 }
+
+/** What limits a job: a `Throttle`, or whoever else lets bytes pass. */
+export type Limit = Pick<Throttle, 'pass'> & Partial<Pick<Throttle, 'limited'>>;
 
 /** Time, passed in so that tests can run it. */
 export interface Clock {

@@ -1,4 +1,3 @@
-import { posix } from 'node:path';
 import {
   type ChainEnvironment,
   factsOf,
@@ -9,14 +8,18 @@ import {
 } from '@downfold/chain';
 import type { StorageBackend } from '@downfold/storage';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
+import { deleteFiles } from './delete.ts';
 import { CommitError } from './errors.ts';
-import { assertRunnable, finishDone, positionOf, runSteps } from './execute.ts';
+import { assertRunnable, positionOf, runSteps } from './execute.ts';
+import { isFoundation } from './foundation.ts';
 import { type Journal, type JournalOwner, journalPath, lastOwner, pivotIn } from './journal.ts';
+import { inPlace } from './journal-plan.ts';
 import { openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import { finishPivoted } from './pivot-end.ts';
 import type { CommitPlan } from './plan.ts';
+import { resultOf } from './result.ts';
 import type { CommitStrategy } from './strategy.ts';
 
 /** Goes on with a job from its journal. Owns the journal. */
@@ -34,7 +37,10 @@ export async function resumeJob(
   if (options.afterFailedFlush !== true) assertFlushesHeld(parts, journal);
   if (journal.records.some(({ type }) => type === 'DONE')) {
     const plan = inPlace(journal);
-    return finishDone({ parts, environment, plan, strategy: strategyFor(plan), options }, journal);
+    return await finishDone(
+      { parts, environment, plan, strategy: strategyFor(plan), options },
+      journal,
+    );
   }
   const borrowed = borrowedBy(options);
   if (pivotIn(journal) !== null) {
@@ -42,7 +48,7 @@ export async function resumeJob(
     const images = await Promise.all(then.images.map((one) => toBeMarked(one, parts.backend)));
     const plan = { ...then, images };
     const job: Job = { parts, environment, plan, strategy: strategyFor(plan), options };
-    return finishPivoted(job, journal, borrowed);
+    return await finishPivoted(job, journal, borrowed);
   }
   await using locks = await lockPlan(inPlace(journal), environment, borrowed);
   const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: true });
@@ -63,6 +69,16 @@ export async function resumeJob(
   }
   await layers.putInPlace();
   return await runSteps(job, layers, journal, position, started);
+}
+
+/** Goes on with a job of which all is done but deleting what lost its meaning. */
+async function finishDone(job: Job, journal: Journal): Promise<CommitResult> {
+  const started = job.parts.clock.now();
+  const position = positionOf(journal.records);
+  const deleted = await deleteFiles(job, journal);
+  await journal.remove();
+  const nothing = { ...position, unmarked: [], verified: false };
+  return resultOf(job, journal, nothing, position, { deleted, started });
 }
 
 /** What looking for the images of a journal needs. */
@@ -189,17 +205,6 @@ function notThere(image: string, { path }: Journal, canBeGivenUp: boolean): Comm
   );
 }
 
-/** The plan of a journal with absolute paths: the images lie where they lay, seen from the journal. */
-export function inPlace(journal: Pick<Journal, 'path' | 'intent'>): CommitPlan {
-  const { plan } = journal.intent;
-  const directory = posix.dirname(journal.path);
-  const images = plan.images.map((facts) => ({
-    ...facts,
-    path: posix.resolve(directory, facts.path),
-  }));
-  return { ...plan, images };
-}
-
 /** An image that is only to be marked may be gone by now; whether it is the same file is seen when it is opened. */
 async function toBeMarked(then: LayerFacts, backend: StorageBackend): Promise<LayerFacts> {
   const identity = await identityOf(then.path, backend);
@@ -213,8 +218,8 @@ async function lookAgain(
 ): Promise<LayerFacts | null> {
   const identity = await identityOf(then.path, parts.backend);
   if (identity === null) return null;
-  const lent = borrowed?.find(identity);
-  if (lent !== undefined) return factsOf(then.node, then.path, lent.image, parts.backend);
+  const lent = await borrowed?.factsOf(identity, then, parts.backend);
+  if (lent !== undefined) return lent;
   const layer = await openLayer({ ...then, identity }, 'read', environment);
   await using image = layer.image;
   return await factsOf(then.node, then.path, image, parts.backend);
@@ -234,6 +239,8 @@ function differenceOf(
   ];
   if (!isUsed && !sizes.includes(now.geometry.virtualSize))
     return `its virtual size changed to ${now.geometry.virtualSize}`;
+  // what a job only stands on may be another one's to relink
+  if (isFoundation(plan, then)) return null;
   const relink = plan.relinks.find(({ overlay }) => overlay === then.node);
   const names = [then.backing?.name, ...(relink === undefined ? [] : [relink.to?.name])];
   if (!names.includes(now.backing?.name))

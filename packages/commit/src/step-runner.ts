@@ -1,7 +1,15 @@
 import type { NodeId } from '@downfold/chain';
 import type { CowSource, Staging, StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
-import { type GuestRange, type HostOffset, hostOffset, splitRange } from '@downfold/units';
+import {
+  type GuestRange,
+  guestOffset,
+  type HostOffset,
+  hostOffset,
+  rangeBetween,
+  rangeEnd,
+  splitRange,
+} from '@downfold/units';
 import { copyUnlike } from './copy-unlike.ts';
 import { CommitError } from './errors.ts';
 import { Gathered } from './gathered.ts';
@@ -13,7 +21,7 @@ import { retire } from './marks.ts';
 import type { Position, RunOptions } from './parts.ts';
 import { pivot } from './pivot.ts';
 import { type CommitPlan, factsIn, pathOf } from './plan.ts';
-import type { Throttle } from './progress.ts';
+import type { Limit } from './progress.ts';
 import type { Cursor, Step } from './step.ts';
 import type { ChainView } from './strategy.ts';
 import { Verifier } from './verifier.ts';
@@ -32,7 +40,7 @@ export interface RunnerParts {
   readonly journal: Journal;
   readonly plan: CommitPlan;
   readonly options: RunOptions;
-  readonly throttle: Pick<Throttle, 'pass'>;
+  readonly throttle: Limit;
   readonly from: Position;
   /** Of a job that ends with a pivot: knows what changed since before its first step. */
   readonly mirror: LiveMirror | null;
@@ -87,10 +95,11 @@ export class StepRunner {
 
   /**
    * Takes a step to those that wait to be done in one call: a copy of bytes that lie plainly in a file, when there is room beside others
-   * to the same image. False: it has to be run.
+   * to the same image and nothing limits the job. False: it has to be run.
    */
   gather(step: Step): boolean {
     if (step.do !== 'copy' || step.host === null || step.unlike !== undefined) return false;
+    if (this.#parts.throttle.limited === true) return false;
     const { from, to, range, host } = step;
     const { data } = this.#parts.layers.get(from).image;
     return this.#gathered.add({ node: to, range, from }, data, host);
@@ -165,9 +174,11 @@ export class StepRunner {
     for (const piece of splitRange(range, PIECE_BYTES)) {
       const at = hostOffset(host + (piece.offset - range.offset));
       const claim = { node: to, range: piece, from };
-      if (this.#gathered.add(claim, data, at)) continue;
-      await this.#copyGathered();
-      this.#gathered.add(claim, data, at);
+      if (!this.#gathered.add(claim, data, at)) {
+        await this.#copyGathered();
+        this.#gathered.add(claim, data, at);
+      }
+      if (this.#parts.throttle.limited === true) await this.#copyGathered();
     }
   }
 
@@ -183,7 +194,8 @@ export class StepRunner {
     const options = { fill: layers.below(node) };
     const isShared = borrowed?.isShared(layers.get(node).image) === true;
     await this.#lane(async () => {
-      if (!isShared) return to.copyFrom(pieces, options);
+      if (!isShared)
+        return layers.holding(node, hullOf(pieces), () => to.copyFrom(pieces, options));
       for (const piece of pieces)
         await this.#inTurn(node, piece, ({ offset, length }) => {
           const from = hostOffset(piece.from + (offset - piece.offset));
@@ -202,7 +214,7 @@ export class StepRunner {
     const { image } = layers.get(node);
     const { borrowed } = layers;
     if (borrowed?.isShared(image) === true) return whereStillOpen(borrowed, image, piece, work);
-    await work(piece);
+    await layers.holding(node, piece, () => work(piece));
   }
 
   async #zero(step: StepOf<'zero'>): Promise<void> {
@@ -315,8 +327,11 @@ export class StepRunner {
   async #grow({ node, virtualSize }: StepOf<'grow'>): Promise<void> {
     const { layers, options } = this.#parts;
     const { image } = layers.get(node);
-    if (image.geometry.virtualSize >= virtualSize) return;
-    await image.resize(virtualSize, { fill: layers.below(node), signal: options.signal });
+    const end = image.geometry.virtualSize;
+    if (end >= virtualSize) return;
+    await layers.holding(node, rangeBetween(guestOffset(end), virtualSize), () =>
+      image.resize(virtualSize, { fill: layers.below(node), signal: options.signal }),
+    );
   }
 
   /** P3: the journal names them before anything that ends their meaning is written. */
@@ -329,12 +344,14 @@ export class StepRunner {
 
   async #stage({ node, virtualSize }: StepOf<'stage'>): Promise<void> {
     const { layers, from } = this.#parts;
-    const staging = await layers.get(node).image.stage({
-      virtualSize,
-      from: from.stagings[node] ?? null,
-      fill: layers.below(node),
+    const { image } = layers.get(node);
+    const end = image.geometry.virtualSize;
+    const grown = rangeBetween(guestOffset(Math.min(end, virtualSize)), virtualSize);
+    await layers.holding(node, grown, async () => {
+      const fill = layers.below(node);
+      const staging = await image.stage({ virtualSize, from: from.stagings[node] ?? null, fill });
+      this.#stagings.set(node, staging);
     });
-    this.#stagings.set(node, staging);
     this.#dirty.add(node);
   }
 
@@ -411,7 +428,7 @@ export class StepRunner {
     if (borrowed?.has(image) === true)
       await relinkBeneath(borrowed, {
         overlay: image,
-        backing: backing === null ? null : layers.get(backing).image,
+        backing: () => (backing === null ? null : layers.get(backing).image),
         reference,
         below: layers.below(overlay),
         plannedSize: factsIn(plan, overlay).geometry.virtualSize,
@@ -458,3 +475,9 @@ export function invalidated(journal: Journal): ReadonlySet<NodeId> {
 
 /** Nobody asks how a job ends. */
 const AT_ONCE: ActiveEnding = { ready: () => undefined, ended: async () => 'complete' };
+
+/** The range from the first byte of pieces to the last one. */
+function hullOf(pieces: readonly GuestRange[]): GuestRange {
+  const start = Math.min(...pieces.map(({ offset }) => offset));
+  return rangeBetween(guestOffset(start), Math.max(...pieces.map(rangeEnd)));
+}

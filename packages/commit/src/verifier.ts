@@ -1,5 +1,6 @@
 import type { NodeId } from '@downfold/chain';
 import type { CowSource } from '@downfold/image';
+import { byteLength } from '@downfold/units';
 import type { Layers } from './layers.ts';
 import type { RunOptions } from './parts.ts';
 import { type CommitPlan, pathOf } from './plan.ts';
@@ -47,7 +48,8 @@ export class Verifier {
     const { layers, view, plan, options } = this.#parts;
     const base = plan.request.base as NodeId;
     const { top } = plan.request;
-    const [ofBase, ofTop] = [this.#shown(base), layers.view(top)];
+    const ofBase = this.#held(base, this.#shown(base));
+    const ofTop = this.#held(top, layers.view(top));
     const names = { foundName: pathOf(plan, base), wantedName: pathOf(plan, top) };
     const total = plan.bytesToCopy + plan.bytesToZero;
     let done = 0;
@@ -68,6 +70,15 @@ export class Verifier {
     this.verified = true;
   }
 
+  /** The same, while no other job beneath a disk in use changes how what lies below is stored. */
+  #held(node: NodeId, source: CowSource): CowSource {
+    const { layers } = this.#parts;
+    return (offset, target) =>
+      layers.holding(node, { offset, length: byteLength(target.length) }, () =>
+        source(offset, target),
+      );
+  }
+
   /** Reads back what was written since the last time, while what it came from is still there. */
   async #verifyClaims(): Promise<void> {
     const { layers, plan, options } = this.#parts;
@@ -78,7 +89,7 @@ export class Verifier {
         from === null ? zeros : (at, target) => layers.get(from).image.read(at, target, null);
       await compareRange(
         {
-          found: this.#shown(node),
+          found: this.#held(node, this.#shown(node)),
           wanted,
           foundName: pathOf(plan, node),
           wantedName: from === null ? 'zeros' : pathOf(plan, from),

@@ -89,3 +89,10 @@ it('wakes who waits when the rate changes, and when the signal is aborted', asyn
   stop.abort(reason);
   await expect(stopped).rejects.toBe(reason);
 });
+
+it('says whether bytes wait', () => {
+  const throttle = new Throttle(1, fakeClock());
+  expect(throttle.limited).toBe(true);
+  throttle.setRate(0);
+  expect(throttle.limited).toBe(false);
+});

@@ -249,6 +249,9 @@ export class Job {
       get ending() {
         return job.#ending;
       },
+      get limited() {
+        return job.#speed > 0 || job.#paused !== null;
+      },
       pass: async (bytes) => {
         await this.#whilePaused();
         await this.#throttle.pass(bytes, signal);

@@ -21,6 +21,7 @@ export { LockTable, lockedError, type TableLock } from './lock-table.ts';
 export { numberOf } from './number-of.ts';
 export { openBackend, openStorage } from './open.ts';
 export { bytesOfPieces, piecesAfter, piecesUpTo } from './pieces.ts';
+export { type BackendLoader, isUrl, routed } from './routed.ts';
 export type {
   CopyPiece,
   FileIdentity,

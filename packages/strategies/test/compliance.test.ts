@@ -1,11 +1,20 @@
 import { commitKit, type Scope, strategySubject } from '@downfold/commit/compliance';
 import { verify } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
-import { auto, copyDown, depthFirst, preserve, rebase, staged, stream } from '../src/index.ts';
+import {
+  active,
+  auto,
+  copyDown,
+  depthFirst,
+  preserve,
+  rebase,
+  staged,
+  stream,
+} from '../src/index.ts';
 
 const scope = (process.env['DOWNFOLD_TIER'] ?? 'quick') as Scope;
 const choices = [copyDown, depthFirst, preserve, staged];
-const strategies = [...choices, stream, rebase, auto(choices)];
+const strategies = [...choices, active, stream, rebase, auto(choices)];
 
 describe.each(strategies)('$name', (strategy) => {
   const subject = strategySubject(strategy, { scope, chooses: choices });

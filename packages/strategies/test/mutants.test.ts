@@ -10,6 +10,7 @@ import { expect, test } from 'vitest';
 import { copyMutants } from './mutants/copy-mutants.ts';
 import { drainMutants, seedDepthFirst } from './mutants/drain-mutants.ts';
 import { otherMutants } from './mutants/other-mutants.ts';
+import { pivotMutants } from './mutants/pivot-mutants.ts';
 import { planMutants } from './mutants/plan-mutants.ts';
 import { pushMutants } from './mutants/push-mutants.ts';
 import { resumeMutants } from './mutants/resume-mutants.ts';
@@ -21,6 +22,7 @@ const mutants = [
   ...drainMutants,
   ...pushMutants,
   ...otherMutants,
+  ...pivotMutants,
 ];
 
 test.each(mutants)('the kit kills: $name, by $killedBy', async ({ killedBy, strategy }) => {

@@ -1,5 +1,5 @@
 import { engineFor } from '../engine.ts';
-import { backend } from '../environment.ts';
+import { backend, naming } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { absolute } from '../paths.ts';
 import { planAgain } from '../plan-again.ts';
@@ -26,7 +26,7 @@ export interface CommitOptions extends PlannedOptions {
 
 /** `downfold commit`: folds the layers above base up to top into base, then relinks. */
 export async function commit(file: string, options: CommitOptions): Promise<number> {
-  const engine = engineFor(file, options);
+  const engine = engineFor(file, naming(options, options.base));
   const deleteIntermediates = options.delete ?? false;
   if (options.plan !== undefined) {
     const stored = await storedPlan(file, options.plan, options);

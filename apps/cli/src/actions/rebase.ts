@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { isUrl } from '@downfold/storage';
 import { engineFor } from '../engine.ts';
 import { backend } from '../environment.ts';
 import { absolute, directoryOf } from '../paths.ts';
@@ -19,7 +20,9 @@ const PROTOCOL = /^[^/]+:/;
 export async function rebase(file: string, options: RebaseOptions): Promise<number> {
   const engine = engineFor(file, options);
   const base =
-    options.backing === '' ? undefined : posix.resolve(directoryOf(file), options.backing);
+    options.backing === '' || isUrl(options.backing)
+      ? options.backing || undefined
+      : posix.resolve(directoryOf(file), options.backing);
   if (base !== undefined && PROTOCOL.test(options.backing)) await backend.realPath(base);
   return planAndRun(engine, file, options, (how) =>
     engine.plan(

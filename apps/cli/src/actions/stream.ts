@@ -1,4 +1,5 @@
 import { engineFor } from '../engine.ts';
+import { naming } from '../environment.ts';
 import { absolute } from '../paths.ts';
 import { type PlannedOptions, planAndRun } from '../planned.ts';
 
@@ -11,7 +12,7 @@ export interface StreamOptions extends PlannedOptions {
 
 /** `downfold stream`: pulls up into FILE what lies between it and base, then relinks it. */
 export async function stream(file: string, options: StreamOptions): Promise<number> {
-  const engine = engineFor(file, options);
+  const engine = engineFor(file, naming(options, options.base));
   return planAndRun(engine, file, options, (how) =>
     engine.plan(
       {

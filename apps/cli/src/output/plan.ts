@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { formatBytes, type LayerFacts } from '@downfold/chain';
 import type { Candidate, CommitPlan, Relink } from '@downfold/commit';
+import { isUrl } from '@downfold/storage';
 import { near } from '../paths.ts';
 import { styled } from './print.ts';
 import { table } from './table.ts';
@@ -84,6 +85,9 @@ function consequences(plan: CommitPlan): readonly string[] {
   const lost = new Set(plan.strands);
   const name = (path: string): string => near(directoryOf(plan), path);
   return [
+    ...plan.images
+      .filter(({ path }) => isUrl(path))
+      .map(({ path }) => `${path} lies behind a server: no locks, nobody else may use it.`),
     ...plan.strands.map((path) =>
       styled('red', `${name(path)} loses its meaning: it reads through what changes.`),
     ),

@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
 import type { ChainLayer } from '@downfold/chain';
+import { isUrl } from '@downfold/storage';
 import { backend } from '../environment.ts';
 import type { Graph } from './graph.ts';
-import { type GraphNode, type ImageNode, layerOf } from './node.ts';
+import { type FileNode, type FilterNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
 
 /** What every node has in common, for clients that expect it. */
 const UNUSED = {
@@ -26,7 +27,8 @@ export async function describeNodes(graph: Graph, flat: boolean): Promise<readon
 }
 
 async function describeNode(graph: Graph, node: GraphNode, flat: boolean): Promise<object> {
-  if (node.kind === 'file') return describeFile(graph, node.name, node.path, node.readOnly);
+  if (node.kind === 'filter') return describeFilter(node);
+  if (node.kind === 'file') return describeFile(graph, node);
   const { name, format, file, disk } = node;
   const place = layerOf(node);
   const layers = place === null ? [] : (disk?.layers.slice(0, place.index + 1) ?? []);
@@ -44,6 +46,28 @@ async function describeNode(graph: Graph, node: GraphNode, flat: boolean): Promi
   };
 }
 
+/** A filter over the uppermost layer that a job consumes. */
+function describeFilter({ name, driver, disk, use }: FilterNode): object {
+  const { consumes } = use.claim;
+  const over = disk.layers.findLastIndex(({ facts }) => consumes.includes(facts.path));
+  const layer = disk.layers[over] ?? disk.active;
+  const { path } = layer.facts;
+  return {
+    file: path,
+    'node-name': name,
+    ro: !layer.image.writable,
+    drv: driver,
+    backing_file: path,
+    backing_file_depth: Math.max(0, over + 1),
+    ...UNUSED,
+    image: {
+      filename: path,
+      format: driver,
+      'virtual-size': layer.image.geometry.virtualSize,
+    },
+  };
+}
+
 /** A layer is written while it is the active one of a disk that somebody writes to, or a job writes to it. */
 function isReadOnly(node: ImageNode): boolean {
   return node.readOnly || layerOf(node)?.layer.image.writable !== true;
@@ -51,9 +75,7 @@ function isReadOnly(node: ImageNode): boolean {
 
 async function describeFile(
   graph: Graph,
-  name: string,
-  path: string,
-  readOnly: boolean,
+  { name, path, readOnly, driver }: FileNode,
 ): Promise<object> {
   const user = [...graph].find((node) => node.kind === 'image' && node.file.name === name);
   const layer = user?.kind === 'image' ? layerOf(user)?.layer : undefined;
@@ -62,10 +84,10 @@ async function describeFile(
     file: path,
     'node-name': name,
     ro: readOnly || layer?.image.writable !== true,
-    drv: 'file',
+    drv: driver,
     backing_file_depth: 0,
     ...UNUSED,
-    image: { filename: path, format: 'file', 'virtual-size': length },
+    image: { filename: path, format: driver, 'virtual-size': length },
   };
 }
 
@@ -84,7 +106,11 @@ async function imageInfo(layers: readonly ChainLayer[], flat: boolean): Promise<
       ? {}
       : {
           'backing-filename': backing.name,
-          'full-backing-filename': posix.resolve(posix.dirname(facts.path), backing.name),
+          ...(isUrl(facts.path) || isUrl(backing.name)
+            ? {}
+            : {
+                'full-backing-filename': posix.resolve(posix.dirname(facts.path), backing.name),
+              }),
           ...(backing.format === null ? {} : { 'backing-filename-format': backing.format }),
         }),
     ...(flat || below.length === 0 ? {} : { 'backing-image': await imageInfo(below, flat) }),

@@ -5,9 +5,16 @@ import {
   openLayer,
   readMark,
 } from '@downfold/chain';
-import type { LiveDisk, LiveSection, SectionTimes } from '@downfold/commit';
+import {
+  type Claim,
+  conflictBetween,
+  type LiveDisk,
+  type LiveSection,
+  type SectionTimes,
+} from '@downfold/commit';
 import { Device } from '@downfold/device';
 import type { BackingReference } from '@downfold/image';
+import type { JobType } from '@downfold/job';
 import { READER } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
 import type { DiskLocks } from './locks.ts';
@@ -17,9 +24,16 @@ import { type OpenLayers, openForWriting } from './open.ts';
 export interface DiskUser {
   /** What errors call it: `export 'disk'`. */
   readonly label: string;
-  readonly isJob: boolean;
-  /** A job that is done for only while the active layer stays the active layer. */
-  readonly needsActive: boolean;
+  /** Null: it is no job. */
+  readonly job: JobUse | null;
+}
+
+/** What jobs beneath one disk have to know of each other. */
+export interface JobUse {
+  readonly id: string;
+  readonly type: JobType;
+  /** The layers that it works with. */
+  readonly claim: Claim;
 }
 
 /** What a disk tells its graph: other layers make it up now. */
@@ -87,6 +101,24 @@ export class Disk implements AsyncDisposable {
     this.users.delete(user);
   }
 
+  /**
+   * Lets a job work beneath the disk beside those that do already, unless it would touch what one of them does.
+   * @param nameOf the node of a path
+   * @throws ServerError `SERVER_IN_USE` in QEMU's words, with the node and the job in the way
+   */
+  admit(user: DiskUser & { readonly job: JobUse }, nameOf: (path: string) => string): void {
+    for (const { job } of this.users) {
+      const path = job === null ? null : conflictBetween(user.job.claim, job.claim);
+      if (job === null || path === null) continue;
+      throw new ServerError(
+        'SERVER_IN_USE',
+        `Node '${nameOf(path)}' is busy: block device is in use by block job: ${job.type} (job '${job.id}')`,
+        { image: path, job: job.id },
+      );
+    }
+    this.users.add(user);
+  }
+
   /** @throws ServerError `SERVER_IN_USE` when a user is such, naming it */
   assertUnused(why: string, which: (user: DiskUser) => boolean = () => true): void {
     for (const user of this.users)
@@ -124,7 +156,11 @@ export class Disk implements AsyncDisposable {
    * @throws ServerError, DeviceError; nothing changed then
    */
   async cover(overlay: Disk): Promise<SectionTimes | null> {
-    this.assertUnused('its active layer has to stay', ({ needsActive }) => needsActive);
+    const active = this.active.facts.path;
+    this.assertUnused(
+      'its active layer has to stay',
+      ({ job }) => job?.claim.consumes.includes(active) === true,
+    );
     const device = this.#device;
     const { path } = overlay.active.facts;
     if (device === null || device.readOnly) {
@@ -139,7 +175,8 @@ export class Disk implements AsyncDisposable {
     const top = await openForWriting(overlay.active, overlay.locks, this.environment, {
       isActive: true,
     });
-    const jobs = [...this.users].some(({ isJob }) => isJob);
+    // a job that is about to relink it has it open for writing
+    const jobs = [...this.users].some(({ job }) => job?.claim.relinks.includes(active) === true);
     const before = this.active;
     await using opened = new AsyncDisposableStack();
     opened.defer(async () => void (await overlay.locks.change(path, READER)));
@@ -184,7 +221,7 @@ export class Disk implements AsyncDisposable {
 
   /** Rewrites what the layer at `index` says of its backing file. @throws ServerError `SERVER_IN_USE` while a job works; ImageError `IMAGE_NO_ROOM` */
   async rewriteBacking(index: number, reference: BackingReference): Promise<void> {
-    this.assertUnused('a job works with it', ({ isJob }) => isJob);
+    this.assertUnused('a job works with it', ({ job }) => job !== null);
     const layer = this.layers[index] as ChainLayer;
     if (layer.image.writable && this.#device !== null) {
       await this.#device.drained(async (section) => {

@@ -1,14 +1,18 @@
 import { type ChainLayer, identityKey } from '@downfold/chain';
+import { isUrl } from '@downfold/storage';
 import { type Access, environmentFor } from '../environment.ts';
 import { ServerError } from '../errors.ts';
-import type {
-  BlockdevOptions,
-  BlockdevRef,
-  FileOptions,
-  FormatName,
-  ImageOptions,
+import type { Log } from '../log.ts';
+import {
+  type BlockdevOptions,
+  type BlockdevRef,
+  type FormatName,
+  type ImageOptions,
+  isProtocol,
+  type ProtocolOptions,
 } from '../qmp/schema/nodes.ts';
 import { Disk } from './disk.ts';
+import { filenameOf } from './filename.ts';
 import { type FileNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
 import { NodeTable } from './node-table.ts';
 import { type OpenLayers, openSingle, openWhole, realPath } from './open.ts';
@@ -17,10 +21,13 @@ import { successorOf } from './superseded.ts';
 /** All nodes by name: files, images, and the disks that images make up. An image is a layer of one disk at a time. */
 export class Graph extends NodeTable implements AsyncDisposable {
   readonly #access: Access;
+  readonly #log: Log | null;
 
-  constructor(access: Access) {
+  /** @param log told of what is not locked */
+  constructor(access: Access, log: Log | null = null) {
     super();
     this.#access = access;
+    this.#log = log;
   }
 
   /** Makes a node, and those that are written out in it. On failure there is none of them. */
@@ -57,6 +64,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
   /** @throws ServerError `SERVER_IN_USE`, `SERVER_NODE` */
   async remove(name: string): Promise<void> {
     const node = this.node(name);
+    if (node.kind === 'filter') throw inUse(name, `job '${node.use.id}'`);
     if (node.kind === 'file') {
       const user = [...this.nodes.values()].find(
         (one) => one.kind === 'image' && one.file === node,
@@ -78,6 +86,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
   reopen(options: readonly BlockdevOptions[]): void {
     const nodes = options.map((wanted) => ({ wanted, node: this.node(wanted['node-name'] ?? '') }));
     for (const { wanted, node } of nodes) {
+      if (node.kind === 'filter') throw inUse(node.name, `job '${node.use.id}'`);
       const same = node.kind === 'file' ? isSameFile(wanted, node) : this.#isSame(wanted, node);
       if (!same)
         throw new ServerError(
@@ -89,7 +98,8 @@ export class Graph extends NodeTable implements AsyncDisposable {
       if (readOnly && node.kind === 'image' && node.disk?.writable === true)
         node.disk.assertUnused('is written to');
     }
-    for (const { wanted, node } of nodes) node.readOnly = wanted['read-only'] ?? false;
+    for (const { wanted, node } of nodes)
+      if (node.kind !== 'filter') node.readOnly = wanted['read-only'] ?? false;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -99,21 +109,25 @@ export class Graph extends NodeTable implements AsyncDisposable {
   }
 
   async #make(options: BlockdevOptions, made: GraphNode[], implicit: boolean): Promise<GraphNode> {
-    const node =
-      options.driver === 'file'
-        ? await this.#makeFile(options, implicit)
-        : await this.#makeImage(options, made, implicit);
+    const node = isProtocol(options)
+      ? await this.#makeFile(options, implicit)
+      : await this.#makeImage(options, made, implicit);
     made.push(node);
     return node;
   }
 
-  async #makeFile(options: FileOptions, implicit: boolean): Promise<FileNode> {
-    const { filename } = options;
+  async #makeFile(options: ProtocolOptions, implicit: boolean): Promise<FileNode> {
+    const { driver } = options;
+    const filename = filenameOf(options);
     const path = await realPath(filename, environmentFor(filename, this.#access));
     const name = options['node-name'] ?? this.freeName(path);
     this.assertFree(name, implicit && options['node-name'] === undefined);
+    if (isUrl(path))
+      this.#log?.warn(
+        `${path}: lies behind a server, where there are no locks: nobody else may write to it`,
+      );
     const readOnly = options['read-only'] ?? false;
-    const node: FileNode = { kind: 'file', name, implicit, filename, path, readOnly };
+    const node: FileNode = { kind: 'file', driver, name, implicit, filename, path, readOnly };
     this.nodes.set(name, node);
     return node;
   }
@@ -249,7 +263,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
   }
 
   #isSame(wanted: BlockdevOptions, node: ImageNode): boolean {
-    if (wanted.driver === 'file' || wanted.driver !== node.format) return false;
+    if (isProtocol(wanted) || wanted.driver !== node.format) return false;
     const { file, backing, discard = 'ignore' } = wanted;
     const below = node.disk?.layers[(layerOf(node)?.index ?? 0) - 1];
     const stands = below === undefined ? null : this.nodeOf(below).name;
@@ -266,5 +280,5 @@ function inUse(name: string, by: string): ServerError {
 }
 
 function isSameFile(wanted: BlockdevOptions, node: FileNode): boolean {
-  return wanted.driver === 'file' && wanted.filename === node.filename;
+  return isProtocol(wanted) && filenameOf(wanted) === node.filename;
 }

@@ -1,7 +1,9 @@
 import { posix } from 'node:path';
 import { type ChainLayer, identityKey } from '@downfold/chain';
+import { isUrl } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
-import type { Disk } from './disk.ts';
+import type { ProtocolName } from '../qmp/schema/nodes.ts';
+import type { Disk, JobUse } from './disk.ts';
 import { type FileNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
 
 /** QEMU's rule for names, without its limit of 31 bytes. */
@@ -45,6 +47,13 @@ export class NodeTable {
     throw new ServerError('SERVER_NODE', `${path}: has no node`, { image: path });
   }
 
+  /** What a client calls the layer at a path. */
+  nameOf(path: string): string {
+    for (const node of this.nodes.values())
+      if (node.kind === 'image' && node.disk !== null && node.file.path === path) return node.name;
+    return path;
+  }
+
   /** The active layer of a disk, by its name. @throws ServerError `SERVER_NODE` */
   root(name: string): { readonly node: ImageNode; readonly disk: Disk } {
     const node = this.node(name);
@@ -58,6 +67,19 @@ export class NodeTable {
     );
   }
 
+  /** @throws ServerError `SERVER_NODE` when the name is no name, or taken */
+  addFilter(name: string, disk: Disk, use: JobUse): void {
+    this.assertFree(name, false);
+    const isActive = use.claim.consumes.includes(disk.active.facts.path);
+    const driver = use.type === 'stream' ? 'copy-on-read' : isActive ? 'mirror_top' : 'commit_top';
+    this.nodes.set(name, { kind: 'filter', name, driver, disk, use });
+  }
+
+  /** The filter of a job that is over. */
+  dropFilter(name: string): void {
+    this.nodes.delete(name);
+  }
+
   protected known({ facts }: ChainLayer): ImageNode | null {
     const key = identityKey(facts.identity);
     for (const node of this.nodes.values())
@@ -68,6 +90,7 @@ export class NodeTable {
   protected addFile(path: string, name: string): FileNode {
     const node: FileNode = {
       kind: 'file',
+      driver: protocolOf(path),
       name,
       implicit: true,
       filename: path,
@@ -95,10 +118,16 @@ export class NodeTable {
 
   /** A name that no user can give, and that tells a person what it is. */
   protected freeName(path: string): string {
-    const name = `#${posix.basename(path)}`;
+    const name = `#${isUrl(path) ? path : posix.basename(path)}`;
     for (let next = 1; ; next++) {
       const free = next === 1 ? name : `${name}.${next}`;
       if (!this.nodes.has(free)) return free;
     }
   }
+}
+
+function protocolOf(path: string): ProtocolName {
+  if (!isUrl(path)) return 'file';
+  if (path.startsWith('nbd')) return 'nbd';
+  return path.startsWith('https:') ? 'https' : 'http';
 }

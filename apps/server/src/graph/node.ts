@@ -1,16 +1,17 @@
 import { type ChainLayer, identityKey } from '@downfold/chain';
-import type { FormatName } from '../qmp/schema/nodes.ts';
-import type { Disk } from './disk.ts';
+import type { FormatName, ProtocolName } from '../qmp/schema/nodes.ts';
+import type { Disk, JobUse } from './disk.ts';
 
-/** A file, as a node has it. It is opened by the image in it. */
+/** A file, or what a server holds in the place of one, as a node has it. It is opened by the image in it. */
 export interface FileNode {
   readonly kind: 'file';
+  readonly driver: ProtocolName;
   readonly name: string;
   /** Made on the way, and gone with what it was made for. */
   implicit: boolean;
   /** As it was named. */
   readonly filename: string;
-  /** Absolute, links resolved. */
+  /** Absolute, links resolved; or a URL. */
   readonly path: string;
   readOnly: boolean;
 }
@@ -30,7 +31,17 @@ export interface ImageNode {
   disk: Disk | null;
 }
 
-export type GraphNode = FileNode | ImageNode;
+/** Stands for a job while it works, where QEMU puts a filter over the layer whose data is moved. Nothing can use it. */
+export interface FilterNode {
+  readonly kind: 'filter';
+  readonly name: string;
+  /** QEMU's driver for such a job. */
+  readonly driver: 'commit_top' | 'mirror_top' | 'copy-on-read';
+  readonly disk: Disk;
+  readonly use: JobUse;
+}
+
+export type GraphNode = FileNode | ImageNode | FilterNode;
 
 /** The layer of a node in its disk, and its place there. Null: none. */
 export function layerOf({

@@ -7,7 +7,7 @@ import {
   openImageAt,
   openLayer,
 } from '@downfold/chain';
-import { READER, WRITER } from '@downfold/storage';
+import { isUrl, READER, WRITER } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
 import { DiskLocks } from './locks.ts';
 
@@ -102,7 +102,7 @@ export async function openForWriting(
   }
 }
 
-/** Absolute, links resolved. @throws StorageError when it is not there */
+/** Absolute, links resolved; of a URL the one way to write it. @throws StorageError when it is not there */
 export function realPath(file: string, { backend }: ChainEnvironment): Promise<string> {
-  return backend.realPath(posix.resolve(file));
+  return backend.realPath(isUrl(file) ? file : posix.resolve(file));
 }

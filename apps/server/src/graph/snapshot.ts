@@ -58,17 +58,18 @@ export async function snapshotSync(
     how.nodeName ?? `snapshot-${posix.basename(path).replaceAll(/[^A-Za-z0-9._-]/g, '-')}`;
   let overlay: ChainLayer | null = null;
   try {
-    const made = await graph.add({
+    await graph.add({
       driver: how.format,
       'node-name': added,
       discard: node.discard ? 'unmap' : 'ignore',
       file: { driver: 'file', filename: path },
       backing: null,
     });
-    overlay = graph.root(added).disk.active;
+    const made = graph.root(added);
+    overlay = made.disk.active;
     const held = await snapshot(graph, name, added);
     // as in QEMU: it is there for as long as its disk needs it, and goes when a job drops the layer
-    made.implicit = true;
+    made.node.implicit = true;
     return held;
   } catch (cause) {
     // once it is the active layer it stays, whatever failed after that: it may hold what clients wrote since

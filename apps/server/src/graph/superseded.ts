@@ -13,6 +13,7 @@ import {
 } from '@downfold/chain';
 import { createEngine } from '@downfold/commit';
 import { clock, isAlive, thisProcess } from '@downfold/host';
+import { isUrl } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
 import type { FormatName } from '../qmp/schema/nodes.ts';
 
@@ -59,6 +60,8 @@ async function assertNothingStandsOn(
   { layers }: OpenChain,
   environment: ChainEnvironment,
 ): Promise<void> {
+  // a server does not tell what else it has
+  if (isUrl(facts.path)) return;
   const pool = await scanPool([posix.dirname(facts.path)], environment, { recursive: false });
   const image = imageOf(pool, facts.identity);
   const known = new Set(layers.map((layer) => identityKey(layer.facts.identity)));

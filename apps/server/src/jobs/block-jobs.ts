@@ -1,4 +1,5 @@
 import type {
+  AbortResult,
   CommitPlan,
   Engine,
   JournalSummary,
@@ -15,16 +16,21 @@ import {
   type JobType,
 } from '@downfold/job';
 import { type Access, engineFor } from '../environment.ts';
-import type { Disk, DiskUser } from '../graph/disk.ts';
+import type { Disk, JobUse } from '../graph/disk.ts';
+import type { Graph } from '../graph/graph.ts';
 import type { Log, LogFields } from '../log.ts';
 import { JobCounters, type SectionWork } from '../metrics/job-counters.ts';
+import { Place } from './place.ts';
 import { type EngineCalls, EngineWork } from './work.ts';
 
 /** How a job is started, beside what it does. */
-export type StartOptions = Omit<JobOptions, 'type' | 'clock' | 'emit'>;
+export interface StartOptions extends Omit<JobOptions, 'id' | 'type' | 'clock' | 'emit'> {
+  /** Node that stands for the job while it works; undefined: none does. */
+  readonly filter?: string;
+}
 
-/** What is asked of a job on a disk; the disk is the leaf. */
-export type DiskRequest = Omit<PlanRequest, 'pools' | 'file' | 'format'>;
+/** What is asked of a job. */
+export type DiskRequest = Omit<PlanRequest, 'pools' | 'format'>;
 
 /** A job under way, and what it does. */
 interface Running {
@@ -36,6 +42,7 @@ interface Running {
 export class BlockJobs {
   readonly jobs: Jobs = new Jobs();
   readonly counters: JobCounters = new JobCounters();
+  readonly #graph: Graph;
   readonly #access: Access;
   readonly #pools: readonly string[];
   readonly #emit: (event: JobEvent) => void;
@@ -43,10 +50,12 @@ export class BlockJobs {
   readonly #running: Set<Running> = new Set();
 
   constructor(
+    graph: Graph,
     settings: Access & { readonly pools: readonly string[] },
     emit: (event: JobEvent) => void,
     log: Log,
   ) {
+    this.#graph = graph;
     this.#access = settings;
     this.#pools = settings.pools;
     this.#emit = (event) => {
@@ -57,46 +66,66 @@ export class BlockJobs {
     this.#log = log;
   }
 
-  /** What a job would do. Nothing is written. @throws CommitError, ChainError, ImageError or StorageError */
-  async plan(disk: Disk, request: DiskRequest): Promise<CommitPlan> {
-    disk.assertUnused('is busy', ({ isJob }) => isJob);
-    const user: DiskUser = { label: 'a plan', isJob: false, needsActive: false };
-    await disk.use(user, { writes: false });
+  /** Takes a job's place beneath a disk. @throws ServerError `SERVER_IN_USE` when another job is in the way */
+  async reserve(disk: Disk, job: JobUse): Promise<Place> {
+    const place = new Place(disk, job);
+    disk.admit(place, (path) => this.#graph.nameOf(path));
     try {
-      const { path, format } = disk.active.facts;
-      return await this.#engine(disk).plan(
-        { ...request, file: path, format, pools: this.#pools },
-        { live: disk.live(), estimate: false },
-      );
-    } finally {
-      disk.release(user);
+      await disk.use(place, { writes: false });
+      return place;
+    } catch (cause) {
+      place.release();
+      throw cause;
     }
   }
 
-  /** Starts to do what a plan says. @throws JobError */
-  async start(disk: Disk, plan: CommitPlan, options: StartOptions): Promise<Job> {
-    const engine = this.#engine(disk);
-    const { path } = disk.active.facts;
-    return this.#begin(disk, typeOf(plan), needsActive(plan), options, {
+  /** What a job would do. Nothing is written. @throws CommitError, ChainError, ImageError or StorageError */
+  plan({ disk }: Place, request: DiskRequest): Promise<CommitPlan> {
+    const { format } = disk.active.facts;
+    return this.#engine(disk).plan(
+      { ...request, format, pools: this.#pools },
+      { live: disk.live(), estimate: false },
+    );
+  }
+
+  /** Starts to do what a plan says. @throws JobError; ServerError `SERVER_NODE` */
+  start(place: Place, plan: CommitPlan, options: StartOptions): Job {
+    const engine = this.#engine(place.disk);
+    const leaf = plan.images[plan.chainLength - 1]?.path ?? '';
+    return this.#begin(place, options, {
       total: plan.bytesToCopy + plan.bytesToZero,
       keepsFailed: false,
       run: (how) => engine.run(plan, how),
-      abort: () => this.#abort(engine, disk, path),
+      abort: () => this.#abort(engine, place.disk, leaf),
     });
   }
 
-  /** Goes on with an interrupted job whose journal lies beside `path`. @throws JobError */
-  async resume(disk: Disk, path: string, journal: JournalSummary): Promise<Job> {
+  /** Goes on with an interrupted job whose journal lies beside `path`. @throws ServerError, JobError */
+  async resume(
+    disk: Disk,
+    path: string,
+    { plan, job, claim }: JournalSummary,
+    { id = `resume-${job.slice(0, 8)}`, ...options }: Partial<StartOptions & { id: string }> = {},
+  ): Promise<Job> {
+    using place = await this.reserve(disk, { id, type: typeOf(plan), claim });
     const engine = this.#engine(disk);
-    const { plan, job } = journal;
-    const options = { id: `resume-${job.slice(0, 8)}` };
-    return this.#begin(disk, typeOf(plan), needsActive(plan), options, {
+    return this.#begin(place, options, {
       total: plan.bytesToCopy + plan.bytesToZero,
       // it is not this server's: why it cannot go on is for the user to find out
       keepsFailed: true,
       run: (how) => engine.resume(path, { ...how, live: disk.live() }),
       abort: () => this.#abort(engine, disk, path),
     });
+  }
+
+  /** Gives up the interrupted job whose journal lies beside `path`. @throws ServerError, CommitError `COMMIT_PAST_ABORT` */
+  async abandon(
+    disk: Disk,
+    path: string,
+    { plan, job, claim }: JournalSummary,
+  ): Promise<AbortResult> {
+    using _place = await this.reserve(disk, { id: job, type: typeOf(plan), claim });
+    return this.#abort(this.#engine(disk), disk, path);
   }
 
   /** Stops all jobs at a consistent point; their journals stay. Resolves once they work no more. */
@@ -127,60 +156,51 @@ export class BlockJobs {
     return engineFor(disk.active.facts.path, this.#access);
   }
 
-  async #begin(
-    disk: Disk,
-    type: JobType,
-    active: boolean,
-    options: StartOptions,
+  #begin(
+    place: Place,
+    { filter, ...options }: StartOptions,
     calls: Omit<EngineCalls, 'over'>,
-  ): Promise<Job> {
-    const user: DiskUser = { label: `job '${options.id}'`, isJob: true, needsActive: active };
-    await disk.use(user, { writes: false });
+  ): Job {
+    const { disk, job: use } = place;
+    const { id, type } = use;
+    if (filter !== undefined) this.#graph.addFilter(filter, disk, use);
     let running: Running | null = null;
-    const work = new EngineWork(
-      {
-        ...calls,
-        run: (how) =>
-          calls.run({
-            ...how,
-            live: disk.live(),
-            onSection: ({ what, ...times }) =>
-              this.#held(`job '${options.id}'`, what, times, { job: options.id }),
-          }),
-        over: () => {
-          disk.release(user);
-          if (running !== null) this.#running.delete(running);
-        },
-      },
-      this.#log,
-    );
+    const over = (): void => {
+      if (filter !== undefined) this.#graph.dropFilter(filter);
+      place.release();
+      if (running !== null) this.#running.delete(running);
+    };
+    const run: EngineCalls['run'] = (how) =>
+      calls.run({
+        ...how,
+        live: disk.live(),
+        onSection: ({ what, ...times }) => this.#held(`job '${id}'`, what, times, { job: id }),
+      });
+    const work = new EngineWork({ ...calls, run, over }, this.#log);
     try {
-      const job = this.jobs.start(work, { ...options, type, clock, emit: this.#emit });
+      const job = this.jobs.start(work, { ...options, id, type, clock, emit: this.#emit });
       running = { job, work };
       this.#running.add(running);
+      place.keep();
       return job;
     } catch (cause) {
-      disk.release(user);
+      over();
       throw cause;
     }
   }
 
-  async #abort(engine: Engine, disk: Disk, path: string): Promise<void> {
-    const { mixed } = await engine.abort(path, { live: disk.live() });
-    for (const image of mixed)
+  async #abort(engine: Engine, disk: Disk, path: string): Promise<AbortResult> {
+    const result = await engine.abort(path, { live: disk.live() });
+    for (const image of result.mixed)
       this.#log.warn(`${image}: holds a part of a job that was given up, and is marked so`, {
         image,
       });
+    return result;
   }
 }
 
 function typeOf({ request }: CommitPlan): JobType {
   return request.operation === 'stream' ? 'stream' : 'commit';
-}
-
-/** Whether a job copies from or to the active layer, and so cannot have another one put on top. */
-function needsActive({ request, images, chainLength }: CommitPlan): boolean {
-  return request.top === images[chainLength - 1]?.node;
 }
 
 /** What whoever runs the server has to know of a job. */

@@ -11,7 +11,7 @@ export interface EngineCalls {
   /** A job that fails keeps its journal; only one that is cancelled is given up. */
   readonly keepsFailed: boolean;
   /** Gives the job up: links as they were. */
-  abort(): Promise<void>;
+  abort(): Promise<unknown>;
   /** Called once nothing works any more, however it ended. */
   over(): void;
 }

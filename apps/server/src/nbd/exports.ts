@@ -90,8 +90,7 @@ export class Exports implements AsyncDisposable {
       disk,
       label,
       counters: new ExportCounters(),
-      isJob: false,
-      needsActive: false,
+      job: null,
       shuttingDown: false,
     };
     const device = await disk.use(one, { writes: writable });

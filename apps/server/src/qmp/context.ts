@@ -1,5 +1,6 @@
 import type { Graph } from '../graph/graph.ts';
 import type { BlockJobs } from '../jobs/block-jobs.ts';
+import type { Journals } from '../jobs/journals.ts';
 import type { Exports } from '../nbd/exports.ts';
 
 /** What commands work on. */
@@ -7,6 +8,7 @@ export interface ServerParts {
   readonly graph: Graph;
   readonly exports: Exports;
   readonly jobs: BlockJobs;
+  readonly journals: Journals;
   /** Ends the server; returns at once. */
   quit(): void;
 }

@@ -5,6 +5,7 @@ import { VERSION } from '../version.ts';
 import { blockJobCommands } from './commands/block-jobs.ts';
 import { exportCommands } from './commands/exports.ts';
 import { jobCommands } from './commands/job-verbs.ts';
+import { journalCommands } from './commands/journals.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import type { ServerParts } from './context.ts';
 import { events, type ServerEvents } from './events.ts';
@@ -14,6 +15,7 @@ function commandsOf(parts: ServerParts): Commands {
   return {
     ...blockJobCommands(parts),
     ...jobCommands(parts.jobs.jobs),
+    ...journalCommands(parts),
     ...nodeCommands(parts),
     ...exportCommands(parts),
     quit: command({

@@ -13,6 +13,8 @@ export function* brokenAtEnd(
 ): Generator<Broken, void, undefined> {
   if (pool.setting.operation === 'commit') {
     yield* brokenBase(pool, model, check);
+    if (pool.setting.client !== undefined && !model.journal.pivoted)
+      yield ['end/the-disk-pivoted', 'the disk is still top'];
     yield* brokenMarks(pool, plan, model);
     if (pool.setting.emptyTop) yield* brokenTop(pool, model);
   }
@@ -21,12 +23,14 @@ export function* brokenAtEnd(
 
 function* brokenBase(
   pool: Pool,
-  { now }: Model,
+  { now, journal }: Model,
   { finalBase }: StateCheck,
 ): Generator<Broken, void, undefined> {
+  const disk = pool.disk(journal);
   const topSize = pool.shown[pool.top]?.length ?? 0;
   const size = now.size(pool.base);
-  for (const [sector, wanted] of finalBase.entries()) {
+  for (const [sector, planned] of finalBase.entries()) {
+    const wanted = disk[sector] ?? planned;
     const found = now.shows(pool.base, sector);
     if (sector < size && found === wanted) continue;
     yield [

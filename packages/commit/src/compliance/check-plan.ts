@@ -48,12 +48,19 @@ function assertPromises(pool: Pool, plan: CommitPlan): void {
   const { chain, base, top, setting } = pool;
   const [from, to] = [chain.indexOf(base), chain.indexOf(top)];
   const commit = setting.operation === 'commit';
-  const stay = commit
-    ? [...chain.slice(0, from), ...chain.slice(to), ...pool.overlaysOf(top)]
-    : chain.filter((image) => image !== top || !setting.unsafe);
+  const stay = isPivot(pool)
+    ? chain.slice(0, from)
+    : commit
+      ? [...chain.slice(0, from), ...chain.slice(to), ...pool.overlaysOf(top)]
+      : chain.filter((image) => image !== top || !setting.unsafe);
   for (const node of pool.nodesOf(stay))
     if (!plan.preserves.includes(node))
       throw new Violation('plan/promises-top-and-overlays', `${node} is not preserved`);
+}
+
+/** A disk in use goes over to base: top is not relinked, but superseded. */
+function isPivot({ setting }: Pool): boolean {
+  return setting.client !== undefined;
 }
 
 function assertRelinks(pool: Pool, plan: CommitPlan): void {
@@ -64,6 +71,11 @@ function assertRelinks(pool: Pool, plan: CommitPlan): void {
     const backing = relink.backing === null ? -1 : pool.indexOf(relink.backing);
     if (backing !== base) throw wrong(`${relink.overlay} is relinked to ${relink.backing}`);
     if (!leadsTo(pool, relink)) throw wrong(`${relink.overlay}: ${JSON.stringify(relink)}`);
+  }
+  if (isPivot(pool)) {
+    if (!plan.invalidates.some(({ node }) => node === pool.nodeOf(top)))
+      throw new Violation('plan/names-who-is-lost', `${pool.nodeOf(top)} will be superseded`);
+    return;
   }
   const needed = setting.operation === 'commit' ? [top, ...pool.overlaysOf(top)] : [top];
   for (const image of needed) {

@@ -37,15 +37,28 @@ export class StateCheck {
     for (const image of this.#pool.facts.keys()) {
       if (image === this.#pool.base && this.#finalBase.length > 0)
         yield* this.#base(disks, journal);
-      else if (!this.#isLost(image, journal)) yield* this.#other(disks, image);
+      else if (!this.#isLost(image, journal)) yield* this.#other(disks, image, journal);
     }
     if (needsSources(journal)) yield* this.#sources(disks);
+    if (journal.pivoted) yield* this.#disk(disks, journal);
+  }
+
+  /** After a pivot base shows all that the disk did, and that its client was told is written. */
+  *#disk(disks: Disks, journal: ModelJournal): Generator<Broken, void, undefined> {
+    const wanted = this.#pool.disk(journal);
+    const found = wanted.map((_, sector) => disks.shows(this.#pool.base, sector));
+    if (!same(found, wanted))
+      yield [
+        'crash/the-disk-shows-what-was-written',
+        `the disk is base, which shows ${found}, and must show ${wanted}`,
+      ];
   }
 
   #isLost(image: number, journal: ModelJournal): boolean {
     const { setting, top } = this.#pool;
     // the user vouches for what top shows over its new backing file
     if (setting.unsafe && this.#pool.readsThrough(image, top)) return true;
+    if (image === top && journal.pivoted) return true;
     const { node } = this.#pool.facts[image] as { node: string };
     return (
       journal.invalidated.includes(image) && this.#plan.invalidates.some((one) => one.node === node)
@@ -66,9 +79,13 @@ export class StateCheck {
       ];
   }
 
-  *#other(disks: Disks, image: number): Generator<Broken, void, undefined> {
+  *#other(disks: Disks, image: number, journal: ModelJournal): Generator<Broken, void, undefined> {
     const node = this.#pool.nodeOf(image);
-    const [found, before] = [disks.shown(image), this.#pool.shown[image] as readonly number[]];
+    const found = disks.shown(image);
+    const before =
+      image === this.#pool.top
+        ? this.#pool.disk(journal)
+        : (this.#pool.shown[image] as readonly number[]);
     if (!same(found, before))
       yield [this.#ruleOf[image] as RuleId, `${node} shows ${found}, and showed ${before}`];
     for (let at = disks.link(image); at >= 0; at = disks.link(at))

@@ -121,12 +121,9 @@ class Exploration {
     const run: Run = { start, steps: [] };
     const model = this.#modelAt(start);
     try {
-      for await (const batch of this.#stepsOf(model, start))
-        for (const step of batch) {
-          run.steps.push(step);
-          model.do(step);
-          this.#crash(model, run);
-        }
+      if (start.journal.pivoted) model.finishPivoted();
+      else await this.#steps(model, run);
+      model.disk.writes(null);
       model.finish();
       this.#crash(model, run);
     } catch (cause) {
@@ -138,6 +135,19 @@ class Exploration {
     }
     this.#end(model, run);
     if (start.crash === null) await this.#again(run);
+  }
+
+  async #steps(model: Model, run: Run): Promise<void> {
+    model.disk.writes(0);
+    this.#crash(model, run);
+    for await (const batch of this.#stepsOf(model, run.start))
+      for (const step of batch) {
+        run.steps.push(step);
+        model.do(step);
+        this.#crash(model, run);
+        model.disk.writes(run.steps.length);
+        this.#crash(model, run);
+      }
   }
 
   #modelAt({ disks, journal }: Start): Model {
@@ -203,6 +213,7 @@ class Exploration {
   async #again(run: Run): Promise<void> {
     const model = this.#modelAt(run.start);
     let at = 0;
+    model.disk.writes(at);
     for await (const batch of this.#stepsOf(model, run.start))
       for (const step of batch) {
         const [before, now] = [JSON.stringify(run.steps[at++]), JSON.stringify(step)];
@@ -211,6 +222,7 @@ class Exploration {
           return;
         }
         model.do(step);
+        model.disk.writes(at);
       }
   }
 

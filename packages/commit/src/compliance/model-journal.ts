@@ -9,6 +9,10 @@ export interface ModelJournal {
   readonly invalidated: readonly number[];
   /** Bytes copied up to the cursor. */
   readonly copied: number;
+  /** The disk is base from here on. */
+  readonly pivoted: boolean;
+  /** No record: the client of the disk was told that its write is durable, and remembers. */
+  readonly acknowledged: boolean;
 }
 
 /** That of a job that has not begun. */
@@ -17,14 +21,17 @@ export const UNBEGUN: ModelJournal = {
   stagings: [],
   invalidated: [],
   copied: 0,
+  pivoted: false,
+  acknowledged: false,
 };
 
-/** Whether the sources of a job are still needed: until a cursor says that all data is in place. */
-export function needsSources({ cursor }: ModelJournal): boolean {
-  return cursor?.['complete'] !== true;
+/** Whether the sources of a job are still needed: until a cursor says that all data is in place, or base is the disk. */
+export function needsSources({ cursor, pivoted }: ModelJournal): boolean {
+  return cursor?.['complete'] !== true && !pivoted;
 }
 
 /** Equal for journals from which a job goes on in the same way. */
-export function journalKey({ cursor, stagings, invalidated }: ModelJournal): string {
-  return JSON.stringify([cursor, stagings, [...invalidated].sort()]);
+export function journalKey(journal: ModelJournal): string {
+  const { cursor, stagings, invalidated, pivoted, acknowledged } = journal;
+  return JSON.stringify([cursor, stagings, [...invalidated].sort(), pivoted, acknowledged]);
 }

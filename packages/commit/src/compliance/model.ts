@@ -5,6 +5,7 @@ import type { Cursor, Step } from '../step.ts';
 import { contentOf, isData, isPlain, UNALLOCATED } from './cells.ts';
 import type { Disks } from './disks.ts';
 import { Durability, type Survivors } from './durability.ts';
+import { ModelDisk } from './model-disk.ts';
 import { ModelImages, type Place } from './model-images.ts';
 import type { ModelJournal } from './model-journal.ts';
 import { hostSector } from './model-view.ts';
@@ -25,6 +26,7 @@ export class Model {
   copied = 0;
   zeroed = 0;
   readonly images: ModelImages;
+  readonly disk: ModelDisk;
   readonly #pool: Pool;
   readonly #plan: CommitPlan;
   readonly #disks: Durability;
@@ -43,6 +45,7 @@ export class Model {
     this.#disks = new Durability(disks, journal);
     this.#copiedBefore = journal.copied;
     this.images = new ModelImages(pool, this.#disks);
+    this.disk = new ModelDisk(pool, this.#disks, this.images);
     this.#settled = pool.setting.slow ? disks : null;
   }
 
@@ -103,6 +106,9 @@ export class Model {
         break;
       case 'relink':
         this.#relink(step);
+        break;
+      case 'pivot':
+        this.#pivot(step);
         break;
       case 'retire':
         this.#retire(step.node);
@@ -245,11 +251,30 @@ export class Model {
     this.#disks.harden((disks) => disks.setLink(image, below));
   }
 
+  #pivot({ from, to }: StepOf<'pivot'>): void {
+    const { base, top, setting } = this.#pool;
+    if (setting.client === undefined || this.#own(from) !== top || this.#own(to) !== base)
+      throw broken(
+        'steps/only-what-formats-can',
+        `${from} is no disk in use that ${to} can become`,
+      );
+    if (this.now.size(base) < this.now.size(top))
+      throw broken('steps/within-the-disks', `${to} is shorter than the disk`);
+    this.disk.pivot();
+  }
+
+  /** The engine goes on with a job that has pivoted: only marks are missing. */
+  finishPivoted(): void {
+    for (const { node } of this.#plan.invalidates)
+      this.#disks.harden((disks) => disks.mark(this.#pool.indexOf(node)));
+  }
+
   #retire(node: NodeId): void {
     const image = this.#pool.indexOf(node);
     if (!this.#plan.invalidates.some((one) => one.node === node))
       throw broken('plan/names-who-is-lost', `${node} is retired; the plan does not say so`);
-    if (!this.journal.invalidated.includes(image))
+    const isSuperseded = image === this.#pool.top && this.journal.pivoted;
+    if (!this.journal.invalidated.includes(image) && !isSuperseded)
       throw broken('order/retire-after-invalidate', `${node} is retired and was not invalidated`);
     this.images.changeHeader(image);
     this.#disks.harden((disks) => disks.mark(image));

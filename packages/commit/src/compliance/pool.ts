@@ -37,6 +37,19 @@ export class Pool {
     this.outsiders = operation === 'commit' ? this.#outsiders() : [];
   }
 
+  /** The content of what the client of the disk writes; nobody else has it. */
+  get written(): number {
+    return 255;
+  }
+
+  /** What the disk in use must show, by sector of top: what it showed, and what its client was told is written. */
+  disk({ acknowledged }: { readonly acknowledged: boolean }): readonly number[] {
+    const { client } = this.setting;
+    const before = this.shown[this.top] as readonly number[];
+    if (client == null || !acknowledged) return before;
+    return before.with(client.sector, this.written);
+  }
+
   indexOf(node: NodeId): number {
     return this.setting.images.findIndex(({ name }) => name === node);
   }

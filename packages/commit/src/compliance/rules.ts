@@ -1,7 +1,7 @@
 import type { Operation } from '../plan.ts';
 
-/** What a rule needs of a strategy: what its operation is, or that it can keep what siblings read. */
-export type StrategyAbility = Operation | 'keeps-siblings';
+/** What a rule needs of a strategy: what its operation is, or that it can keep what siblings read; that it pivots; that it goes on after a crash where it was. */
+export type StrategyAbility = Operation | 'keeps-siblings' | 'pivots' | 'goes-on';
 
 /** One thing that every strategy must hold in every setting and every crash state. */
 interface Rule {
@@ -32,16 +32,19 @@ export type RuleId =
   | 'order/relink-after-barrier'
   | 'order/publish-after-barrier'
   | 'order/retire-after-invalidate'
+  | 'order/pivot-after-barrier'
   | 'crash/preserved-images-read-as-before'
   | 'crash/nobody-else-changes'
   | 'crash/images-read-as-before-until-invalidated'
   | 'crash/base-reads-as-before-until-invalidated'
   | 'crash/nobody-reads-through-the-retired'
+  | 'crash/the-disk-shows-what-was-written'
   | 'end/base-shows-what-top-showed'
   | 'end/base-keeps-its-tail'
   | 'end/linked-as-planned'
   | 'end/the-invalid-are-marked'
   | 'end/top-is-empty'
+  | 'end/the-disk-pivoted'
   | 'resume/comes-to-the-same-end'
   | 'resume/copies-only-what-is-left'
   | 'resume/loses-no-more-than-a-checkpoint';
@@ -104,6 +107,10 @@ export const rules: Readonly<Record<RuleId, Rule>> = {
     because: 'the journal knows who lost its meaning before a mark says so',
     needs: ['commit'],
   },
+  'order/pivot-after-barrier': {
+    because: 'base is the disk from the pivot on: what it shows must be durable before (F 2.7)',
+    needs: ['pivots'],
+  },
   'crash/preserved-images-read-as-before': {
     because: 'the promise of plan.preserves, in every crash state (F 2.3)',
   },
@@ -122,6 +129,11 @@ export const rules: Readonly<Record<RuleId, Rule>> = {
     because: 'Downfold refuses to open a chain through an image that is marked',
     needs: ['commit'],
   },
+  'crash/the-disk-shows-what-was-written': {
+    because:
+      'before a pivot and after it the disk shows what its clients were told is written (F 2.7)',
+    needs: ['pivots'],
+  },
   'end/base-shows-what-top-showed': { because: 'that is what a commit is', needs: ['commit'] },
   'end/base-keeps-its-tail': {
     because: 'base is never shrunk, and past top only what longer overlays read is zeroed (F 2.2)',
@@ -136,13 +148,19 @@ export const rules: Readonly<Record<RuleId, Rule>> = {
     because: 'emptyTop asks for it, as qemu-img commit does',
     needs: ['commit'],
   },
+  'end/the-disk-pivoted': {
+    because: 'that is what the commit of an active layer is for',
+    needs: ['pivots'],
+  },
   'resume/comes-to-the-same-end': {
     because: 'a job that was killed at any instruction is finished by resume',
   },
   'resume/copies-only-what-is-left': {
     because: 'what a durable checkpoint covers is not copied again',
+    needs: ['goes-on'],
   },
   'resume/loses-no-more-than-a-checkpoint': {
     because: 'checkpointBytes is what a crash may cost to copy again, at most',
+    needs: ['goes-on'],
   },
 };

@@ -1,4 +1,5 @@
 import type { CommitStrategy } from '../strategy.ts';
+import { inUse } from './client-settings.ts';
 import { commitSettings } from './commit-settings.ts';
 import type { Depth } from './explore.ts';
 import { randomSettings } from './random-settings.ts';
@@ -53,6 +54,14 @@ export function depthOf(scope: Scope): Depth {
 
 /** The settings that a strategy is run on, the simplest ones first. */
 export function* settingsOf(
+  strategy: Pick<CommitStrategy, 'operation' | 'keepsSiblings' | 'pivots'>,
+  scope: Scope,
+): Generator<Setting, void, undefined> {
+  const settings = allSettings(strategy, scope);
+  yield* strategy.pivots === true ? inUse(settings) : settings;
+}
+
+function* allSettings(
   { operation, keepsSiblings }: Pick<CommitStrategy, 'operation' | 'keepsSiblings'>,
   scope: Scope,
 ): Generator<Setting, void, undefined> {

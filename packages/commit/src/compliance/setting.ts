@@ -37,15 +37,22 @@ export interface Setting {
   readonly batch: number;
   /** Views show what was copied only after the next barrier: copies take their time. */
   readonly slow: boolean;
+  /**
+   * The disk of the leaf is in use, and its client writes one sector of its own, once so many steps were taken; null: it writes nothing.
+   * Absent: nobody uses it.
+   */
+  readonly client?: { readonly sector: number; readonly after: number } | null;
 }
 
 /** A setting in one line, for messages. */
 export function textOf(setting: Setting): string {
-  const { images, operation, base, top, siblings, checkpointSectors, batch } = setting;
+  const { images, operation, base, top, siblings, checkpointSectors, batch, client } = setting;
+  const use =
+    client == null ? '' : `, sector ${client.sector} is written after step ${client.after}`;
   const image = ({ name, backing, cells, unit, flat }: SettingImage): string =>
     `${name}${backing === null ? '' : `@${backing}`}=${cells}${unit === 1 ? '' : `*${unit}`}${flat ? ' flat' : ''}`;
   const flags = (['emptyTop', 'keepUndo', 'unsafe', 'stages', 'slow'] as const)
     .filter((flag) => setting[flag])
     .map((flag) => `, ${flag}`);
-  return `[${images.map(image).join('] [')}] ${operation} top ${top} base ${base}, siblings ${siblings}, checkpoint ${checkpointSectors}, batch ${batch}${flags.join('')}`;
+  return `[${images.map(image).join('] [')}] ${operation} top ${top} base ${base}, siblings ${siblings}, checkpoint ${checkpointSectors}, batch ${batch}${flags.join('')}${use}`;
 }

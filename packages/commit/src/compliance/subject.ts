@@ -68,6 +68,7 @@ export function strategySubject(
     abilities: new Set<StrategyAbility>([
       strategy.operation,
       ...(strategy.keepsSiblings ? (['keeps-siblings'] as const) : []),
+      strategy.pivots === true ? 'pivots' : 'goes-on',
     ]),
     create: async () => bed,
   };

@@ -1,5 +1,6 @@
 import type { ChainLayer } from '@downfold/chain';
 import { CommitError, type CommitPlan, type Relink } from '@downfold/commit';
+import type { JobType } from '@downfold/job';
 import {
   anything,
   type Command,
@@ -12,7 +13,8 @@ import {
 import type { Disk } from '../../graph/disk.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { layerOf } from '../../graph/node.ts';
-import type { StartOptions } from '../../jobs/block-jobs.ts';
+import type { DiskRequest } from '../../jobs/block-jobs.ts';
+import { claimFor, type Ends } from '../../jobs/place.ts';
 import type { ServerParts } from '../context.ts';
 import {
   type CommitArguments,
@@ -21,6 +23,7 @@ import {
   type StreamArguments,
   streamArguments,
 } from '../schema/jobs.ts';
+import { startOptions } from './start.ts';
 
 /** What a command answers that starts a job: nothing, or with `x-plan` what it would do. */
 interface Started {
@@ -52,7 +55,7 @@ export function blockJobCommands(
 }
 
 async function commit(parts: ServerParts, args: CommitArguments): Promise<Started> {
-  const disk = diskOf(parts.graph, args.device);
+  const disk = rootOf(parts.graph, args.device);
   const { layers } = disk;
   const leaf = layers.length - 1;
   const top = pick(parts.graph, disk, args, 'top') ?? leaf;
@@ -60,41 +63,55 @@ async function commit(parts: ServerParts, args: CommitArguments): Promise<Starte
   if (base === top) throw generic('cannot commit an image into itself');
   if (base > top) throw generic(`'${nameOf(layers, base)}' is not in this backing file chain`);
   const isActive = top === leaf;
-  const backingFile = args['backing-file'];
-  if (isActive && backingFile !== undefined)
+  if (isActive && args['backing-file'] !== undefined)
     throw generic("'backing-file' specified, but 'top' is the active layer");
   const strategy = args['x-strategy'] ?? (isActive ? 'active' : 'copy-down');
   if (isActive && strategy !== 'active')
     throw generic(`'x-strategy': the active layer is committed by 'active', not by '${strategy}'`);
   const siblings = args['x-siblings'] ?? 'refuse';
-  const plan = await parts.jobs
-    .plan(disk, {
+  // the journal lies beside the image that is relinked: each of several jobs has its own
+  const overlay = nameOf(layers, Math.min(top + 1, leaf));
+  return begin(parts, disk, args, {
+    type: 'commit',
+    ends: { base, top },
+    // they save what siblings read, of all layers
+    whole: strategy === 'preserve' || strategy === 'auto',
+    relinked: overlay,
+    request: {
+      file: overlay,
       base: nameOf(layers, base),
       top: nameOf(layers, top),
       strategy,
       keepSiblings: siblings === 'keep',
       invalidateSiblings: siblings === 'invalidate',
-    })
-    .catch(inWordsOfQmp);
-  const overlay = layers[top + 1]?.facts.path;
-  return begin(parts, disk, args, renamed(plan, overlay, backingFile));
+      ignoreUnreadable: args['x-ignore-unreadable'] ?? false,
+    },
+  });
 }
 
 async function stream(parts: ServerParts, args: StreamArguments): Promise<Started> {
-  const disk = diskOf(parts.graph, args.device);
+  const { disk, index } = layerNamed(parts.graph, args.device);
   const { layers } = disk;
-  const backingFile = args['backing-file'];
   const base = baseOfStream(parts.graph, disk, args);
-  if (base < 0 && backingFile !== undefined)
+  if (base < 0 && args['backing-file'] !== undefined)
     throw generic('backing file specified, but streaming the entire chain');
-  const plan = await parts.jobs.plan(disk, {
-    ...(base < 0 ? {} : { base: nameOf(layers, base) }),
-    strategy: args['x-strategy'] ?? 'stream',
+  if (base >= index)
+    throw generic(`Node '${nameOf(layers, base)}' is not a backing image of '${args.device}'`);
+  const file = nameOf(layers, index);
+  return begin(parts, disk, args, {
+    type: 'stream',
+    ends: { base, top: index },
+    whole: false,
+    relinked: file,
+    request: {
+      file,
+      ...(base < 0 ? {} : { base: nameOf(layers, base) }),
+      strategy: args['x-strategy'] ?? 'stream',
+    },
   });
-  return begin(parts, disk, args, renamed(plan, disk.active.facts.path, backingFile));
 }
 
-/** The layer on which the active one shall stand; -1: none. */
+/** The layer on which the one that receives data shall stand; -1: none. */
 function baseOfStream(graph: Graph, disk: Disk, args: StreamArguments): number {
   const base = pick(graph, disk, args, 'base');
   const { bottom } = args;
@@ -103,35 +120,53 @@ function baseOfStream(graph: Graph, disk: Disk, args: StreamArguments): number {
   return (indexOf(graph, disk, bottom) ?? 0) - 1;
 }
 
+/** What a command asks for. */
+interface Asked {
+  readonly type: JobType;
+  readonly ends: Ends;
+  /** The strategy reads all layers below base too. */
+  readonly whole: boolean;
+  readonly request: DiskRequest;
+  /** Path of the image whose reference is rewritten, which `backing-file` is about. */
+  readonly relinked: string;
+}
+
 async function begin(
   { jobs }: ServerParts,
   disk: Disk,
   args: JobMembers,
-  plan: CommitPlan,
+  { type, ends, whole, request, relinked }: Asked,
 ): Promise<Started> {
+  const options = startOptions(args);
+  const id = args['job-id'] ?? args.device;
+  using place = await jobs.reserve(disk, { id, type, claim: claimFor(disk, type, ends, whole) });
+  const plan = await jobs.plan(place, request).catch(inWordsOfQmp);
   if (args['x-plan'] === true) return { 'x-plan': plan };
-  const { speed, 'on-error': onError } = args;
-  if (speed !== undefined && speed < 0)
-    throw generic("Parameter 'speed' expects a non-negative value");
-  const { 'auto-finalize': autoFinalize, 'auto-dismiss': autoDismiss } = args;
-  const options: StartOptions = {
-    id: args['job-id'] ?? args.device,
-    ...(speed === undefined ? {} : { speed }),
-    ...(onError === undefined ? {} : { onError }),
-    ...(autoFinalize === undefined ? {} : { autoFinalize }),
-    ...(autoDismiss === undefined ? {} : { autoDismiss }),
-  };
-  await jobs.start(disk, plan, options);
+  jobs.start(place, renamed(plan, relinked, args['backing-file']), options);
   // it runs before its client hears that it was started
   await Promise.resolve();
   return {};
 }
 
 /** A disk by its active layer. @throws QmpError `DeviceNotFound` */
-function diskOf(graph: Graph, device: string): Disk {
+function rootOf(graph: Graph, device: string): Disk {
+  assertKnown(graph, device);
+  return graph.root(device).disk;
+}
+
+/** A layer of a disk by its node. @throws QmpError `DeviceNotFound` */
+function layerNamed(graph: Graph, device: string): { readonly disk: Disk; readonly index: number } {
+  assertKnown(graph, device);
+  const node = graph.node(device);
+  const place = node.kind === 'image' ? layerOf(node) : null;
+  if (node.kind !== 'image' || node.disk === null || place === null)
+    throw generic(`'${device}' is no layer of a disk`);
+  return { disk: node.disk, index: place.index };
+}
+
+function assertKnown(graph: Graph, device: string): void {
   if (graph.find(device) === undefined)
     throw new QmpError('DeviceNotFound', `Device '${device}' not found`);
-  return graph.root(device).disk;
 }
 
 /** The place of a layer that is named by its node or by its file; null: by neither. */
@@ -171,22 +206,29 @@ function nameOf(layers: readonly ChainLayer[], index: number): string {
 
 /** What the engine says to users of the command line, to those of QMP. */
 function inWordsOfQmp(cause: unknown): never {
-  if (!(cause instanceof CommitError) || cause.code !== 'COMMIT_STRANDS') throw cause;
+  if (!(cause instanceof CommitError)) throw cause;
   const { images } = cause.details;
   const named = Array.isArray(images) ? images.join(', ') : String(images);
-  throw new QmpError(
-    'GenericError',
-    `other images would not read any more what they read: ${named}; remove those that nobody needs, or say with 'x-siblings' to keep what they read, or to invalidate them`,
-    cause,
-  );
+  const say = (what: string): never => {
+    throw new QmpError('GenericError', what, cause);
+  };
+  if (cause.code === 'COMMIT_STRANDS')
+    say(
+      `other images would not read any more what they read: ${named}; remove those that nobody needs, or say with 'x-siblings' to keep what they read, or to invalidate them`,
+    );
+  if (cause.code === 'COMMIT_UNREADABLE')
+    say(
+      `other images may read through what changes, and cannot be read to find out: ${named}; repair them, move them away, or say 'x-ignore-unreadable'`,
+    );
+  if (cause.code === 'COMMIT_INTERRUPTED_BEFORE')
+    say(
+      `${cause.details['image']}: an earlier job was interrupted; go on with it: x-journal-resume, or give it up: x-journal-abort`,
+    );
+  throw cause;
 }
 
 /** The plan with another name for the backing file of the image at `overlay`. */
-function renamed(
-  plan: CommitPlan,
-  overlay: string | undefined,
-  backingFile: string | undefined,
-): CommitPlan {
+function renamed(plan: CommitPlan, overlay: string, backingFile: string | undefined): CommitPlan {
   if (backingFile === undefined) return plan;
   const node = plan.images.find(({ path }) => path === overlay)?.node;
   const relinks = plan.relinks.map(

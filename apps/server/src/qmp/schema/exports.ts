@@ -83,6 +83,14 @@ export interface NbdServerOptions {
   readonly 'max-connections'?: number;
 }
 
+/** Where a server listens, or is to be found. */
+export const socketAddress: Type<SocketAddress> = union({
+  name: 'SocketAddress',
+  tag: 'type',
+  base: {},
+  variants: { inet, unix, fd },
+});
+
 const serverMembers = {
   'tls-creds': about('the id of a tls-creds object: every client must use TLS', optional(str)),
   'max-connections': about('default 100; 0: no limit', optional(uint32)),
@@ -90,7 +98,7 @@ const serverMembers = {
 
 export const nbdServerOptions: Type<NbdServerOptions> = struct(
   {
-    addr: union({ name: 'SocketAddress', tag: 'type', base: {}, variants: { inet, unix, fd } }),
+    addr: socketAddress,
     ...serverMembers,
   },
   'NbdServerOptions',

@@ -12,16 +12,20 @@ import {
 } from '@downfold/qmp';
 
 /** Members of every command that starts a job. */
-export interface JobMembers {
-  readonly 'job-id'?: string;
+export interface JobMembers extends StartMembers {
   readonly device: string;
   readonly 'backing-file'?: string;
+  readonly 'x-plan'?: boolean;
+}
+
+/** How a job is started, whatever it does. */
+export interface StartMembers {
+  readonly 'job-id'?: string;
   readonly speed?: number;
   readonly 'on-error'?: OnError;
   readonly 'filter-node-name'?: string;
   readonly 'auto-finalize'?: boolean;
   readonly 'auto-dismiss'?: boolean;
-  readonly 'x-plan'?: boolean;
 }
 
 const started = {
@@ -31,7 +35,7 @@ const started = {
     optional(oneOf(['report', 'ignore', 'enospc', 'stop', 'auto'], 'BlockdevOnError')),
   ),
   'filter-node-name': about(
-    'taken for the sake of clients: there is no filter node',
+    'a node of this name stands for the job while it works, with the driver that QEMU has for it; it cannot be used for anything',
     optional(str),
   ),
   'auto-finalize': about(
@@ -42,8 +46,9 @@ const started = {
     'false: stay in `concluded` until `job-dismiss`; default true',
     optional(bool),
   ),
-  'x-plan': about('tells the plan, and does nothing; default false', optional(bool)),
 };
+
+const plan = about('tells the plan, and does nothing; default false', optional(bool));
 
 const named = {
   'job-id': about('default: `device`', optional(str)),
@@ -65,6 +70,7 @@ export interface CommitArguments extends JobMembers {
   readonly 'backing-mask-protocol'?: boolean;
   readonly 'x-strategy'?: string;
   readonly 'x-siblings'?: 'refuse' | 'invalidate' | 'keep';
+  readonly 'x-ignore-unreadable'?: boolean;
 }
 
 export const commitArguments: Type<CommitArguments> = struct({
@@ -79,6 +85,7 @@ export const commitArguments: Type<CommitArguments> = struct({
     optional(bool),
   ),
   ...started,
+  'x-plan': plan,
   'x-strategy': about(
     'how: `copy-down` (the default), `depth-first`, `preserve`, `staged`, `auto`; an active layer is always committed by `active`',
     optional(str),
@@ -86,6 +93,10 @@ export const commitArguments: Type<CommitArguments> = struct({
   'x-siblings': about(
     'images outside the chain that would read something else: refuse (the default), accept it and mark them, or keep what they read',
     optional(oneOf(['refuse', 'invalidate', 'keep'])),
+  ),
+  'x-ignore-unreadable': about(
+    'goes on although images in the same directories cannot be read, and may depend on what changes; default false',
+    optional(bool),
   ),
 });
 
@@ -99,7 +110,8 @@ export interface StreamArguments extends JobMembers {
 }
 
 export const streamArguments: Type<StreamArguments> = struct({
-  ...named,
+  'job-id': named['job-id'],
+  device: about('the layer that receives data, by its node; often the active one', str),
   base: about('the same as `base-node`, by its file', deprecated(optional(str))),
   'base-node': about(
     'the layer on which `device` shall stand; default: on none, and it holds everything itself',
@@ -109,8 +121,52 @@ export const streamArguments: Type<StreamArguments> = struct({
   'backing-file': backingFile('`device`'),
   'backing-mask-protocol': about('as for block-commit', optional(bool)),
   ...started,
+  'x-plan': plan,
   'x-strategy': about('how; there is `stream`', optional(str)),
 });
+
+/** Arguments of `x-journal-resume`. */
+export interface JournalResume extends StartMembers {
+  readonly image: string;
+}
+
+/** What names an interrupted job. */
+const image = about('the node, or the file, beside which the journal lies', str);
+
+export const journalResume: Type<JournalResume> = struct({
+  image,
+  'job-id': about('default: `resume-` and the start of the id in the journal', optional(str)),
+  ...started,
+});
+
+export const journalAbort: Type<{ readonly image: string }> = struct({ image });
+
+/** An interrupted job. */
+export interface JournalInfo {
+  readonly image: string;
+  readonly 'node-name'?: string;
+  readonly job: string;
+  readonly operation: string;
+  readonly strategy: string;
+  readonly copied: number;
+  readonly pivoted?: string;
+}
+
+export const journalInfo: Type<JournalInfo> = struct(
+  {
+    image: about('the file beside which the journal lies', str),
+    'node-name': about('its node; absent: it is none of a disk any more', optional(str)),
+    job: about('as marks and messages name it', str),
+    operation: oneOf(['commit', 'stream', 'rebase']),
+    strategy: str,
+    copied: about('bytes that are copied, and durable', int),
+    pivoted: about(
+      'file of the image that is the disk since; only marks are missing',
+      optional(str),
+    ),
+  },
+  'XJournalInfo',
+);
 
 const status: Type<JobState> = oneOf(
   [

@@ -12,10 +12,14 @@ import {
   type Type,
   union,
 } from '@downfold/qmp';
+import { type SocketAddress, socketAddress } from './exports.ts';
 
 /** Formats that may be named. */
 export const FORMATS = ['qcow2', 'raw'] as const;
 export type FormatName = (typeof FORMATS)[number];
+
+/** Where the bytes of an image may lie. */
+export type ProtocolName = 'file' | 'nbd' | 'http' | 'https';
 
 /** What all nodes have. */
 interface CommonOptions {
@@ -26,9 +30,30 @@ interface CommonOptions {
 }
 
 /** A node that is a file. */
-export interface FileOptions extends CommonOptions {
+interface FileOptions extends CommonOptions {
   readonly driver: 'file';
   readonly filename: string;
+}
+
+/** A node that is an export of an NBD server. */
+export interface NbdOptions extends CommonOptions {
+  readonly driver: 'nbd';
+  readonly server: SocketAddress;
+  readonly export?: string;
+}
+
+/** A node that is a file behind HTTP. */
+interface HttpOptions extends CommonOptions {
+  readonly driver: 'http' | 'https';
+  readonly url: string;
+}
+
+/** A node that holds the bytes of an image. */
+export type ProtocolOptions = FileOptions | NbdOptions | HttpOptions;
+
+/** Whether a node to be made is such a one. */
+export function isProtocol(options: BlockdevOptions): options is ProtocolOptions {
+  return options.driver !== 'qcow2' && options.driver !== 'raw';
 }
 
 /** A node that is an image in a file. */
@@ -39,7 +64,7 @@ export interface ImageOptions extends CommonOptions {
   readonly backing?: BlockdevRef | null;
 }
 
-export type BlockdevOptions = FileOptions | ImageOptions;
+export type BlockdevOptions = ProtocolOptions | ImageOptions;
 /** Another node: by its name, or made here. */
 export type BlockdevRef = BlockdevOptions | string;
 
@@ -72,6 +97,15 @@ export const blockdevOptions: Type<BlockdevOptions> = union({
   },
   variants: {
     file: struct({ filename: str }, 'BlockdevOptionsFile'),
+    nbd: struct(
+      {
+        server: socketAddress,
+        export: about('default: the one without a name', optional(str)),
+      },
+      'BlockdevOptionsNbd',
+    ),
+    http: struct({ url: about('for reading only', str) }, 'BlockdevOptionsCurlHttp'),
+    https: struct({ url: about('for reading only', str) }, 'BlockdevOptionsCurlHttps'),
     qcow2: struct(
       {
         file: ref,
