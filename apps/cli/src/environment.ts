@@ -11,7 +11,15 @@ import {
 import { type Image, ImageError, type ImageFormat } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
-import { isUrl, openBackend, READER, routed, type StorageBackend, WRITER } from '@downfold/storage';
+import {
+  isUrl,
+  openBackend,
+  READER,
+  routed,
+  type Storage,
+  type StorageBackend,
+  WRITER,
+} from '@downfold/storage';
 import { fileBackendDriver } from '@downfold/storage-file';
 import { UsageError } from './failure.ts';
 import { absolute, directoryOf } from './paths.ts';
@@ -102,6 +110,19 @@ export function naming<Options extends Access>(
 function locksFor({ forceShare, lock }: Access): ChainPolicy['locks'] {
   if (lock !== undefined) return LOCKS[lock];
   return forceShare === true ? 'none' : 'everywhere';
+}
+
+/** Opens the file of one image for writing, locked against everybody else; marked ones too. To be closed as a whole. */
+export async function openFileToWrite(
+  file: string,
+  access: Access,
+): Promise<AsyncDisposable & { readonly storage: Storage }> {
+  const path = await backend.realPath(absolute(file));
+  await using opened = new AsyncDisposableStack();
+  opened.use(await lockImage(path, WRITER, environmentFor(file, access)));
+  const storage = opened.use(await backend.open(path, 'write'));
+  const all = opened.move();
+  return { storage, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 /** Opens one image read-only and nothing below it, locked as `access` says; marked ones too. To be closed as a whole. */

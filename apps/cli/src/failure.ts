@@ -31,7 +31,7 @@ export class FailureWithCode<Code extends string = string> extends DownfoldError
 /** What the user can do, where the error of a layer below cannot know the command line. */
 const NEXT: Readonly<Record<string, string>> = {
   IMAGE_NOT_RECOGNISED: "if it is a raw image, say so with '-f raw'",
-  IMAGE_NEEDS_REPAIR: "repair it first: 'qemu-img check -r all FILE'",
+  IMAGE_NEEDS_REPAIR: "repair it first: 'downfold check -r all FILE'",
   CHAIN_OUTSIDE_ROOTS: "'--allow DIR' does",
   CHAIN_INVALID_IMAGE: "'map' and 'compare' read it with '--force-invalid'",
   STORAGE_LOCKED:

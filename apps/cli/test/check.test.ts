@@ -1,38 +1,7 @@
-import { closeSync, openSync, readSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Bench, bench, haveQemu, makeChain } from './support.ts';
-
-/** Position of the first refcount block of an image, by the two pointers that lead there. */
-function refcountBlockOf(file: number): number {
-  const pointer = Buffer.alloc(8);
-  readSync(file, pointer, 0, 8, 48);
-  readSync(file, pointer, 0, 8, Number(pointer.readBigUInt64BE()));
-  return Number(pointer.readBigUInt64BE());
-}
-
-/** Writes 16-bit refcounts into an image with clusters of 64 KiB; the file is made long enough. */
-function setRefcount(work: Bench, name: string, cluster: number, count: number): void {
-  const file = openSync(work.file(name), 'r+');
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(count);
-  writeSync(file, bytes, 0, 2, refcountBlockOf(file) + 2 * cluster);
-  closeSync(file);
-}
-
-const LEAKED = 60;
-const leak = (work: Bench): void => {
-  setRefcount(work, 'base.qcow2', LEAKED, 1);
-  truncateSync(work.file('base.qcow2'), (LEAKED + 1) * 65_536);
-};
-/** Cluster 5 holds data: it is referenced, and now counted as free. */
-const corrupt = (work: Bench): void => setRefcount(work, 'base.qcow2', 8, 0);
-
-const cases: readonly [name: string, spoil: (work: Bench) => void, code: number][] = [
-  ['a clean image', () => {}, 0],
-  ['a leak', leak, 3],
-  ['a corruption', corrupt, 2],
-  ['both', (work) => [leak(work), corrupt(work)], 2],
-];
+import { cases, leak } from './spoil.ts';
+import { bench, haveQemu, makeChain } from './support.ts';
 
 describe('check', () => {
   it.each(cases)('of %s', async (_, spoil, code) => {
@@ -88,5 +57,51 @@ describe('check', () => {
     const json = work.run('qemu-img', 'check', '-f', 'qcow2', '--output=json', 'base.qcow2');
     const mine = work.downfold('check', '--output=json', 'base.qcow2');
     expect(JSON.parse(mine.stdout)).toEqual(JSON.parse(json.stdout));
+  });
+});
+
+describe('check -r', () => {
+  it.skipIf(!haveQemu)('counts in JSON as qemu-img does', async () => {
+    using work = bench();
+    await makeChain(work);
+    leak(work);
+    work.must('cp', 'base.qcow2', 'theirs.qcow2');
+    const args = ['check', '-r', 'leaks', '--output=json'];
+    const theirs = JSON.parse(work.must('qemu-img', ...args, 'theirs.qcow2')) as object;
+    const ours = JSON.parse(work.downfold(...args, 'base.qcow2').stdout) as object;
+    expect(ours).toEqual({ ...theirs, filename: 'base.qcow2' });
+  });
+
+  it('repairs nothing where nothing is wrong, and says with 63 and 1 what a check says', async () => {
+    using work = bench();
+    await makeChain(work);
+    work.must('truncate', '-s', '1M', 'a.img');
+    const before = work.digest();
+    expect(work.downfold('check', '-r', 'all', 'base.qcow2').code).toBe(0);
+    expect(work.downfold('check', '-r', 'all', '-f', 'raw', 'a.img').code).toBe(63);
+    expect(work.downfold('check', '-r', 'all', 'a.img').code).toBe(1);
+    const shared = work.downfold('check', '-r', 'all', '-U', 'base.qcow2');
+    expect([shared.code, shared.stderr]).toEqual([
+      1,
+      expect.stringContaining('does not go with -U'),
+    ]);
+    expect(work.downfold('check', '-r', 'some', 'base.qcow2').code).toBe(1);
+    expect(work.digest()).toEqual(before);
+  });
+
+  it('cannot tell leaks without refcount blocks, says so, and writes nothing', async () => {
+    using work = bench();
+    await makeChain(work);
+    const file = openSync(work.file('base.qcow2'), 'r+');
+    // the refcount table is where the L1 table is
+    const l1 = Buffer.alloc(8);
+    readSync(file, l1, 0, 8, 40);
+    writeSync(file, l1, 0, 8, 48);
+    closeSync(file);
+    const before = work.digest();
+    const { code, stderr } = work.downfold('check', '-r', 'leaks', 'base.qcow2');
+    expect([code, stderr]).toEqual([1, expect.stringContaining("'downfold check -r all FILE'")]);
+    expect(work.digest()).toEqual(before);
+    expect(work.downfold('check', '-r', 'all', 'base.qcow2').code).toBe(0);
   });
 });

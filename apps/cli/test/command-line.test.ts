@@ -104,16 +104,6 @@ describe('what is not there yet', () => {
       new RegExp(`^downfold: '${command}' is not there yet: .*meanwhile .*\\n$`),
     );
   });
-
-  it.each([['check', '-r', 'all']])('%s %s %s too', async (command, option, value) => {
-    using work = bench();
-    await makeChain(work);
-    const before = work.digest();
-    const { code, stderr } = work.downfold(command, option, value, 'active.qcow2');
-    expect(code).toBe(1);
-    expect(stderr).toContain(`'${option} ${value}' is not there yet`);
-    expect(work.digest()).toEqual(before);
-  });
 });
 
 describe('an old Node', () => {

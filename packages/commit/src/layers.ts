@@ -216,7 +216,7 @@ class OpenLayers implements Layers {
       if (corruptions > 0)
         throw new CommitError(
           'COMMIT_UNCHECKED',
-          `${image.label}: ${corruptions} errors in its metadata; nothing was written; repair it first: qemu-img check -r all`,
+          `${image.label}: ${corruptions} errors in its metadata; nothing was written; repair it first: downfold check -r all`,
           { image: image.label, corruptions },
         );
     }

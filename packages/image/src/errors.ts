@@ -6,7 +6,7 @@ import { DownfoldError } from '@downfold/units';
  * - `IMAGE_CORRUPT`: metadata breaks the format's rules (unaligned, reserved bits, past the end, overlapping, ...).
  * - `IMAGE_UNSUPPORTED`: a feature of the format that Downfold does not have; `details.feature` names it.
  * - `IMAGE_LIMIT`: legal, but above a limit set for safety; `details.limit` and `details.found`.
- * - `IMAGE_NEEDS_REPAIR`: opened for writing while marked corrupt, or dirty and worse than its refcounts can tell.
+ * - `IMAGE_NEEDS_REPAIR`: opened for writing while marked corrupt, or dirty and worse than its refcounts can tell; a repair of more is needed first.
  * - `IMAGE_READ_ONLY`: a change to an image opened for reading.
  * - `IMAGE_RANGE`: outside the virtual disk.
  * - `IMAGE_NO_ROOM`: the header has no free place for a new backing reference or mark.

@@ -36,25 +36,35 @@ export function claimer(state: Qcow2State, counted: HostCounts, report: Report):
   };
 }
 
-/** The refcount table and its blocks. Resolves with where the blocks are. */
+/** Where refcount blocks lie, by index, 0 where there is none; whether all of them and the table lie in clusters that may be theirs. */
+export interface RefcountPlaces {
+  readonly blocks: Float64Array;
+  readonly alone: boolean;
+}
+
+/** The refcount table and its blocks. */
 export async function claimRefcounts(
   state: Qcow2State,
   claim: Claim,
   report: Report,
-): Promise<Float64Array> {
+): Promise<RefcountPlaces> {
   const { refcountTableOffset: offset, refcountTableClusters: clusters } = state.header;
-  claim('refcount table', offset, clusters * state.geometry.clusterSize);
+  let alone = claim('refcount table', offset, clusters * state.geometry.clusterSize);
   const table = await readRefcountTable(state);
   const blocks = new Float64Array(table.length / 2);
   for (let index = 0; index < blocks.length; index++) {
     const [high, low] = [table[2 * index] as number, table[2 * index + 1] as number];
     if (high === 0 && low === 0) continue;
-    if (tableReserved(low))
+    if (tableReserved(low)) {
       report('reserved bits are set in a refcount table entry', offset + ENTRY_BYTES * index);
+      alone = false;
+    }
     const block = tableOffset(high, low);
-    if (block !== 0 && claim('refcount block', block, 1)) blocks[index] = block;
+    if (block === 0) continue;
+    if (claim('refcount block', block, 1)) blocks[index] = block;
+    else alone = false;
   }
-  return blocks;
+  return { blocks, alone };
 }
 
 /** The snapshot table and the L1 tables it names; resolves with the snapshots whose L1 tables can be read. */

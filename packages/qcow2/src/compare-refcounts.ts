@@ -28,7 +28,7 @@ export function wrongFlag({ stored, copied, shared }: Difference): boolean {
  */
 export async function compareRefcounts(
   state: Qcow2State,
-  { counted, blocks }: References,
+  { counted, blocks }: Pick<References, 'counted' | 'blocks'>,
   differs: (difference: Difference) => void,
   options?: OperationOptions,
 ): Promise<number> {

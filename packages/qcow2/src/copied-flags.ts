@@ -7,19 +7,14 @@ import { loadL2 } from './tables.ts';
 import { writerOf } from './writer.ts';
 
 /**
- * Sets or takes the copied flag of all entries of the disk that refer to `clusters`, L2 tables and data. In memory, to be flushed; much of
+ * Sets the copied flag of all entries of the disk that refer to `clusters`, L2 tables and data. In memory, to be flushed; much of
  * it is flushed at once.
  */
-export async function setCopied(
-  state: Qcow2State,
-  clusters: ReadonlySet<number>,
-  copied: boolean,
-): Promise<void> {
+export async function setCopied(state: Qcow2State, clusters: ReadonlySet<number>): Promise<void> {
   const { clusterSize, l2Entries, entryWords } = state.geometry;
   if (clusters.size === 0) return;
   const writer = writerOf(state);
-  const flagged = (high: number): number =>
-    (copied ? high | HIGH_COPIED : high & ~HIGH_COPIED) >>> 0;
+  const flagged = (high: number): number => (high | HIGH_COPIED) >>> 0;
   for (let l1Index = 0; 2 * l1Index < state.l1.length; l1Index++) {
     const table = await loadL2(state, l1Index);
     if (table === null) continue;

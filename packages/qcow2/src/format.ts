@@ -5,6 +5,7 @@ import { createImage, type Qcow2CreateOptions } from './create.ts';
 import { hasMagic } from './header.ts';
 import { type Qcow2, Qcow2Image } from './image.ts';
 import { openState } from './open.ts';
+import { type RepairOptions, type RepairReport, repairImage } from './repair.ts';
 
 const abilities: ReadonlySet<ImageAbility> = new Set([
   'backing',
@@ -19,6 +20,12 @@ const abilities: ReadonlySet<ImageAbility> = new Set([
 export interface Qcow2Format extends ImageFormat<Qcow2CreateOptions> {
   open(storage: Storage, options: OpenImageOptions): Promise<Qcow2>;
   create(storage: Storage, options: Qcow2CreateOptions): Promise<Qcow2>;
+  /**
+   * Repairs an image that nobody has open; durable when it resolves. `storage`, opened for writing, stays the caller's. Clusters of a staging that is
+   * not published are leaks. @throws ImageError, before anything is written, for what cannot be read or checked; `IMAGE_NEEDS_REPAIR` where leaks
+   * alone cannot be told
+   */
+  repair(storage: Storage, options: RepairOptions): Promise<RepairReport>;
 }
 
 /** Whether an image was opened by this package, and so has what only qcow2 has. */
@@ -31,6 +38,7 @@ export const qcow2: Qcow2Format = {
   name: 'qcow2',
   abilities,
   recognises: hasMagic,
+  repair: repairImage,
   open: async (storage, options) => new Qcow2Image(await openState(storage, options)),
   create: async (storage, options) => {
     const { dataFile, virtualSize } = options;

@@ -53,6 +53,16 @@ export class HostCounts {
     return count === COUNT ? (this.#large.get(cluster) ?? COUNT) : count;
   }
 
+  /** Number of the first cluster behind all that count. */
+  get end(): number {
+    let end = 0;
+    for (const [index, chunk] of this.#chunks) {
+      const last = chunk.findLastIndex((present) => (present & COUNT) !== 0);
+      if (last >= 0) end = Math.max(end, index * CHUNK_CLUSTERS + last + 1);
+    }
+    return end;
+  }
+
   /** Whether a cluster was said to be of a use. */
   is(cluster: number, use: number): boolean {
     return (this.#get(cluster) & use) !== 0;

@@ -130,8 +130,10 @@ export class L2Counter {
       return true;
     }
     // preallocated zeros need no bytes in the file
-    if (host >= this.#state.fileEnd && (low & LOW_ZERO) === 0)
+    if (host >= this.#state.fileEnd && (low & LOW_ZERO) === 0) {
       this.#report(`L2 entry points to ${host}, past the end of the file`, at);
+      return true;
+    }
     this.#countData(host / clusterSize, high, at, references, active);
     return true;
   }

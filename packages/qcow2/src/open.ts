@@ -79,9 +79,23 @@ async function openWith(
     ownsFile: true,
   };
   if (options.mode === 'read') return state;
-  const writable = { ...state, writer: await openWriter(state) };
-  if (isDirty(writable)) await repairDirty(writable);
-  return writable;
+  assertNotCorrupt(state);
+  if (!isDirty(state)) return { ...state, writer: await openWriter(state) };
+  const dirty = { ...state, writer: bareWriter(state) };
+  await repairDirty(dirty);
+  return { ...dirty, writer: await openWriter(dirty) };
+}
+
+/**
+ * Opens an image that may be damaged, to repair it: its header can be written, and nothing else is known of it. Writes nothing; `storage` stays
+ * the caller's.
+ */
+export async function openForRepair(
+  storage: Storage,
+  options: Omit<OpenImageOptions, 'mode'>,
+): Promise<Qcow2State> {
+  const state = await openState(storage, { ...options, mode: 'read' });
+  return { ...state, writer: bareWriter(state) };
 }
 
 /** The file of guest data. @throws ImageError `IMAGE_UNSUPPORTED` when it is another one, and none may be opened. */
@@ -97,13 +111,16 @@ async function openData(
   throw imageError('IMAGE_UNSUPPORTED', storage.label, problem, 72, { feature });
 }
 
-async function openWriter(state: Qcow2State): Promise<Writer> {
-  if (state.header.incompatible[1] & INCOMPATIBLE.corrupt)
+function assertNotCorrupt({ header, label }: Qcow2State): void {
+  if (header.incompatible[1] & INCOMPATIBLE.corrupt)
     throw imageError(
       'IMAGE_NEEDS_REPAIR',
-      state.label,
-      'is marked corrupt; repair it first: qemu-img check -r all',
+      label,
+      'is marked corrupt; repair it first: downfold check -r all',
     );
+}
+
+async function openWriter(state: Qcow2State): Promise<Writer> {
   const refcounts = await openRefcounts(state);
   const metadata = metadataMap(state, refcounts.table);
   const snapshots = await readSnapshots(state);
@@ -114,10 +131,25 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
   const directory = await readBitmaps(state);
   if (directory !== null)
     protect(metadata, state, 'bitmap directory', directory.offset, directory.length);
-  const done = Promise.resolve();
   return {
+    ...bareWriter(state),
     refcounts,
     metadata,
+    bitmaps: bitmapSet(directory, state.header.size),
+  };
+}
+
+/** A writer that knows nothing of the image but its header. */
+function bareWriter({ geometry, header }: Qcow2State): Writer {
+  const done = Promise.resolve();
+  return {
+    refcounts: {
+      table: new Uint32Array(),
+      changed: new Set(),
+      moved: null,
+      blocks: new MetadataCache(geometry.clusterSize),
+    },
+    metadata: new Map([[0, 'header']]),
     nextFree: 0,
     compressedAt: 0,
     releases: [],
@@ -125,7 +157,7 @@ async function openWriter(state: Qcow2State): Promise<Writer> {
     l1Changed: new Set(),
     // what an earlier process wrote may be in the system's memory only
     dataDirty: true,
-    bitmaps: bitmapSet(directory, state.header.size),
+    bitmaps: bitmapSet(null, header.size),
     failure: null,
     ends: { mutation: done, flush: done, header: done },
   };

@@ -37,12 +37,12 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
   if (problems.length > 0)
     throw corrupt(
       state.label,
-      `has worse than leaks (${problems[0]}); repair it first: qemu-img check -r all`,
+      `has worse than leaks (${problems[0]}); repair it first: downfold check -r all`,
     );
   if (leaked.length === 0) return 0;
   await disclaim(state, 'header');
   // before the refcount goes down: a crash in between leaves what `isWorse` takes for a leak, not a flag that is wrong for good
-  await setCopied(state, unflagged, true);
+  await setCopied(state, unflagged);
   writer.releases = leaked;
   await flushImage(state);
   return leaked.length;

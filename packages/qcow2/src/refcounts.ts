@@ -3,7 +3,7 @@ import { corrupt, imageError } from './corrupt.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { assertNoOverlap, forgetMetadata, registerMetadata } from './overlap.ts';
-import { largestRefcount, refcountAt, setRefcount } from './refcount-codec.ts';
+import { refcountAt, setRefcount } from './refcount-codec.ts';
 import type { Qcow2State, RefcountBlock, Refcounts, Release } from './state.ts';
 import { ENTRY_BYTES, offsetLow, tableOffset, tableReserved } from './structures.ts';
 import { assertClusterInFile } from './tables.ts';
@@ -180,37 +180,6 @@ export async function addReference(
     throw corrupt(state.label, 'cluster in use has refcount 0', cluster * clusterSize);
   const at = cluster % refcountsPerBlock;
   setRefcount(block.bytes, at, refcountBits, refcountAt(block.bytes, at, refcountBits) + 1);
-  refcounts.blocks.touch(block);
-}
-
-/**
- * Raises the refcount of a cluster to `count`, whatever it was; a block that is missing is added where nothing is.
- * @throws ImageError `IMAGE_NEEDS_REPAIR` when there is something: `inUse` says of a cluster whether it is referenced
- */
-export async function raiseRefcount(
-  state: Qcow2State,
-  refcounts: Refcounts,
-  cluster: number,
-  count: number,
-  inUse: (cluster: number) => boolean,
-): Promise<void> {
-  const { refcountsPerBlock, refcountBits, clusterSize } = state.geometry;
-  const index = Math.floor(cluster / refcountsPerBlock);
-  const refuse = (problem: string): never => {
-    throw imageError('IMAGE_NEEDS_REPAIR', state.label, problem, cluster * clusterSize);
-  };
-  if (!hasBlock(refcounts, index)) {
-    if (2 * index >= refcounts.table.length || inUse(index * refcountsPerBlock))
-      refuse(
-        'a refcount block is missing, and its place is taken; repair it first: qemu-img check -r all',
-      );
-    await addBlock(state, refcounts, index);
-  }
-  const block = await loadBlock(state, refcounts, index);
-  if (count > largestRefcount(refcountBits))
-    refuse(`refcount ${count} does not fit ${refcountBits} bits`);
-  if (block === null) return;
-  setRefcount(block.bytes, cluster % refcountsPerBlock, refcountBits, count);
   refcounts.blocks.touch(block);
 }
 

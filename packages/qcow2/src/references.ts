@@ -17,9 +17,20 @@ export interface References {
   readonly counted: HostCounts;
   /** The refcount blocks: bytes in the file by index; 0 where there is none, or none that can be read. */
   readonly blocks: Float64Array;
+  /** Nothing is wrong with where the refcount table and its blocks lie, and nothing else refers to their clusters. */
+  readonly sound: boolean;
+  /** References from L1 tables to L2 tables, sorted, for `tableUses`; the offsets of those that are no tables. */
+  readonly tables: Float64Array;
+  readonly unreadable: ReadonlySet<number>;
   readonly allocatedClusters: number;
   readonly fragmentedClusters: number;
   readonly compressedClusters: number;
+}
+
+/** Options of a walk. */
+export interface CountOptions extends OperationOptions {
+  /** Also the refcount table and its blocks (default); they are left out when they are to be replaced. */
+  readonly refcounts?: boolean;
 }
 
 /** L2 tables that are read at a time. */
@@ -34,14 +45,15 @@ export async function countReferences(
   state: Qcow2State,
   keep: StagedPlace | null,
   onFinding: (finding: CheckFinding) => void,
-  options?: OperationOptions,
+  options?: CountOptions,
 ): Promise<References> {
   const report: Report = (message, offset) =>
     onFinding({ severity: 'corruption', message, offset });
   const counted = new HostCounts(state);
   const claim = claimer(state, counted, report);
   claim('header', 0, 1);
-  const blocks = await claimRefcounts(state, claim, report);
+  const { blocks, alone } =
+    options?.refcounts === false ? NO_REFCOUNTS : await claimRefcounts(state, claim, report);
   const { l1TableOffset, l1Size } = state.header;
   claim('L1 table', l1TableOffset, l1Size * ENTRY_BYTES);
   const uses: number[] = [];
@@ -61,10 +73,26 @@ export async function countReferences(
   return {
     counted,
     blocks,
+    sound: alone && ownClusters(state, counted, blocks),
+    tables,
+    unreadable,
     allocatedClusters: counter.allocatedClusters,
     fragmentedClusters: counter.fragmentedClusters,
     compressedClusters: counter.compressedClusters,
   };
+}
+
+const NO_REFCOUNTS = { blocks: new Float64Array(), alone: true };
+
+/** Whether the refcount table and its blocks are all that their clusters are used for. */
+function ownClusters(state: Qcow2State, counted: HostCounts, blocks: Float64Array): boolean {
+  if (blocks.length === 0) return true;
+  const { clusterSize } = state.geometry;
+  const { refcountTableOffset, refcountTableClusters } = state.header;
+  const first = refcountTableOffset / clusterSize;
+  for (let at = first; at < first + refcountTableClusters; at++)
+    if (counted.count(at) !== 1) return false;
+  return blocks.every((offset) => offset === 0 || counted.count(offset / clusterSize) === 1);
 }
 
 /** Counts the references to L2 tables; returns the offsets of those that are none. */

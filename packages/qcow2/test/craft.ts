@@ -75,6 +75,16 @@ export class Craft {
     this.setWord(at + 4, value % 2 ** 32);
   }
 
+  /** Whether the file may become that many clusters longer: a refcount block counts them. */
+  hasRoom(clusters: number): boolean {
+    const { clusterSize, refcountsPerBlock } = this.geometry;
+    const { refcountTableOffset, refcountTableClusters } = this.header;
+    const last = Math.ceil(this.#file.length / clusterSize) + clusters;
+    const index = Math.floor(last / refcountsPerBlock);
+    const entries = (refcountTableClusters * clusterSize) / ENTRY_BYTES;
+    return index < entries && this.word(refcountTableOffset + ENTRY_BYTES * index + 4) !== 0;
+  }
+
   /** Raises the refcount of the cluster that byte `at` lies in. The block must exist. */
   addReference(at: number, by = 1): void {
     const { clusterSize, refcountsPerBlock, refcountBits } = this.geometry;

@@ -41,7 +41,7 @@ describe('W7: an image whose refcounts may be wrong is not written', () => {
     const before = bytesOn(disk, '/image');
     await expect(openOn(disk, '/image', 'write')).rejects.toMatchObject({
       code: 'IMAGE_NEEDS_REPAIR',
-      message: '/image: is marked corrupt; repair it first: qemu-img check -r all',
+      message: '/image: is marked corrupt; repair it first: downfold check -r all',
     });
     await using image = await openOn(disk, '/image', 'read');
     expect((await readAll(image)).subarray(0, SMALL)).toEqual(filled(1));

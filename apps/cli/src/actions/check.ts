@@ -1,44 +1,88 @@
 import { printable } from '@downfold/chain';
 import type { CheckFinding, CheckReport } from '@downfold/image';
-import { type Access, formatOf, openAlone } from '../environment.ts';
-import { notThereYet } from '../later.ts';
+import { qcow2, type RepairReport, type RepairScope } from '@downfold/qcow2';
+import { type Access, formatOf, openAlone, openFileToWrite } from '../environment.ts';
+import { UsageError } from '../failure.ts';
 import { printError, printResult } from '../output/print.ts';
 
 /** Options of `check`. */
 export interface CheckCommandOptions extends Access {
   readonly format: string;
   readonly output: string;
-  readonly repair?: string;
+  readonly repair?: RepairScope;
   readonly quiet?: boolean;
 }
 
 /** qemu-img's: 0 clean, 2 corruption, 3 only leaks, 63 the format has nothing to check (1: could not check). */
 const EXIT = { clean: 0, corrupt: 2, leaks: 3, unsupported: 63 } as const;
 
-/** `downfold check`: verifies the metadata of one image; never writes. */
+/** `downfold check`: verifies the metadata of one image; writes only with `-r`. */
 export async function check(file: string, options: CheckCommandOptions): Promise<number> {
-  if (options.repair !== undefined)
-    notThereYet(`-r ${options.repair}`, `meanwhile 'qemu-img check -r ${options.repair} FILE'`);
-  await using opened = await openAlone(file, options.format, options);
-  const { image } = opened;
+  const { repair: scope } = options;
+  if (scope !== undefined && options.forceShare === true)
+    throw new UsageError("'-r' repairs an image that nobody else uses: it does not go with -U");
   if (!formatOf(options.format).abilities.has('check')) {
+    await using _ = await openAlone(file, options.format, options);
     printError('downfold: This image format does not support checks');
     return EXIT.unsupported;
   }
-  const report = await image.check({ onFinding: (finding) => printError(findingLine(finding)) });
-  // as qemu-img: -q leaves the exit code alone to speak, whatever the form
-  if (options.quiet !== true)
-    printResult(options, jsonReport(report, file, image.format), () => humanReport(report));
-  return report.corruptions > 0 ? EXIT.corrupt : report.leaks > 0 ? EXIT.leaks : EXIT.clean;
+  return scope === undefined ? checkOnly(file, options) : checkAndRepair(file, options, scope);
+}
+
+async function checkOnly(file: string, options: CheckCommandOptions): Promise<number> {
+  await using opened = await openAlone(file, options.format, options);
+  const report = await opened.image.check({ onFinding });
+  tell(options, jsonReport(report, file, opened.image.format), () => humanReport(report));
+  return exitCode(report);
+}
+
+async function checkAndRepair(
+  file: string,
+  options: CheckCommandOptions,
+  scope: RepairScope,
+): Promise<number> {
+  await using opened = await openFileToWrite(file, options);
+  const report = await qcow2.repair(opened.storage, { scope, onFinding, onLeft: onFinding });
+  const { left, leaksFixed, corruptionsFixed } = report;
+  const fixed = {
+    ...counted('leaks-fixed', leaksFixed),
+    ...counted('corruptions-fixed', corruptionsFixed),
+  };
+  tell(options, { ...jsonReport(left, file, options.format), ...fixed }, () =>
+    Object.keys(fixed).length === 0
+      ? humanReport(left)
+      : `${fixedReport(report)}\n${humanReport(left)}`,
+  );
+  return exitCode(left);
+}
+
+/** As qemu-img: -q leaves the exit code alone to speak, whatever the form. */
+function tell(options: CheckCommandOptions, value: unknown, human: () => string): void {
+  if (options.quiet !== true) printResult(options, value, human);
+}
+
+function exitCode({ corruptions, leaks }: CheckReport): number {
+  return corruptions > 0 ? EXIT.corrupt : leaks > 0 ? EXIT.leaks : EXIT.clean;
+}
+
+function onFinding(finding: CheckFinding): void {
+  printError(findingLine(finding));
 }
 
 function findingLine({ severity, message }: CheckFinding): string {
   return printable(`${severity === 'leak' ? 'Leaked' : 'ERROR'} ${message}`);
 }
 
-function jsonReport(report: CheckReport, filename: string, format: string): unknown {
-  const counted = (key: string, count: number): Record<string, number> =>
-    count === 0 ? {} : { [key]: count };
+/** As qemu-img: what is 0 is left out. */
+function counted(key: string, count: number): Record<string, number> {
+  return count === 0 ? {} : { [key]: count };
+}
+
+function jsonReport(
+  report: CheckReport,
+  filename: string,
+  format: string,
+): Record<string, unknown> {
   return {
     'image-end-offset': report.imageEndOffset,
     'total-clusters': report.totalClusters,
@@ -51,6 +95,17 @@ function jsonReport(report: CheckReport, filename: string, format: string): unkn
     filename,
     format,
   };
+}
+
+function fixedReport({ leaksFixed, corruptionsFixed }: RepairReport): string {
+  return [
+    'The following inconsistencies were found and repaired:',
+    '',
+    `    ${leaksFixed} leaked clusters`,
+    `    ${corruptionsFixed} corruptions`,
+    '',
+    'Double checking the fixed image now...',
+  ].join('\n');
 }
 
 function humanReport(report: CheckReport): string {

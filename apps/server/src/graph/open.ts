@@ -86,7 +86,7 @@ export async function openForWriting(
     if (corruptions > 0)
       throw new ServerError(
         'SERVER_UNCHECKED',
-        `${facts.path}: ${corruptions} errors in its metadata; it is not written to; repair it first: qemu-img check -r all`,
+        `${facts.path}: ${corruptions} errors in its metadata; it is not written to; repair it first: downfold check -r all`,
         { image: facts.path, corruptions },
       );
     if (isActive && leaks > 0) await layer.image.reclaimLeaks();
