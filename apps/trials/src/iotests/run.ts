@@ -37,7 +37,7 @@ export async function fetchTests(): Promise<string> {
 }
 
 /** Which program the tests have for qemu-img: QEMU's own, or ours in its place. */
-export type Subject = 'qemu-img' | 'downfold';
+type Subject = 'qemu-img' | 'downfold';
 
 /** Where tests run, and with what. */
 export interface Place {
