@@ -104,7 +104,7 @@ describe('at downfoldd', () => {
     await told('speed commit-disk 128k');
     const [slower] = JSON.parse(await told('jobs commit-disk --output json'));
     expect(slower).toMatchObject({ speed: 128 << 10 });
-    expect(await told('stream disk', 1)).toContain("job 'commit-disk' uses it");
+    expect(await told('stream disk', 1)).toContain("(job 'commit-disk')");
     expect(await told('cancel commit-disk --wait')).toContain('was cancelled');
     expect(await told('wait commit-disk', 2)).toContain('was cancelled');
     await told('dismiss commit-disk');

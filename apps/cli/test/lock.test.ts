@@ -17,7 +17,7 @@ import {
 } from './support.ts';
 
 const RACES = perTier({ quick: 4, ci: 200, long: 1000 });
-const RACES_WITH_QEMU = perTier({ quick: 2, ci: 40, long: 200 });
+const RACES_WITH_QEMU = perTier({ quick: 2, ci: 20, long: 200 });
 
 /** QEMU with active.qcow2 open, as for a running machine, while `work` is done. */
 async function withMachine<T>(place: Bench, work: () => Promise<T> | T): Promise<T> {
