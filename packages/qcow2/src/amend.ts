@@ -1,4 +1,5 @@
 import type { ByteLength, GuestOffset } from '@downfold/units';
+import { assertRefcountBits, setRefcountBits } from './amend-refcounts.ts';
 import { planBacking, switchBacking } from './backing.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
@@ -27,20 +28,25 @@ import { inTurn, writerOf } from './writer.ts';
 export interface Amendment {
   readonly version?: 2 | 3;
   readonly lazyRefcounts?: boolean;
+  /** Width of refcounts: 1, 2, 4, 8, 16, 32 or 64. */
+  readonly refcountBits?: number;
 }
 
 /** Bytes of zeros that become data at a time: a multiple of every cluster size. */
 const ZERO_BYTES = 2 << 20;
 
 /**
- * Changes the version of the format, and whether QEMU may postpone refcounts; each by one write of the header's first sector (W11).
+ * Changes the version of the format, the width of refcounts, and whether QEMU may postpone them; each by one write of the header's first sector (W11).
  * Durable when it resolves. To be run in the mutation queue.
- * @throws ImageError `IMAGE_UNSUPPORTED` for what version 2 has not, `IMAGE_NO_ROOM` when the first sector has no place
+ * @throws ImageError `IMAGE_UNSUPPORTED` for what version 2 has not, or a refcount does not fit; `IMAGE_NO_ROOM` when the first sector has no place
  */
 export async function amendImage(state: Qcow2State, amendment: Amendment): Promise<void> {
   const { version = state.header.version, lazyRefcounts } = amendment;
+  const { refcountBits = state.geometry.refcountBits } = amendment;
   if (version === 2 && lazyRefcounts === true) throw refusal(state, 'lazy refcounts in version 2');
+  assertRefcountBits(state, refcountBits, version === 2 ? 2 : 3);
   if (version === 3 && state.header.version === 2) await upgrade(state);
+  if (refcountBits !== state.geometry.refcountBits) await setRefcountBits(state, refcountBits);
   if (lazyRefcounts !== undefined) await setLazy(state, lazyRefcounts);
   if (version === 2 && state.header.version === 3) await downgrade(state);
 }

@@ -61,6 +61,10 @@ export function planBacking(state: Qcow2State, reference: BackingReference | nul
     headerV2.encode({ ...fields, backingFileOffset: 0, backingFileSize: 0 }, cluster);
     return { cluster, nameAt: 0, behind: [] };
   }
+  if (state.header.dataFile?.raw === true) {
+    const feature = 'a backing file for an image with a raw external data file';
+    throw imageError('IMAGE_UNSUPPORTED', state.label, feature, undefined, { feature });
+  }
   const name = new TextEncoder().encode(reference.name);
   if (name.length > HARD_LIMITS.backingName)
     throw noRoom(state, `backing file name of ${name.length} bytes is longer than 1023`);

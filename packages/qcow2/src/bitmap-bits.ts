@@ -22,21 +22,6 @@ export function setBits(bits: Uint8Array, from: number, to: number): void {
   bits[last] = (bits[last] as number) | tail;
 }
 
-/** Runs of set bits: [from, to). */
-export function* runsOf(bits: Uint8Array): Generator<readonly [from: number, to: number]> {
-  const count = bits.length * 8;
-  const isSet = (bit: number): boolean => (((bits[bit >>> 3] as number) >>> (bit & 7)) & 1) === 1;
-  for (let bit = 0; bit < count; ) {
-    if ((bit & 7) === 0 && bits[bit >>> 3] === 0) bit += 8;
-    else if (!isSet(bit)) bit++;
-    else {
-      const from = bit;
-      while (bit < count && isSet(bit)) bit += (bit & 7) === 0 && bits[bit >>> 3] === 0xff ? 8 : 1;
-      yield [from, bit];
-    }
-  }
-}
-
 /** The bits for a disk of `size` bytes: what lies past its end is gone, what is new is not set. */
 export function bitsFor(bits: Uint8Array, size: number, granularity: number): Uint8Array {
   const fitted = new Uint8Array(bitmapBytes(size, granularity));

@@ -1,5 +1,5 @@
-import { hostOffset } from '@downfold/units';
-import { allocate, allocateAll, release, releaseOnFailure } from './allocate.ts';
+import { byteLength, type HostRange, hostOffset } from '@downfold/units';
+import { allocate, allocateAll, releaseOnFailure } from './allocate.ts';
 import { bitmapBytes } from './bitmap-bits.ts';
 import type { StoredBitmap } from './bitmap-types.ts';
 import { corrupt, imageError } from './corrupt.ts';
@@ -9,6 +9,7 @@ import type { Qcow2State } from './state.ts';
 import { bitmapReserved, ENTRY_BYTES, entryOffset, LOW_ALL_ONES, offsetLow } from './structures.ts';
 import { assertClusterInFile } from './tables.ts';
 import { bytesOf, wordsOf } from './words.ts';
+import { writerOf } from './writer.ts';
 
 /** Entries of the table of a bitmap, one for each cluster of bits. */
 function tableEntries(state: Qcow2State, size: number, granularity: number): number {
@@ -104,19 +105,28 @@ export async function writeBits(state: Qcow2State, bits: Uint8Array): Promise<Bi
 async function writeTo(state: Qcow2State, offset: number, bytes: Uint8Array): Promise<void> {
   await assertNoOverlap(state, offset, bytes.length, null);
   await state.storage.write(hostOffset(offset), bytes, { what: 'bitmap' });
+  // the next flush has it to make durable, even when one that is under way has sealed the refcounts already
+  writerOf(state).dataDirty = true;
 }
 
-/** Lets go the clusters of a bitmap: nothing refers to them any more once the next header is durable. */
-export async function releaseBits(state: Qcow2State, bitmap: StoredBitmap): Promise<void> {
+/** What a bitmap takes in the file: to be let go once nothing refers to it. @throws ImageError `IMAGE_CORRUPT`. */
+export async function placesOf(
+  state: Qcow2State,
+  bitmap: StoredBitmap,
+): Promise<readonly HostRange[]> {
   const { clusterSize } = state.geometry;
   const table = await readTable(state, bitmap);
+  const places: HostRange[] = [];
   for (let index = 0; index < table.length; index += 2) {
     const offset = entryOffset(table[index] as number, table[index + 1] as number);
     if (offset === 0) continue;
     assertClusterInFile(state, offset, clusterSize, 'bitmap data', bitmap.tableOffset);
     await assertNoOverlap(state, offset, clusterSize, null);
-    release(state, offset, clusterSize);
+    places.push({ offset: hostOffset(offset), length: byteLength(clusterSize) });
   }
-  await assertNoOverlap(state, bitmap.tableOffset, Math.max(1, table.length * 4), null);
-  if (table.length > 0) release(state, bitmap.tableOffset, table.length * 4);
+  const tableLength = table.length * 4;
+  await assertNoOverlap(state, bitmap.tableOffset, Math.max(1, tableLength), null);
+  if (tableLength > 0)
+    places.push({ offset: hostOffset(bitmap.tableOffset), length: byteLength(tableLength) });
+  return places;
 }

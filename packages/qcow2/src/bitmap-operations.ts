@@ -1,7 +1,14 @@
-import { byteLength, type GuestRange, guestOffset } from '@downfold/units';
-import { bitmapBytes, bitsFor, runsOf, setBits } from './bitmap-bits.ts';
+import {
+  type BitmapContent,
+  type BitmapFacts,
+  type Bitmaps,
+  dirtyRanges,
+  type NewBitmap,
+} from '@downfold/image';
+import { rangeEnd } from '@downfold/units';
+import { bitmapBytes, bitsFor, setBits } from './bitmap-bits.ts';
 import { assertBitmapSize, readBits } from './bitmap-data.ts';
-import { saveBitmaps } from './bitmap-save.ts';
+import { closeBitmaps, saveBitmaps } from './bitmap-save.ts';
 import { bitsOf } from './bitmap-set.ts';
 import type { LiveBitmap } from './bitmap-types.ts';
 import { GRANULARITY_BITS, isConsistent, LONGEST_BITMAP_NAME, readBitmaps } from './bitmaps.ts';
@@ -10,53 +17,9 @@ import { imageError } from './corrupt.ts';
 import { SAFE_LIMITS } from './limits.ts';
 import type { Qcow2State } from './state.ts';
 import { BITMAP } from './structures.ts';
-import { writerOf } from './writer.ts';
+import { inTurn, writerOf } from './writer.ts';
 
-/** What there is to say of a persistent bitmap. */
-export interface BitmapFacts {
-  readonly name: string;
-  /** Bytes of the disk that one bit stands for. */
-  readonly granularity: number;
-  /** It records what is written. */
-  readonly enabled: boolean;
-  /** Whoever wrote to the disk did not save it: it can only be removed. */
-  readonly inconsistent: boolean;
-}
-
-/** What a bitmap says of the disk: bit i stands for guest bytes [i * granularity, (i + 1) * granularity). */
-export interface BitmapContent {
-  readonly granularity: number;
-  /** Of the disk, in bytes. */
-  readonly virtualSize: number;
-  /** The least significant bit of each byte first. */
-  readonly bits: Uint8Array;
-}
-
-/** What a new bitmap is. */
-export interface NewBitmap {
-  readonly name: string;
-  /** Bytes: a power of two from 512 to 2 GiB. Default: the cluster size, but at least 4 KiB and at most 64 KiB. */
-  readonly granularity?: number;
-  /** Default true. */
-  readonly enabled?: boolean;
-}
-
-/**
- * The persistent dirty bitmaps of one image. While the image is open for writing, those that are enabled record every change of the disk;
- * they are saved when it is closed. Each change here saves all of them, durably and atomically. Refused with `IMAGE_UNSUPPORTED`:
- * version 2 images, names that are taken, and what an inconsistent bitmap cannot be used for; `IMAGE_RANGE` for unknown names.
- */
-export interface Bitmaps {
-  list(): Promise<readonly BitmapFacts[]>;
-  content(name: string): Promise<BitmapContent>;
-  add(bitmap: NewBitmap): Promise<void>;
-  remove(name: string): Promise<void>;
-  clear(name: string): Promise<void>;
-  enable(name: string): Promise<void>;
-  disable(name: string): Promise<void>;
-  /** Adds what `source` says, of a disk of the same size, whatever its granularity. */
-  merge(name: string, source: BitmapContent): Promise<void>;
-}
+type Ranges = Parameters<Bitmaps['mark']>[1];
 
 export class Qcow2Bitmaps implements Bitmaps {
   readonly #state: Qcow2State;
@@ -97,9 +60,17 @@ export class Qcow2Bitmaps implements Bitmaps {
     };
   }
 
+  async assertCanAdd({ name, granularity }: NewBitmap): Promise<void> {
+    assertHasBitmaps(this.#state);
+    assertNew(this.#state, await this.list(), name, this.#granularity(granularity));
+  }
+
+  #granularity(wanted: number | undefined): number {
+    return wanted ?? Math.min(65_536, Math.max(4096, this.#state.geometry.clusterSize));
+  }
+
   async add({ name, granularity, enabled = true }: NewBitmap): Promise<void> {
-    const wanted =
-      granularity ?? Math.min(65_536, Math.max(4096, this.#state.geometry.clusterSize));
+    const wanted = this.#granularity(granularity);
     await this.#change((list) => {
       const { size } = this.#state.header;
       assertNew(this.#state, list, name, wanted);
@@ -133,22 +104,50 @@ export class Qcow2Bitmaps implements Bitmaps {
   }
 
   async merge(name: string, source: BitmapContent): Promise<void> {
+    const state = this.#state;
+    await this.#add(name, [dirtyRanges(source)], () => {
+      if (source.virtualSize !== state.header.size)
+        throw refusal(state, `merging a bitmap of a disk of ${source.virtualSize} bytes`);
+    });
+  }
+
+  async mark(name: string, ranges: Ranges): Promise<void> {
+    await this.#add(name, ranges, () => {});
+  }
+
+  /** Adds ranges; `assertFits` is called in the turn of the change. */
+  async #add(name: string, ranges: Ranges, assertFits: () => void): Promise<void> {
     await this.#change(async (list) => {
       const state = this.#state;
       const bitmap = usable(state, name);
+      assertFits();
       const { size } = state.header;
-      if (source.virtualSize !== size)
-        throw refusal(state, `merging a bitmap of a disk of ${source.virtualSize} bytes`);
-      const bits = bitsFor(await bitsOf(state, bitmap), size, bitmap.granularity);
-      for (const [from, to] of runsOf(source.bits))
-        setBits(
-          bits,
-          Math.floor((from * source.granularity) / bitmap.granularity),
-          Math.ceil(Math.min(size, to * source.granularity) / bitmap.granularity),
-        );
+      const { granularity } = bitmap;
+      const bits = bitsFor(await bitsOf(state, bitmap), size, granularity);
+      for await (const batch of ranges)
+        for (const range of batch)
+          setBits(
+            bits,
+            Math.floor(range.offset / granularity),
+            Math.ceil(Math.min(size, rangeEnd(range)) / granularity),
+          );
       bitmap.bits = bits;
       return list;
     });
+  }
+
+  async pause(name: string): Promise<void> {
+    const state = this.#state;
+    await changeImage(state, 'header', undefined, async () => {
+      usable(state, name);
+      writerOf(state).bitmaps.paused.add(name);
+    });
+  }
+
+  async save(): Promise<void> {
+    const state = this.#state;
+    assertOpen(state);
+    if (state.writer !== null) await inTurn(state, 'mutation', () => closeBitmaps(state));
   }
 
   async #setEnabled(name: string, enabled: boolean): Promise<void> {
@@ -164,8 +163,7 @@ export class Qcow2Bitmaps implements Bitmaps {
   ): Promise<void> {
     const state = this.#state;
     await changeImage(state, 'header', undefined, async () => {
-      if (state.header.version === 2)
-        throw refusal(state, 'persistent bitmaps in a version 2 image');
+      assertHasBitmaps(state);
       const { bitmaps } = writerOf(state);
       const before = bitmaps.list.map((bitmap) => ({ ...bitmap }));
       try {
@@ -176,19 +174,6 @@ export class Qcow2Bitmaps implements Bitmaps {
         throw cause;
       }
     });
-  }
-}
-
-/** The guest ranges that a bitmap says changed, in order. */
-export function* dirtyRanges({
-  bits,
-  granularity,
-  virtualSize,
-}: BitmapContent): Generator<GuestRange> {
-  for (const [from, to] of runsOf(bits)) {
-    const offset = from * granularity;
-    const end = Math.min(virtualSize, to * granularity);
-    yield { offset: guestOffset(offset), length: byteLength(end - offset) };
   }
 }
 
@@ -208,9 +193,13 @@ function usable(state: Qcow2State, name: string): LiveBitmap {
   return bitmap;
 }
 
+function assertHasBitmaps(state: Qcow2State): void {
+  if (state.header.version === 2) throw refusal(state, 'persistent bitmaps in a version 2 image');
+}
+
 function assertNew(
   state: Qcow2State,
-  list: readonly LiveBitmap[],
+  list: readonly { readonly name: string }[],
   name: string,
   granularity: number,
 ): void {

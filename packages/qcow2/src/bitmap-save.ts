@@ -1,16 +1,16 @@
-import { alignUp, hostOffset } from '@downfold/units';
-import { allocateAll, release } from './allocate.ts';
+import { alignUp, type HostRange } from '@downfold/units';
+import { release } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { bitsFor } from './bitmap-bits.ts';
-import { type BitmapPlace, fitsDisk, releaseBits, writeBits } from './bitmap-data.ts';
+import { type BitmapPlace, fitsDisk, placesOf, writeBits } from './bitmap-data.ts';
 import { bitmapSet, bitsOf } from './bitmap-set.ts';
 import type { LiveBitmap, StoredBitmap } from './bitmap-types.ts';
-import { readBitmaps } from './bitmaps.ts';
+import { assertBitmapsExtension, readBitmaps } from './bitmaps.ts';
 import { findExtension } from './extensions.ts';
 import { flushImage } from './flush.ts';
+import { writeFresh } from './fresh-metadata.ts';
 import { appendExtension, removeExtension, replaceExtension } from './header-extension.ts';
 import { patchHeader } from './header-sector.ts';
-import { assertNoOverlap, registerMetadata } from './overlap.ts';
 import { closeStaged } from './stage-state.ts';
 import type { Qcow2State } from './state.ts';
 import {
@@ -35,7 +35,9 @@ export async function saveBitmaps(state: Qcow2State): Promise<void> {
   const { bitmaps } = writerOf(state);
   const { list, directory: old } = bitmaps;
   if (list.length > 0) await makePlace(state);
-  const stale = await replaced(state, list);
+  // looked up while the header still points there: what cannot be read is left as it is
+  const stale: HostRange[] = [];
+  for (const stored of await replaced(state, list)) stale.push(...(await placesOf(state, stored)));
   const entries: Uint8Array[] = [];
   for (const bitmap of list)
     entries.push(encodeEntry(bitmap, await placeOf(state, bitmap), bitmaps.inUse));
@@ -43,13 +45,14 @@ export async function saveBitmaps(state: Qcow2State): Promise<void> {
   await flushImage(state);
   await switchDirectory(state, entries.length, directory);
   if (old !== null) release(state, old.offset, old.length);
-  for (const stored of stale) await releaseBits(state, stored);
+  for (const { offset, length } of stale) release(state, offset, length);
   await flushImage(state);
-  Object.assign(bitmaps, bitmapSet(await readBitmaps(state), state.header.size));
+  const { paused } = bitmaps;
+  Object.assign(bitmaps, bitmapSet(await readBitmaps(state), state.header.size), { paused });
 }
 
 /**
- * Saves the bitmaps of an image that is being closed, when the disk was changed; after a failure nobody knows what changed, and they
+ * Saves the bitmaps of an image that is being closed, or is about to be, when the disk was changed; after a failure nobody knows what changed, and they
  * stay in use. What a staging did since its last flush goes.
  */
 export async function closeBitmaps(state: Qcow2State): Promise<void> {
@@ -130,19 +133,14 @@ async function writeDirectory(
   entries: readonly Uint8Array[],
 ): Promise<Directory | null> {
   if (entries.length === 0) return null;
-  const { clusterSize } = state.geometry;
   const bytes = Buffer.concat(entries);
-  const place = await allocateAll(state, Math.ceil(bytes.length / clusterSize));
-  for (let cluster = 0; cluster < place.count; cluster++)
-    registerMetadata(state, place.offset + cluster * clusterSize, 'bitmap directory');
-  await assertNoOverlap(state, place.offset, bytes.length, 'bitmap directory');
-  await state.storage.write(hostOffset(place.offset), bytes, { what: 'bitmap directory' });
-  return { offset: place.offset, length: bytes.length };
+  return { offset: await writeFresh(state, 'bitmap directory', bytes), length: bytes.length };
 }
 
 /** Makes sure that the header has a place for the directory: an extension that means nothing while the autoclear bit is off. */
 async function makePlace(state: Qcow2State): Promise<void> {
-  if (findExtension(state.header.area, EXTENSION.bitmaps) !== undefined) return;
+  const present = findExtension(state.header.area, EXTENSION.bitmaps);
+  if (present !== undefined) return assertBitmapsExtension(state, present.data);
   await claim(state, false);
   const nothing = new Uint8Array(bitmapsExtension.size);
   await inTurn(state, 'header', () => appendExtension(state, EXTENSION.bitmaps, nothing));

@@ -13,6 +13,7 @@ export function bitmapSet(directory: BitmapDirectory | null, size: number): Bitm
     directory: directory === null ? null : { offset: directory.offset, length: directory.length },
     size,
     inUse: false,
+    paused: new Set(),
   };
 }
 
@@ -30,7 +31,10 @@ function liveBitmap(stored: StoredBitmap): LiveBitmap {
 /** The bits of a bitmap, read when they are not in memory. */
 export async function bitsOf(state: Qcow2State, bitmap: LiveBitmap): Promise<Uint8Array> {
   const { size } = writerOf(state).bitmaps;
-  bitmap.bits ??= await readBits(state, bitmap.stored as StoredBitmap, size);
+  if (bitmap.bits !== null) return bitmap.bits;
+  const read = await readBits(state, bitmap.stored as StoredBitmap, size);
+  // who loaded them meanwhile may have recorded a change since
+  bitmap.bits ??= read;
   return bitmap.bits;
 }
 
@@ -42,8 +46,9 @@ export async function loadRecording(state: Qcow2State): Promise<void> {
 
 /** Notes in all bitmaps that record that guest bytes [from, to) change. */
 export function record(state: Qcow2State, from: number, to: number): void {
-  for (const bitmap of writerOf(state).bitmaps.list) {
-    if (!bitmap.enabled || bitmap.bits === null) continue;
+  const { list, paused } = writerOf(state).bitmaps;
+  for (const bitmap of list) {
+    if (!bitmap.enabled || bitmap.bits === null || paused.has(bitmap.name)) continue;
     const end = Math.ceil(to / bitmap.granularity);
     // a staging may be larger than the image it is of
     if (end > bitmap.bits.length * 8) {

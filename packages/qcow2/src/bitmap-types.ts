@@ -37,4 +37,6 @@ export interface BitmapSet {
   size: number;
   /** The file says that they are in use: what is written is recorded in memory, until they are saved (W9). */
   inUse: boolean;
+  /** Names of those that do not record until the image is closed. */
+  readonly paused: Set<string>;
 }

@@ -37,9 +37,8 @@ export function isConsistent({ flags, extra }: StoredBitmap): boolean {
 export async function readBitmaps(state: Qcow2State): Promise<BitmapDirectory | null> {
   const data = findExtension(state.header.area, EXTENSION.bitmaps)?.data;
   if (data === undefined || (state.header.autoclear[1] & AUTOCLEAR.bitmaps) === 0) return null;
-  if (data.length !== bitmapsExtension.size)
-    throw corrupt(state.label, `bitmaps extension of ${data.length} bytes`);
-  const { count, directorySize, directoryOffset } = decoding(
+  assertBitmapsExtension(state, data);
+  const { count, reserved, directorySize, directoryOffset } = decoding(
     state.label,
     'bitmaps extension',
     0,
@@ -52,17 +51,32 @@ export async function readBitmaps(state: Qcow2State): Promise<BitmapDirectory | 
       `${count} bitmaps in ${directorySize} bytes are above the limit`,
       directoryOffset,
     );
+  if (count === 0 || reserved !== 0)
+    throw corrupt(state.label, `bitmaps extension with ${count} bitmaps, reserved ${reserved}`);
   const bytes = new Uint8Array(directorySize);
   await state.storage.read(hostOffset(directoryOffset), bytes);
   const bitmaps: StoredBitmap[] = [];
-  for (let at = 0; bitmaps.length < count; ) {
+  let at = 0;
+  while (bitmaps.length < count) {
     const { bitmap, length } = readEntry(state, bytes, at, directoryOffset);
     if (bitmaps.some(({ name }) => name === bitmap.name))
       throw corrupt(state.label, `two bitmaps are called ${bitmap.name}`, directoryOffset + at);
     bitmaps.push(bitmap);
     at += length;
   }
+  if (at < directorySize)
+    throw corrupt(
+      state.label,
+      `bitmap directory of ${directorySize} bytes for ${count} bitmaps`,
+      directoryOffset + at,
+    );
   return { offset: directoryOffset, length: directorySize, bitmaps };
+}
+
+/** @throws ImageError `IMAGE_CORRUPT` for an extension that is not as long as it must be */
+export function assertBitmapsExtension(state: Qcow2State, data: Uint8Array): void {
+  if (data.length !== bitmapsExtension.size)
+    throw corrupt(state.label, `bitmaps extension of ${data.length} bytes`);
 }
 
 function readEntry(

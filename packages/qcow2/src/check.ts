@@ -1,6 +1,8 @@
 import type { CheckFinding, CheckOptions, CheckReport } from '@downfold/image';
 import { compareRefcounts, wrongFlag } from './compare-refcounts.ts';
 import { countReferences } from './references.ts';
+import { damagesOf } from './snapshot-damages.ts';
+import { readSnapshots } from './snapshots.ts';
 import { placeIn } from './stage-place.ts';
 import type { Qcow2State } from './state.ts';
 
@@ -18,6 +20,8 @@ export async function checkImage(
   const { clusterSize } = state.geometry;
   const keep = state.staged === null ? null : placeIn(state.staged.header);
   const references = await countReferences(state, keep, find, options);
+  for (const { message, offset } of damagesOf(state, await readSnapshots(state)))
+    find({ severity: 'corruption', message, offset });
   const imageEndOffset = await compareRefcounts(
     state,
     references,

@@ -9,7 +9,7 @@ import { readRefcountTable } from './refcounts.ts';
 import { readSnapshots, type Snapshot, snapshotTableBytes } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, entryOffset, tableOffset, tableReserved } from './structures.ts';
-import { wordsOf } from './words.ts';
+import { usedWords, wordsOf } from './words.ts';
 
 /** Counts a reference to each cluster of a metadata structure; false when it is not where one may be. */
 export type Claim = (what: string, offset: number, bytes: number) => boolean;
@@ -22,6 +22,7 @@ export function claimer(state: Qcow2State, counted: HostCounts, report: Report):
     const end = first + Math.ceil(bytes / clusterSize);
     if (offset < 0 || offset % clusterSize !== 0 || end > fileClusters) {
       report(`${what} at ${offset} is not in clusters of the file`, offset);
+      if (offset >= 0 && end > fileClusters) counted.pointsBeyond(Math.max(offset, state.fileEnd));
       return false;
     }
     let clear = true;
@@ -52,7 +53,7 @@ export async function claimRefcounts(
   let alone = claim('refcount table', offset, clusters * state.geometry.clusterSize);
   const table = await readRefcountTable(state);
   const blocks = new Float64Array(table.length / 2);
-  for (let index = 0; index < blocks.length; index++) {
+  for (let index = 0, end = usedWords(table) / 2; index < end; index++) {
     const [high, low] = [table[2 * index] as number, table[2 * index + 1] as number];
     if (high === 0 && low === 0) continue;
     if (tableReserved(low)) {

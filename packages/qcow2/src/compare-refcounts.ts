@@ -4,7 +4,7 @@ import { CHUNK_CLUSTERS, COUNT, type HostCounts, USE } from './host-counts.ts';
 import { refcountAt } from './refcount-codec.ts';
 import type { References } from './references.ts';
 import type { Qcow2State } from './state.ts';
-import { halfWordsOf } from './words.ts';
+import { halfWordsOf, usedWords } from './words.ts';
 
 /** What is wrong with the refcount of a cluster. */
 export interface Difference {
@@ -72,22 +72,24 @@ function compareSome(
 ): number {
   const chunk = counted.chunks.get(Math.floor(first / CHUNK_CLUSTERS));
   const base = first % CHUNK_CLUSTERS;
+  const present = chunk?.subarray(base, base + stored.length);
+  const end = Math.max(usedWords(stored), present === undefined ? 0 : usedWords(present));
   let last = -1;
-  for (let at = 0; at < stored.length; at++) {
+  for (let at = 0; at < end; at++) {
     const count = stored[at] as number;
-    const present = chunk === undefined ? 0 : (chunk[base + at] as number);
-    if (count === 0 && present === 0) continue;
+    const said = present === undefined ? 0 : (present[at] as number);
+    if (count === 0 && said === 0) continue;
     last = first + at;
-    const wrongFlag = present & (count === 1 ? USE.shared : USE.copied);
-    if (wrongFlag === 0 && count === (present & COUNT) && count !== COUNT) continue;
+    const wrongFlag = said & (count === 1 ? USE.shared : USE.copied);
+    if (wrongFlag === 0 && count === (said & COUNT) && count !== COUNT) continue;
     const references = counted.count(last);
     if (wrongFlag === 0 && count === references) continue;
     differs({
       cluster: last,
       stored: count,
       counted: references,
-      copied: (present & USE.copied) !== 0,
-      shared: (present & USE.shared) !== 0,
+      copied: (said & USE.copied) !== 0,
+      shared: (said & USE.shared) !== 0,
     });
   }
   return last;

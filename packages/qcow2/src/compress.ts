@@ -4,6 +4,8 @@ import { type GuestRange, hostOffset, rangeEnd } from '@downfold/units';
 import { allocate, ownTable, release, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
 import { assertOwnData } from './data-file.ts';
+import { assertPlain } from './encryption.ts';
+import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { largestRefcount } from './refcount-codec.ts';
 import { addReference, refcountOf } from './refcounts.ts';
@@ -23,6 +25,7 @@ export interface Compressed {
 /** @throws ImageError `IMAGE_RANGE` when `range` cuts a cluster that the disk does not. */
 export function assertWholeClusters(state: Qcow2State, range: GuestRange): void {
   assertOwnData(state, 'compressed clusters');
+  assertPlain(state, 'compressed clusters');
   const { clusterSize } = state.geometry;
   const end = rangeEnd(range);
   if (range.offset % clusterSize === 0 && (end % clusterSize === 0 || end === state.header.size))
@@ -89,19 +92,19 @@ async function putPacked(
   packed: Uint8Array,
 ): Promise<void> {
   const { clusterSize, clusterBits, l2Reach, entryWords } = state.geometry;
+  const l1Index = Math.floor(at / l2Reach);
+  const index = (at - l1Index * l2Reach) / clusterSize;
+  let table: L2Table;
   try {
     await assertNoOverlap(state, host, packed.length, null);
     await state.storage.write(hostOffset(host), packed, { what: 'compressed data' });
+    writerOf(state).dataDirty = true;
+    table = await ownTable(state, l1Index);
+    letGo(state, table, index);
   } catch (cause) {
     release(state, host, packed.length);
     throw cause;
   }
-  const writer = writerOf(state);
-  writer.dataDirty = true;
-  const l1Index = Math.floor(at / l2Reach);
-  const table = await ownTable(state, l1Index);
-  const index = (at - l1Index * l2Reach) / clusterSize;
-  letGo(state, table, index);
   touchEntries(state, table, index, index + 1);
   table.words.fill(0, index * entryWords, (index + 1) * entryWords);
   table.words[index * entryWords] = compressedHigh(host, packed.length, clusterBits);

@@ -5,7 +5,7 @@ import { allocate, ownTable, type Place, release } from './allocate.ts';
 import { isMuchDirty } from './flush.ts';
 import { isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
-import { assertNoOverlap } from './overlap.ts';
+import { assertNoOverlap, overlapIn } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
 import { map, type Run, runIn, wholeEnd, writeImage } from './write.ts';
 
@@ -33,7 +33,7 @@ export async function copyIntoImage(
   try {
     for (const piece of pieces) {
       if (done > 0 && isMuchDirty(state, batch.tables)) break;
-      await copyPiece(state, batch, piece, fill);
+      if (!batch.placeAtOnce(piece)) await copyPiece(state, batch, piece, fill);
       done += 1;
     }
     await batch.copy();
@@ -72,6 +72,11 @@ async function copyPiece(
   }
 }
 
+/** Whether its clusters have the place that they will be written to. */
+function isPlaced({ way }: Run): boolean {
+  return way === 'in place' || way === 'in place, zero';
+}
+
 /** Pieces that have their places, until they are copied. */
 class Batch {
   readonly #state: Qcow2State;
@@ -98,6 +103,19 @@ class Batch {
     return this.#table;
   }
 
+  /** Gives a piece its place where that needs no waiting: whole units of one run that has one. False: it does. */
+  placeAtOnce({ offset, length, source, from }: ImageCopyPiece): boolean {
+    const table = this.#table;
+    const at: number = offset;
+    const end = offset + length;
+    if (this.end > at || table?.index !== Math.floor(at / this.#state.geometry.l2Reach))
+      return false;
+    const run = runIn(this.#state, table, at, end);
+    if (!isPlaced(run) || wholeEnd(this.#state, run, at, end) !== end) return false;
+    this.#add(run, run.host, at, end, source, from);
+    return true;
+  }
+
   /** Gives bytes [at, to) of a run, whole units, a place. Returns where it stopped. */
   async place(
     run: Run,
@@ -110,21 +128,32 @@ class Batch {
     const start = at - (at % clusterSize);
     const place = await this.#placeOf(run, start, Math.ceil((to - start) / clusterSize));
     const end = Math.min(to, start + place.count * clusterSize);
-    const host = place.offset + (at - start);
-    this.#placed.push({ run, host: place.offset, from: at, to: end });
+    this.#add(run, place.offset, at, end, source, from);
+    return end;
+  }
+
+  /** Bytes [at, end) of a run, whose first cluster lies at `host`. */
+  #add(
+    run: Run,
+    host: number,
+    at: number,
+    end: number,
+    source: CopyPiece['source'],
+    from: number,
+  ): void {
+    this.#placed.push({ run, host, from: at, to: end });
     this.end = end;
     this.#pieces.push({
       source,
       from: hostOffset(from),
-      to: hostOffset(host),
+      to: hostOffset(host + (at % this.#state.geometry.clusterSize)),
       length: byteLength(end - at),
     });
-    return end;
   }
 
   /** Where a run goes that starts at guest byte `start`: the place it has, or that the piece before gave its first cluster, or a fresh one. */
   async #placeOf(run: Run, start: number, count: number): Promise<Place> {
-    if (run.way === 'in place' || run.way === 'in place, zero') return { offset: run.host, count };
+    if (isPlaced(run)) return { offset: run.host, count };
     // in an external data file every guest byte has its own place
     if (isExternal(this.#state)) return { offset: start, count };
     const { clusterSize } = this.#state.geometry;
@@ -146,7 +175,9 @@ class Batch {
     this.#table = null;
     if (this.#placed.length === 0) return;
     for (const { to, length } of isExternal(state) ? [] : this.#pieces) {
-      await assertNoOverlap(state, to, length, null);
+      // a promise for each piece would take longer than its copy
+      if (overlapIn(state, to, length, null) !== null)
+        await assertNoOverlap(state, to, length, null);
       // preallocated zeros may lie past the end
       state.fileEnd = Math.max(state.fileEnd, to + length);
     }

@@ -1,21 +1,25 @@
 import type { CreateImageOptions } from '@downfold/image';
+import type { ImageEncryption } from '@downfold/luks';
 import type { Storage } from '@downfold/storage';
 import { alignUp, type ByteLength, hostOffset, isPowerOfTwo } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
+import { loadLuks } from './encryption.ts';
 import { encodeExtension } from './extensions.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { assertCanPreallocate, type Preallocation } from './preallocate.ts';
-import { setRefcount } from './refcount-codec.ts';
+import { isRefcountWidth, setRefcount } from './refcount-codec.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
   COMPRESSION,
   COMPRESSION_TYPE_AT,
-  CRYPT_NONE,
+  CRYPT,
   ENTRY_BYTES,
+  type EncryptionExtension,
   EXTENSION,
+  encryptionExtension,
   extensionHead,
   HEADER_FULL_BYTES,
   HEADER_V2_BYTES,
@@ -47,24 +51,31 @@ export interface Qcow2CreateOptions extends CreateImageOptions {
    * disk does; no backing file then. Version 3.
    */
   readonly dataFile?: { readonly name: string; readonly raw: boolean; readonly storage: Storage };
+  /** Encrypts guest data; no raw data file then, and nothing is compressed. */
+  readonly encryption?: ImageEncryption;
 }
 
 /** Bytes kept free between the extensions and the backing name, for a mark. */
 const ROOM_FOR_MARK = 112;
 
-/** Clusters of a new image, in order: header, refcount table, refcount blocks, L1 table. */
+/** Clusters of a new image, in order: header, refcount table, refcount blocks, L1 table, encryption header. */
 interface Clusters {
   readonly table: number;
   readonly blocks: number;
   readonly l1: number;
   readonly l1Size: number;
+  readonly encryption: number;
 }
 
 /** Writes an empty image onto empty storage; durable when it resolves. */
 export async function createImage(storage: Storage, options: Qcow2CreateOptions): Promise<void> {
   options.signal?.throwIfAborted();
-  const geometry = checkOptions(storage.label, options);
-  const clusters = layOut(geometry, options.virtualSize);
+  const geometry = geometryOfNew(storage.label, options);
+  const made =
+    options.encryption === undefined
+      ? null
+      : await (await loadLuks()).makeImageHeader(storage.label, options.encryption);
+  const clusters = layOut(geometry, options.virtualSize, made?.bytes.length ?? 0);
   if (clusters.l1Size * ENTRY_BYTES > HARD_LIMITS.l1Table)
     throw imageError(
       'IMAGE_LIMIT',
@@ -72,9 +83,17 @@ export async function createImage(storage: Storage, options: Qcow2CreateOptions)
       'the virtual size needs an L1 table above 32 MiB; use larger clusters',
     );
   const { clusterSize } = geometry;
-  const total = 1 + clusters.table + clusters.blocks + clusters.l1;
+  const total = totalOf(clusters);
+  const encryptionAt = (total - clusters.encryption) * clusterSize;
   const metadata = new Uint8Array((1 + clusters.table + clusters.blocks) * clusterSize);
-  encodeHeader(storage.label, metadata.subarray(0, clusterSize), options, geometry, clusters);
+  encodeHeader(
+    storage.label,
+    metadata.subarray(0, clusterSize),
+    options,
+    geometry,
+    clusters,
+    made === null ? null : { offset: encryptionAt, length: made.bytes.length },
+  );
   const view = new DataView(metadata.buffer);
   for (let block = 0; block < clusters.blocks; block++) {
     const offset = (1 + clusters.table + block) * clusterSize;
@@ -93,13 +112,16 @@ export async function createImage(storage: Storage, options: Qcow2CreateOptions)
     },
     { what: 'L1 table' },
   );
+  if (made !== null)
+    await storage.write(hostOffset(encryptionAt), made.bytes, { what: 'encryption header' });
   // a crash leaves a whole image, or what is none
   await storage.flush(BARRIER.createContent);
   await storage.write(hostOffset(0), metadata.subarray(0, SECTOR_BYTES), { what: 'header' });
   await storage.flush(BARRIER.create);
 }
 
-function checkOptions(label: string, options: Qcow2CreateOptions): Geometry {
+/** Sizes of an image that is made with `options`. @throws ImageError `IMAGE_UNSUPPORTED` for options that no image can have */
+export function geometryOfNew(label: string, options: Qcow2CreateOptions): Geometry {
   const clusterSize = options.clusterSize ?? 65_536;
   const refcountBits = options.refcountBits ?? 16;
   const bits = Math.log2(clusterSize);
@@ -112,7 +134,7 @@ function checkOptions(label: string, options: Qcow2CreateOptions): Geometry {
     bits > HARD_LIMITS.clusterBitsMost
   )
     refuse(`clusters of ${clusterSize} bytes; allowed are powers of two from 512 to 2 MiB`);
-  if (!isPowerOfTwo(refcountBits) || refcountBits > 64)
+  if (!isRefcountWidth(refcountBits))
     refuse(`refcounts of ${refcountBits} bits; allowed are 1, 2, 4, 8, 16, 32 and 64`);
   if (options.extendedL2 && bits < HARD_LIMITS.extendedL2ClusterBitsLeast)
     refuse('extended L2 entries with clusters below 16 KiB');
@@ -128,6 +150,8 @@ function checkOptions(label: string, options: Qcow2CreateOptions): Geometry {
     options.dataFile !== undefined;
   if (options.dataFile?.raw && options.backing != null)
     refuse('a raw external data file and a backing file');
+  if (options.dataFile?.raw && options.encryption !== undefined)
+    refuse('a raw external data file that is encrypted');
   if (options.dataFile?.name === '') refuse('an external data file without a name');
   if (options.version === 2 && needs3)
     refuse(
@@ -136,28 +160,41 @@ function checkOptions(label: string, options: Qcow2CreateOptions): Geometry {
   return geometryOf(bits, options.extendedL2 ?? false, Math.log2(refcountBits));
 }
 
-function layOut(geometry: Geometry, virtualSize: number): Clusters {
+function layOut(geometry: Geometry, virtualSize: number, encryptionBytes: number): Clusters {
   const { clusterSize, refcountsPerBlock, l2Reach } = geometry;
   const l1Size = Math.max(1, Math.ceil(virtualSize / l2Reach));
   const l1 = Math.ceil((l1Size * ENTRY_BYTES) / clusterSize);
+  const encryption = Math.ceil(encryptionBytes / clusterSize);
   let [table, blocks] = [1, 1];
   while (
-    1 + table + blocks + l1 > blocks * refcountsPerBlock ||
+    1 + table + blocks + l1 + encryption > blocks * refcountsPerBlock ||
     blocks * ENTRY_BYTES > table * clusterSize
   ) {
     if (blocks * ENTRY_BYTES >= table * clusterSize) table++;
     else blocks++;
   }
-  return { table, blocks, l1, l1Size };
+  return { table, blocks, l1, l1Size, encryption };
 }
 
-function extensionsOf({ backing, dataFile }: Qcow2CreateOptions): readonly Uint8Array[] {
+function totalOf({ table, blocks, l1, encryption }: Clusters): number {
+  return 1 + table + blocks + l1 + encryption;
+}
+
+function extensionsOf(
+  { backing, dataFile }: Qcow2CreateOptions,
+  encryption: EncryptionExtension | null,
+): readonly Uint8Array[] {
   const text = new TextEncoder();
   const parts: Uint8Array[] = [];
   if (backing?.format != null)
     parts.push(encodeExtension(EXTENSION.backingFormat, text.encode(backing.format)));
   if (dataFile !== undefined)
     parts.push(encodeExtension(EXTENSION.dataFile, text.encode(dataFile.name)));
+  if (encryption !== null) {
+    const data = new Uint8Array(encryptionExtension.size);
+    encryptionExtension.encode(encryption, data);
+    parts.push(encodeExtension(EXTENSION.encryption, data));
+  }
   return parts;
 }
 
@@ -167,12 +204,13 @@ function encodeHeader(
   options: Qcow2CreateOptions,
   geometry: Geometry,
   clusters: Clusters,
+  encryption: EncryptionExtension | null,
 ): void {
   const version = options.version ?? 3;
   const zstd = options.compression === 'zstd';
   let at = version === 2 ? HEADER_V2_BYTES : HEADER_FULL_BYTES;
   const name = new TextEncoder().encode(options.backing?.name ?? '');
-  const parts = extensionsOf(options);
+  const parts = extensionsOf(options, encryption);
   const areaEnd = at + parts.reduce((sum, part) => sum + part.length, extensionHead.size);
   const nameAt =
     areaEnd + ROOM_FOR_MARK + name.length <= cluster.length ? areaEnd + ROOM_FOR_MARK : areaEnd;
@@ -190,7 +228,7 @@ function encodeHeader(
       backingFileSize: name.length,
       clusterBits: geometry.clusterBits,
       size: alignUp(options.virtualSize, SECTOR_BYTES),
-      cryptMethod: CRYPT_NONE,
+      cryptMethod: encryption === null ? CRYPT.none : CRYPT.luks,
       l1Size: clusters.l1Size,
       l1TableOffset: (1 + clusters.table + clusters.blocks) * geometry.clusterSize,
       refcountTableOffset: geometry.clusterSize,

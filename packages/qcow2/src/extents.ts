@@ -1,87 +1,13 @@
-import type { Extent } from '@downfold/image';
+import { type ExtentBatch, ExtentList, KIND, type Kind } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
-import type { ByteLength, GuestOffset, GuestRange, HostOffset } from '@downfold/units';
+import type { GuestRange } from '@downfold/units';
 import { corrupt } from './corrupt.ts';
 import { entryAt, hasHost, hostOf, isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
+import { type TableScanner, tableScanner } from './table-scanner.ts';
 import { assertClusterInFile, l2OffsetAt, loadL2, readL2 } from './tables.ts';
-
-const UNALLOCATED = 0;
-const DATA = 1;
-const COMPRESSED = 2;
-const ZERO = 3;
-const ZERO_PREALLOCATED = 4;
-
-/** Collects clusters into maximal runs without an object per cluster. */
-class Runs {
-  readonly #state: Qcow2State;
-  readonly #done: Extent[] = [];
-  #kind = UNALLOCATED;
-  #start = 0;
-  #end = 0;
-  #host = 0;
-
-  constructor(state: Qcow2State) {
-    this.#state = state;
-  }
-
-  /** Adds guest bytes [start, end); they follow the last ones. `host` counts for data only. */
-  add(kind: number, start: number, end: number, host: number): void {
-    const follows = this.#end > this.#start && kind === this.#kind;
-    if (follows && (kind !== DATA || host === this.#host + (start - this.#start))) {
-      this.#end = end;
-      return;
-    }
-    this.#close();
-    this.#kind = kind;
-    this.#start = start;
-    this.#end = end;
-    this.#host = host;
-  }
-
-  finish(): readonly Extent[] {
-    this.#close();
-    return this.#done;
-  }
-
-  #close(): void {
-    if (this.#end === this.#start) return;
-    const offset = this.#start as GuestOffset;
-    const length = (this.#end - this.#start) as ByteLength;
-    // one literal a kind, nothing copied together: there are millions
-    switch (this.#kind) {
-      case DATA:
-        this.#assertData();
-        this.#done.push({ offset, length, status: 'data', host: this.#host as HostOffset });
-        return;
-      case COMPRESSED:
-        this.#done.push({ offset, length, status: 'compressed' });
-        return;
-      case UNALLOCATED:
-        this.#done.push({ offset, length, status: 'unallocated' });
-        return;
-      default:
-        this.#done.push({
-          offset,
-          length,
-          status: 'zero',
-          preallocated: this.#kind === ZERO_PREALLOCATED,
-        });
-    }
-  }
-
-  #assertData(): void {
-    // any place in a data file is data; past its end are zeros
-    if (isExternal(this.#state)) return;
-    const { clusterSize } = this.#state.geometry;
-    const first = this.#host - (this.#host % clusterSize);
-    const last = this.#host + (this.#end - this.#start) - 1;
-    const length = last - (last % clusterSize) + clusterSize - first;
-    assertClusterInFile(this.#state, first, length, 'data cluster', first);
-  }
-}
 
 /**
  * Extents of `range`, a batch for each L2 table; stretches without tables are one extent, however long. Does not stop at the
@@ -91,44 +17,102 @@ export async function* imageExtents(
   state: Qcow2State,
   range: GuestRange,
   options?: OperationOptions,
-): AsyncGenerator<readonly Extent[], void, undefined> {
+): AsyncGenerator<ExtentBatch, void, undefined> {
   const { l2Reach } = state.geometry;
   const end = range.offset + range.length;
-  const load = tableLoader(state, range.length);
+  const walk = isLong(state, range.length) ? new TableWalk(state) : null;
   let at: number = range.offset;
   while (at < end) {
     options?.signal?.throwIfAborted();
     const l1Index = Math.floor(at / l2Reach);
-    const table = await load(l1Index);
-    const runs = new Runs(state);
+    const table = walk === null ? await loadL2(state, l1Index) : await walk.load(l1Index);
     let stop = Math.min(end, (l1Index + 1) * l2Reach);
     if (table === null) {
-      let next = l1Index + 1;
-      while (stop < end && state.l2.get(next) === undefined && l2OffsetAt(state, next) === 0)
-        stop = Math.min(end, ++next * l2Reach);
-      runs.add(UNALLOCATED, at, stop, 0);
-    } else if (state.geometry.extendedL2) scanExtended(state, table, at, stop, runs);
-    else scanStandard(state, table, at, stop, runs);
-    yield runs.finish();
+      stop = Math.min(end, nextTable(state, l1Index + 1, Math.ceil(end / l2Reach)) * l2Reach);
+      const batch = new ExtentList();
+      batch.add(KIND.unallocated, at, stop, 0);
+      yield batch;
+    } else yield walk?.scan(table, at, stop) ?? scanTable(state, table, at, stop);
     at = stop;
   }
 }
 
+/** The first L1 entry from `index` on that has a table, in the file or in memory; `last` when none before it has. */
+function nextTable(state: Qcow2State, index: number, last: number): number {
+  const { l1 } = state;
+  const asInFile = isAsInFile(state);
+  for (let next = index; next < last; next++) {
+    // by word: a large disk has millions of entries, and most may be empty
+    if (asInFile && l1[2 * next] === 0 && l1[2 * next + 1] === 0) continue;
+    if (state.l2.get(next) !== undefined || l2OffsetAt(state, next) !== 0) return next;
+  }
+  return last;
+}
+
+/** Whether all tables are as the file has them: only who writes has others, and tables that no L1 entry refers to yet. */
+function isAsInFile({ writer, stagedOn }: Qcow2State): boolean {
+  return writer === null && stagedOn === null;
+}
+
+/** Whether a walk over `length` bytes is over more than the cache holds, of an image that nobody changes. */
+function isLong(state: Qcow2State, length: number): boolean {
+  return isAsInFile(state) && length > state.l2.most * state.geometry.l2Reach;
+}
+
 /**
- * How a walk over `length` bytes gets its tables. In a long one over an image that nobody changes, each is read into the same memory:
- * it is looked at once, and in the cache it would drive out those that reads want again.
+ * A walk over many tables. Each is read into the same memory: it is looked at once, and in the cache it would drive out those that reads want
+ * again.
  */
-function tableLoader(
+class TableWalk {
+  readonly #state: Qcow2State;
+  readonly #scanner: TableScanner | null;
+  readonly #bytes: Uint8Array;
+
+  constructor(state: Qcow2State) {
+    this.#state = state;
+    this.#scanner = tableScanner(state);
+    this.#bytes = this.#scanner?.bytes ?? new Uint8Array(state.geometry.clusterSize);
+  }
+
+  async load(l1Index: number): Promise<L2Table | null> {
+    return this.#state.l2.get(l1Index) ?? (await readL2(this.#state, l1Index, this.#bytes));
+  }
+
+  /** The runs of a table, when the quick way can tell. */
+  scan(table: L2Table, from: number, to: number): ExtentBatch | null {
+    if (table.words.buffer !== this.#scanner?.bytes.buffer) return null;
+    return this.#scanner.scan(table.index * this.#state.geometry.l2Reach, from, to);
+  }
+}
+
+/** The runs of guest bytes [from, to), all in one table. @throws ImageError `IMAGE_CORRUPT` */
+export function scanTable(
   state: Qcow2State,
-  length: number,
-): (l1Index: number) => Promise<L2Table | null> {
-  if (state.writer !== null || state.stagedOn !== null || length <= state.geometry.l2Reach)
-    return (l1Index) => loadL2(state, l1Index);
-  const bytes = new Uint8Array(state.geometry.clusterSize);
-  return (l1Index) => {
-    const cached = state.l2.get(l1Index);
-    return cached === undefined ? readL2(state, l1Index, bytes) : Promise.resolve(cached);
-  };
+  table: L2Table,
+  from: number,
+  to: number,
+): ExtentBatch {
+  const batch = new ExtentList();
+  if (state.geometry.extendedL2) scanExtended(state, table, from, to, batch);
+  else scanStandard(state, table, from, to, batch);
+  assertInFile(state, batch);
+  return batch;
+}
+
+/** Data clusters that are mapped lie in the file. @throws ImageError `IMAGE_CORRUPT` */
+function assertInFile(state: Qcow2State, { kinds, hosts, starts, ends }: ExtentList): void {
+  // past the end of a data file are zeros
+  if (isExternal(state)) return;
+  const { clusterSize } = state.geometry;
+  for (let index = 0; index < kinds.length; index++) {
+    if (kinds[index] !== KIND.data) continue;
+    const host = hosts[index] as number;
+    const length = (ends[index] as number) - (starts[index] as number);
+    const first = host - (host % clusterSize);
+    const last = host + length - 1;
+    const whole = last - (last % clusterSize) + clusterSize - first;
+    assertClusterInFile(state, first, whole, 'data cluster', first);
+  }
 }
 
 function scanStandard(
@@ -136,34 +120,39 @@ function scanStandard(
   table: L2Table,
   from: number,
   to: number,
-  runs: Runs,
+  batch: ExtentList,
 ): void {
   const { clusterSize, l2Reach } = state.geometry;
   const base = table.index * l2Reach;
   const { words } = table;
   const last = Math.ceil((to - base) / clusterSize);
+  const external = isExternal(state);
   for (let index = Math.floor((from - base) / clusterSize); index < last; ) {
-    const [high, low] = [words[2 * index] as number, words[2 * index + 1] as number];
-    let kind = COMPRESSED;
+    const high = words[2 * index] as number;
+    const low = words[2 * index + 1] as number;
+    let kind: Kind = KIND.compressed;
     let host = 0;
     if ((high & HIGH_COMPRESSED) === 0) {
       host = hostOf(state, table, index);
       const placed = hasHost(state, high, host);
-      if (low & LOW_ZERO) kind = placed ? ZERO_PREALLOCATED : ZERO;
-      else kind = placed ? DATA : UNALLOCATED;
+      if (low & LOW_ZERO) kind = placed ? KIND.preallocatedZero : KIND.zero;
+      else kind = placed ? KIND.data : KIND.unallocated;
     }
-    const next =
-      kind === DATA ? endOfData(words, index, last, clusterSize) : endOfSame(words, index, last);
+    let next = index + 1;
+    if (kind === KIND.data) next = endOfData(words, index, last, clusterSize);
+    // two zero clusters at one place of a data file: the second is not where it must be
+    else if (!external || kind !== KIND.preallocatedZero) next = endOfSame(words, index, last);
     const start = base + index * clusterSize;
     const at = Math.max(from, start);
-    runs.add(kind, at, Math.min(to, base + next * clusterSize), host + (at - start));
+    batch.add(kind, at, Math.min(to, base + next * clusterSize), host + (at - start));
     index = next;
   }
 }
 
 /** First entry from `index` on, up to `last`, that does not have the flags of the one before and the cluster behind it. */
 function endOfData(words: Uint32Array, index: number, last: number, clusterSize: number): number {
-  let [high, low] = [words[2 * index] as number, words[2 * index + 1] as number];
+  let high = words[2 * index] as number;
+  let low = words[2 * index + 1] as number;
   for (let next = index + 1; next < last; next++) {
     low += clusterSize;
     if (low >= 2 ** 32) {
@@ -177,7 +166,8 @@ function endOfData(words: Uint32Array, index: number, last: number, clusterSize:
 
 /** First entry from `index` on, up to `last`, that is another one. */
 function endOfSame(words: Uint32Array, index: number, last: number): number {
-  const [high, low] = [words[2 * index], words[2 * index + 1]];
+  const high = words[2 * index];
+  const low = words[2 * index + 1];
   let next = index + 1;
   while (next < last && words[2 * next] === high && words[2 * next + 1] === low) next++;
   return next;
@@ -188,7 +178,7 @@ function scanExtended(
   table: L2Table,
   from: number,
   to: number,
-  runs: Runs,
+  batch: ExtentList,
 ): void {
   const { clusterSize, unitSize, l2Reach } = state.geometry;
   const base = table.index * l2Reach;
@@ -198,7 +188,8 @@ function scanExtended(
     const start = base + index * clusterSize;
     const stop = Math.min(to, start + clusterSize);
     const high = words[4 * index] as number;
-    const [zero, allocated] = [words[4 * index + 2] as number, words[4 * index + 3] as number];
+    const zero = words[4 * index + 2] as number;
+    const allocated = words[4 * index + 3] as number;
     if (high & HIGH_COMPRESSED) {
       if (zero !== 0 || allocated !== 0)
         throw corrupt(
@@ -206,7 +197,7 @@ function scanExtended(
           'compressed cluster with a subcluster bitmap',
           entryAt(table, 4 * index),
         );
-      runs.add(COMPRESSED, at, stop, 0);
+      batch.add(KIND.compressed, at, stop, 0);
       at = stop;
       continue;
     }
@@ -217,9 +208,10 @@ function scanExtended(
     while (at < stop) {
       const unit = Math.floor((at - start) / unitSize);
       const end = Math.min(stop, start + (unit + 1) * unitSize);
-      if ((allocated >>> unit) & 1) runs.add(DATA, at, end, host + (at - start));
-      else if ((zero >>> unit) & 1) runs.add(placed ? ZERO_PREALLOCATED : ZERO, at, end, 0);
-      else runs.add(UNALLOCATED, at, end, 0);
+      if ((allocated >>> unit) & 1) batch.add(KIND.data, at, end, host + (at - start));
+      else if ((zero >>> unit) & 1)
+        batch.add(placed ? KIND.preallocatedZero : KIND.zero, at, end, host + (at - start));
+      else batch.add(KIND.unallocated, at, end, 0);
       at = end;
     }
   }

@@ -52,8 +52,8 @@ export function flushImage(state: Qcow2State): Promise<void> {
 async function writeSealed(state: Qcow2State, writer: Writer, sealed: Sealed): Promise<void> {
   const { storage } = state;
   const { refcountTable, moved, mapping } = sealed;
-  if (sealed.data && state.data !== storage)
-    await state.data.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);
+  if (sealed.data && state.external !== null)
+    await state.external.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);
   await writePieces(state, sealed.content);
   if (sealed.content.length > 0) await storage.flush(BARRIER.content);
   else if (sealed.data) await storage.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);
@@ -197,9 +197,12 @@ async function writePieces(state: Qcow2State, pieces: readonly Piece[]): Promise
   }
 }
 
-/** Whether so many tables and refcount blocks, and `more`, stay in memory until a flush that writes should wait for one. */
+/** Bytes of memory that one of the clusters takes which wait to be let go. */
+const RELEASE_BYTES = 64;
+
+/** Whether so many tables, refcount blocks and released clusters, and `more` tables, stay in memory until a flush that writes should wait for one. */
 export function isMuchDirty(state: Qcow2State, more = 0): boolean {
-  const { refcounts } = writerOf(state);
+  const { refcounts, releases } = writerOf(state);
   const pinned = (state.l2.pinned + refcounts.blocks.pinned + more) * state.geometry.clusterSize;
-  return pinned > DIRTY_LIMIT_BYTES;
+  return pinned + releases.length * RELEASE_BYTES > DIRTY_LIMIT_BYTES;
 }

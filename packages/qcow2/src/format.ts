@@ -11,6 +11,7 @@ const abilities: ReadonlySet<ImageAbility> = new Set([
   'backing',
   'zero',
   'deallocate',
+  'grow',
   'mark',
   'check',
   'stage',
@@ -44,7 +45,8 @@ export const qcow2: Qcow2Format = {
     const { dataFile, virtualSize } = options;
     await createImage(storage, options);
     const openDataFile = dataFile && (async (): Promise<Storage> => dataFile.storage);
-    const image = new Qcow2Image(await openState(storage, { mode: 'write', openDataFile }));
+    const secret = options.encryption?.secret;
+    const image = new Qcow2Image(await openState(storage, { mode: 'write', openDataFile, secret }));
     if (dataFile?.raw && dataFile.storage.supports.resize)
       await dataFile.storage.setLength(image.geometry.virtualSize);
     // as QEMU: a raw data file is mapped whole, so that it is the disk whatever was written

@@ -1,5 +1,5 @@
 import type { BackingReference, ImageLimits, ImageMark } from '@downfold/image';
-import { alignDown } from '@downfold/units';
+import { alignDown, alignUp } from '@downfold/units';
 import { corrupt, decoding, imageError } from './corrupt.ts';
 import { type ExtensionArea, featureLabel, findExtension, parseExtensions } from './extensions.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
@@ -9,9 +9,11 @@ import {
   AUTOCLEAR,
   COMPRESSION,
   COMPRESSION_TYPE_AT,
-  CRYPT_NONE,
+  CRYPT,
   ENTRY_BYTES,
+  type EncryptionExtension,
   EXTENSION,
+  encryptionExtension,
   HEADER_V2_BYTES,
   HEADER_V3_BYTES,
   type HeaderV2,
@@ -40,6 +42,8 @@ export interface Header extends HeaderV2, HeaderV3 {
   /** Where guest data is kept; null: in the image's own file. */
   readonly dataFile: DataFileReference | null;
   readonly mark: ImageMark | null;
+  /** Where the LUKS header lies; null: guest data is not encrypted. */
+  readonly encryption: EncryptionExtension | null;
 }
 
 const V2_DEFAULTS: HeaderV3 = {
@@ -111,6 +115,7 @@ export function parseHeader(
     backing: backingOf(label, fixed, cluster, area),
     dataFile: dataFileOf(label, fixed, area),
     mark: parseMark(findExtension(area, EXTENSION.mark)?.data),
+    encryption: encryptionOf(label, fixed, area, fileLength),
   };
 }
 
@@ -153,7 +158,8 @@ function assertFeatures(
     const word = bit < 32 ? low & ~INCOMPATIBLE_KNOWN : high;
     if (((word >>> (bit % 32)) & 1) === 1) refuse(featureLabel(area, bit), 72);
   }
-  if (header.cryptMethod !== CRYPT_NONE) refuse('encryption', 32);
+  if (header.cryptMethod === CRYPT.aes) refuse('legacy AES encryption', 32);
+  if (header.cryptMethod > CRYPT.luks) refuse(`encryption method ${header.cryptMethod}`, 32);
   if (((low & INCOMPATIBLE.compressionType) !== 0) !== (compressionType !== COMPRESSION.deflate))
     throw corrupt(label, 'compression type and its feature bit disagree', COMPRESSION_TYPE_AT);
   if (compressionType > COMPRESSION.zstd)
@@ -233,6 +239,8 @@ function backingOf(
   if (header.backingFileOffset === 0 || header.backingFileSize === 0) return null;
   const at = header.backingFileOffset;
   const format = findExtension(area, EXTENSION.backingFormat)?.data;
+  if (format !== undefined && format.length > HARD_LIMITS.backingFormat)
+    throw corrupt(label, `backing format of ${format.length} bytes`, header.headerLength);
   return {
     name: utf8(label, cluster.subarray(at, at + header.backingFileSize), at),
     format:
@@ -254,6 +262,45 @@ function dataFileOf(
   if (raw && header.backingFileOffset !== 0)
     throw corrupt(label, 'a raw external data file and a backing file', 88);
   return { name: utf8(label, extension.data, extension.at), raw };
+}
+
+function encryptionOf(
+  label: string,
+  header: HeaderV2 & HeaderV3,
+  area: ExtensionArea,
+  fileLength: number,
+): EncryptionExtension | null {
+  const extension = findExtension(area, EXTENSION.encryption);
+  const encrypted = header.cryptMethod === CRYPT.luks;
+  if (encrypted !== (extension !== undefined))
+    throw corrupt(label, 'encryption method and encryption header disagree', 32);
+  if (extension === undefined) return null;
+  const { at, data } = extension;
+  if (data.length !== encryptionExtension.size)
+    throw corrupt(label, `encryption extension of ${data.length} bytes, expected 16`, at);
+  const place = decoding(label, 'encryption extension', at, () => encryptionExtension.decode(data));
+  const clusterSize = 2 ** header.clusterBits;
+  if (place.length > HARD_LIMITS.encryptionHeader)
+    throw imageError(
+      'IMAGE_LIMIT',
+      label,
+      `encryption header of ${place.length} bytes is above 16 MiB`,
+      at,
+      { limit: HARD_LIMITS.encryptionHeader, found: place.length },
+    );
+  if (place.offset === 0 || place.offset % clusterSize !== 0)
+    throw corrupt(label, `encryption header at ${place.offset} is not on a cluster of its own`, at);
+  if (place.offset + place.length > alignUp(fileLength, clusterSize))
+    throw corrupt(
+      label,
+      `encryption header at ${place.offset} reaches past the end of the file`,
+      at,
+    );
+  if ((header.autoclear[1] & AUTOCLEAR.rawExternalData) !== 0) {
+    const feature = 'raw external data file that is encrypted';
+    throw imageError('IMAGE_UNSUPPORTED', label, feature, at, { feature });
+  }
+  return place;
 }
 
 function utf8(label: string, bytes: Uint8Array, at: number): string {

@@ -23,6 +23,7 @@ export const COUNT = 0x1fff;
  */
 export class HostCounts {
   readonly chunks: ReadonlyMap<number, Uint16Array>;
+  #beyond = Number.POSITIVE_INFINITY;
   readonly #chunks = new Map<number, Uint16Array>();
   readonly #large = new Map<number, number>();
   readonly #state: Qcow2State;
@@ -53,11 +54,17 @@ export class HostCounts {
     return count === COUNT ? (this.#large.get(cluster) ?? COUNT) : count;
   }
 
+  /** The first byte past the end of the file that something points to all the same; Infinity: nothing does. */
+  get beyond(): number {
+    return this.#beyond;
+  }
+
   /** Number of the first cluster behind all that count. */
   get end(): number {
     let end = 0;
     for (const [index, chunk] of this.#chunks) {
-      const last = chunk.findLastIndex((present) => (present & COUNT) !== 0);
+      let last = chunk.length - 1;
+      while (last >= 0 && ((chunk[last] as number) & COUNT) === 0) last--;
       if (last >= 0) end = Math.max(end, index * CHUNK_CLUSTERS + last + 1);
     }
     return end;
@@ -66,6 +73,11 @@ export class HostCounts {
   /** Whether a cluster was said to be of a use. */
   is(cluster: number, use: number): boolean {
     return (this.#get(cluster) & use) !== 0;
+  }
+
+  /** Notes that something points to byte `at`, past the end of the file: nothing is counted there. */
+  pointsBeyond(at: number): void {
+    this.#beyond = Math.min(this.#beyond, at);
   }
 
   /** Counts references to one cluster, and notes what it is used for. */

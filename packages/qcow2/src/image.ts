@@ -1,19 +1,22 @@
 import { crc32 } from 'node:zlib';
-import type {
-  BackingReference,
-  CheckOptions,
-  CheckReport,
-  CowSource,
-  Extent,
-  Image,
-  ImageCopyPiece,
-  ImageDescription,
-  ImageGeometry,
-  ImageMark,
-  ImageWriteOptions,
-  ReclaimOptions,
-  StageOptions,
-  Staging,
+import {
+  type BackingReference,
+  type Bitmaps,
+  type CheckOptions,
+  type CheckReport,
+  type CowSource,
+  type ExtentBatch,
+  type ExtentsOptions,
+  type Image,
+  type ImageCopyPiece,
+  type ImageDescription,
+  type ImageGeometry,
+  type ImageMark,
+  type ImageWriteOptions,
+  type ReclaimOptions,
+  type StageOptions,
+  type Staging,
+  withHoles,
 } from '@downfold/image';
 import type { OperationOptions, Storage } from '@downfold/storage';
 import {
@@ -26,7 +29,7 @@ import {
 import { type Amendment, amendImage } from './amend.ts';
 import type { Change } from './autoclear.ts';
 import { planBacking, setBackingReference } from './backing.ts';
-import { type Bitmaps, Qcow2Bitmaps } from './bitmap-operations.ts';
+import { Qcow2Bitmaps } from './bitmap-operations.ts';
 import { closeBitmaps } from './bitmap-save.ts';
 import { record } from './bitmap-set.ts';
 import { assertOpen, changeImage } from './change.ts';
@@ -41,7 +44,7 @@ import { setImageMark } from './mark.ts';
 import { type Preallocation, preallocate } from './preallocate.ts';
 import { readImage } from './read.ts';
 import { reclaimLeaks } from './reclaim.ts';
-import { growImage } from './resize.ts';
+import { assertCanGrow, growImage } from './resize.ts';
 import { shrinkImage } from './shrink.ts';
 import { Qcow2Snapshots, type Snapshots } from './snapshot-operations.ts';
 import { stageImage } from './stage.ts';
@@ -64,7 +67,7 @@ export interface Qcow2 extends Image {
   readonly bitmaps: Bitmaps;
   /** Gives the clusters of a range that have none their place in the file; the disk shows what it showed. Not durable until `flush`. */
   preallocate(range: GuestRange, mode: Preallocation, options?: OperationOptions): Promise<void>;
-  /** Changes the version of the format (zero clusters become data for version 2), and lazy refcounts; durable when it resolves. */
+  /** Changes the version of the format (zero clusters become data for version 2), the width of refcounts, and lazy refcounts; durable when it resolves. */
   amend(amendment: Amendment): Promise<void>;
   /**
    * Writes whole clusters (the last one may be cut by the end of the disk) compressed as the image says; those that do not become smaller
@@ -94,6 +97,9 @@ export class Qcow2Image implements Qcow2 {
   }
   get backing(): BackingReference | null {
     return this.#state.header.backing;
+  }
+  get encrypted(): boolean {
+    return this.#state.luks !== null;
   }
   get mark(): ImageMark | null {
     return this.#state.header.mark;
@@ -129,10 +135,17 @@ export class Qcow2Image implements Qcow2 {
 
   async *extents(
     range: GuestRange,
-    options?: OperationOptions,
-  ): AsyncGenerator<readonly Extent[], void, undefined> {
+    options?: ExtentsOptions,
+  ): AsyncGenerator<ExtentBatch, void, undefined> {
     this.#assertRange(range);
-    yield* imageExtents(this.#state, range, options);
+    const { virtualSize: end, clusterSize } = this.geometry;
+    const extents = imageExtents(this.#state, range, options);
+    if (options?.holes === undefined) yield* extents;
+    else {
+      // finer ones are of clusters that were written in part: to tell of them would cut the disk in pieces
+      const unit = Math.max(options.holes, clusterSize);
+      yield* withHoles(extents, this.data, { ...options, unit, end });
+    }
   }
 
   async read(
@@ -185,6 +198,10 @@ export class Qcow2Image implements Qcow2 {
     await this.#change(range, options, (state) =>
       deallocateImage(state, range.offset, rangeEnd(range)),
     );
+  }
+
+  assertCanGrow(virtualSize: number): void {
+    assertCanGrow(this.#state, virtualSize);
   }
 
   async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
@@ -257,7 +274,7 @@ export class Qcow2Image implements Qcow2 {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const { closed, writer, storage, data, ownsFile } = this.#state;
+    const { closed, writer, storage, data, external, ownsFile } = this.#state;
     if (closed) return;
     this.#state.closed = true;
     if (!ownsFile) return;
@@ -267,8 +284,10 @@ export class Qcow2Image implements Qcow2 {
         await closeBitmaps(this.#state);
       }
     } finally {
-      await using _ = storage;
-      if (data !== storage) await data[Symbol.asyncDispose]();
+      await using _file = storage;
+      await using _external = external;
+      // what decrypts a file is not the file; closing one twice is closing it once
+      await using _data = data;
     }
   }
 

@@ -1,14 +1,10 @@
+export type { BitmapContent, BitmapFacts, Bitmaps, NewBitmap } from '@downfold/image';
+export { dirtyRanges } from '@downfold/image';
 export type { Amendment } from './amend.ts';
 export { BARRIER } from './barriers.ts';
-export {
-  type BitmapContent,
-  type BitmapFacts,
-  type Bitmaps,
-  dirtyRanges,
-  type NewBitmap,
-} from './bitmap-operations.ts';
-export type { Qcow2CreateOptions } from './create.ts';
+export { geometryOfNew, type Qcow2CreateOptions } from './create.ts';
 export { isQcow2, type Qcow2Format, qcow2 } from './format.ts';
+export type { Geometry } from './geometry.ts';
 export type { Qcow2 } from './image.ts';
 export type { Preallocation } from './preallocate.ts';
 export type { RepairOptions, RepairReport } from './repair.ts';

@@ -1,5 +1,5 @@
 import { CHUNK_CLUSTERS, COUNT, type HostCounts, USE } from './host-counts.ts';
-import { isExternal } from './l2-entry.ts';
+import { hasHost, isExternal } from './l2-entry.ts';
 import type { Qcow2State } from './state.ts';
 import {
   compressedBytes,
@@ -51,9 +51,12 @@ export class L2Counter {
     const lowUnusual = (clusterSize - 1) & ~zeroFlag;
     let chunkIndex = -1;
     let chunk: Uint16Array = NO_CHUNK;
-    let [allocated, fragmented, next] = [0, 0, 0];
+    let allocated = 0;
+    let fragmented = 0;
+    let next = 0;
     for (let at = 0; at < words.length; at += entryWords) {
-      const [high, low] = [words[at] as number, words[at + 1] as number];
+      const high = words[at] as number;
+      const low = words[at + 1] as number;
       if (extendedL2) this.#checkBitmap(words, at, offset);
       if (high === 0 && (low & ~zeroFlag) === 0) continue;
       const cluster = (high & 0x00ff_ffff) * perHigh + (low >>> clusterBits);
@@ -92,7 +95,7 @@ export class L2Counter {
 
   /** Entries that refer to an external data file: nothing there is counted. */
   #countExternal(words: Uint32Array, offset: number, active: boolean): void {
-    const { clusterSize, entryWords, extendedL2 } = this.#state.geometry;
+    const { clusterSize, entryWords, extendedL2, l2Reach } = this.#state.geometry;
     let next = -1;
     for (let at = 0; at < words.length; at += entryWords) {
       const [high, low] = [words[at] as number, words[at + 1] as number];
@@ -104,6 +107,15 @@ export class L2Counter {
         this.#report('reserved bits are set in an L2 entry', offset + at * 4);
       else if (host < 0 || host % clusterSize !== 0)
         this.#report(`L2 entry points to ${host}, not a cluster`, offset + at * 4);
+      // which table it is of is not known here: only where in one it stands
+      else if (
+        hasHost(this.#state, high, host) &&
+        (host - (at / entryWords) * clusterSize) % l2Reach !== 0
+      )
+        this.#report(
+          `L2 entry points to ${host} in the data file, not where the guest has it`,
+          offset + at * 4,
+        );
       if (!active) continue;
       this.allocatedClusters++;
       if (next >= 0 && host !== next) this.fragmentedClusters++;
@@ -132,6 +144,7 @@ export class L2Counter {
     // preallocated zeros need no bytes in the file
     if (host >= this.#state.fileEnd && (low & LOW_ZERO) === 0) {
       this.#report(`L2 entry points to ${host}, past the end of the file`, at);
+      this.#counted.pointsBeyond(host);
       return true;
     }
     this.#countData(host / clusterSize, high, at, references, active);
@@ -150,6 +163,7 @@ export class L2Counter {
     if (high & HIGH_COPIED) this.#report('compressed cluster with the copied flag', at);
     if (offset < 0 || offset >= this.#state.fileEnd) {
       this.#report(`compressed cluster at ${offset} lies past the end of the file`, at);
+      if (offset >= 0) this.#counted.pointsBeyond(offset);
       return true;
     }
     const end = offset + compressedBytes(high, low, clusterBits);
@@ -163,9 +177,11 @@ export class L2Counter {
 
   /** Extended L2: no subcluster is both data and zero, and only what has a host cluster has data. */
   #checkBitmap(words: Uint32Array, at: number, offset: number): void {
-    const [zero, allocated] = [words[at + 2] as number, words[at + 3] as number];
+    const zero = words[at + 2] as number;
+    const allocated = words[at + 3] as number;
     if (zero === 0 && allocated === 0) return;
-    const [high, low] = [words[at] as number, words[at + 1] as number];
+    const high = words[at] as number;
+    const low = words[at + 1] as number;
     const wrong =
       (high & HIGH_COMPRESSED) !== 0
         ? 'compressed cluster with a subcluster bitmap'

@@ -11,7 +11,8 @@ import { entryOffset, HIGH_COMPRESSED, HIGH_COPIED, LOW_ZERO, l2Reserved } from 
 export function hostOf(state: Qcow2State, table: L2Table, index: number): number {
   const { entryWords, extendedL2, clusterSize } = state.geometry;
   const at = index * entryWords;
-  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
+  const high = table.words[at] as number;
+  const low = table.words[at + 1] as number;
   if (l2Reserved(high, low, extendedL2))
     throw corrupt(state.label, 'reserved bits are set in an L2 entry', entryAt(table, at));
   if (low & LOW_ZERO && state.header.version === 2)
@@ -19,12 +20,23 @@ export function hostOf(state: Qcow2State, table: L2Table, index: number): number
   const host = entryOffset(high, low);
   if (host < 0 || host % clusterSize !== 0)
     throw corrupt(state.label, `L2 entry points to ${host}, not a cluster`, entryAt(table, at));
+  if (isExternal(state) && hasHost(state, high, host) && host !== guestOf(state, table, index))
+    throw corrupt(
+      state.label,
+      `L2 entry points to ${host} in the data file, not where the guest has it`,
+      entryAt(table, at),
+    );
   return host;
 }
 
+/** Guest byte of an entry's cluster, which is its place in an external data file. */
+function guestOf({ geometry }: Qcow2State, { index }: L2Table, entry: number): number {
+  return index * geometry.l2Reach + entry * geometry.clusterSize;
+}
+
 /** Whether guest data is in a file of its own, each byte where the guest has it, and uncounted. */
-export function isExternal({ storage, data }: Qcow2State): boolean {
-  return storage !== data;
+export function isExternal({ external }: Qcow2State): boolean {
+  return external !== null;
 }
 
 /** Whether an entry that is not compressed has a place for data; in an external file that may be byte 0, with the copied flag. */
@@ -38,7 +50,8 @@ export function hasHost(state: Qcow2State, high: number, host: number): boolean 
  */
 export function hostPlace(state: Qcow2State, table: L2Table, index: number): CompressedPlace {
   const at = index * state.geometry.entryWords;
-  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
+  const high = table.words[at] as number;
+  const low = table.words[at + 1] as number;
   if (high & HIGH_COMPRESSED) return compressedPlace(state, high, low);
   const offset = hostOf(state, table, index);
   return { offset, length: offset === 0 ? 0 : state.geometry.clusterSize };

@@ -1,6 +1,3 @@
-import type { ImageLimits } from '@downfold/image';
-import { byteLength } from '@downfold/units';
-
 const KIB = 1024;
 const MIB = 1_048_576;
 
@@ -13,9 +10,11 @@ export const HARD_LIMITS: Readonly<
     | 'l1Table'
     | 'refcountTable'
     | 'backingName'
+    | 'backingFormat'
     | 'snapshotTable'
     | 'snapshotExtra'
-    | 'extendedL2ClusterBitsLeast',
+    | 'extendedL2ClusterBitsLeast'
+    | 'encryptionHeader',
     number
   >
 > = {
@@ -26,10 +25,13 @@ export const HARD_LIMITS: Readonly<
   l1Table: 32 * MIB,
   refcountTable: 8 * MIB,
   backingName: 1023,
+  backingFormat: 15,
   snapshotTable: 64 * MIB,
   snapshotExtra: KIB,
   /** Extended L2 entries need subclusters of at least 512 bytes. */
   extendedL2ClusterBitsLeast: 14,
+  /** Bytes; those of eight slots of the largest keys are two MiB. */
+  encryptionHeader: 16 * MIB,
 };
 
 /** Lower limits against hostile images (facts: a header may claim 65,536 snapshots in a sparse file). */
@@ -48,10 +50,4 @@ export const SAFE_LIMITS: Readonly<
   l2Tables: 8 * MIB,
   /** Bytes for the references to host clusters in a check, two a cluster: 32 TiB of 64 KiB clusters. */
   countedBytes: 1024 * MIB,
-};
-
-/** Defaults of what a caller may set. */
-export const DEFAULT_LIMITS: ImageLimits = {
-  metadataBytes: byteLength(64 * MIB),
-  virtualSize: byteLength(64 * 1024 * 1024 * MIB),
 };

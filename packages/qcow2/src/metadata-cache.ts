@@ -15,11 +15,12 @@ export interface Cached {
 export class MetadataCache<T extends Cached> {
   readonly #clean = new Map<number, T>();
   readonly #pinned = new Map<number, T>();
-  readonly #most: number;
+  /** Unchanged items that it keeps. */
+  readonly most: number;
   #settled = 0;
 
   constructor(clusterSize: number) {
-    this.#most = Math.max(2, Math.floor(CACHE_BYTES / clusterSize));
+    this.most = Math.max(2, Math.floor(CACHE_BYTES / clusterSize));
   }
 
   /** How many items must stay in memory. */
@@ -83,7 +84,7 @@ export class MetadataCache<T extends Cached> {
   #put(item: T): void {
     this.#clean.set(item.index, item);
     for (const index of this.#clean.keys()) {
-      if (this.#clean.size <= this.#most) return;
+      if (this.#clean.size <= this.most) return;
       this.#clean.delete(index);
     }
   }

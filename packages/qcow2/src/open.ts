@@ -1,17 +1,15 @@
-import type { ImageLimits, OpenImageOptions } from '@downfold/image';
+import { DEFAULT_IMAGE_LIMITS, type ImageLimits, type OpenImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
 import { bitmapSet } from './bitmap-set.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
+import { loadLuks, readEncryption } from './encryption.ts';
 import { geometryOf } from './geometry.ts';
 import { claimedClusterSize, type Header, parseHeader } from './header.ts';
-import { DEFAULT_LIMITS } from './limits.ts';
 import { MetadataCache } from './metadata-cache.ts';
-import { metadataMap, protect } from './overlap.ts';
-import { openRefcounts } from './refcounts.ts';
+import { metadataOf } from './open-metadata.ts';
 import { isDirty, repairDirty } from './repair-dirty.ts';
-import { readSnapshots, snapshotTableBytes } from './snapshots.ts';
 import type { Qcow2State, Writer } from './state.ts';
 import { ENTRY_BYTES, INCOMPATIBLE, SECTOR_BYTES } from './structures.ts';
 import { wordsOf } from './words.ts';
@@ -37,7 +35,7 @@ async function openWith(
   options: OpenImageOptions,
 ): Promise<Qcow2State> {
   const { label } = storage;
-  const limits: ImageLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const limits: ImageLimits = { ...DEFAULT_IMAGE_LIMITS, ...options.limits };
   const fileEnd = await storage.length();
   const head = new Uint8Array(SECTOR_BYTES);
   await storage.read(hostOffset(0), head, options);
@@ -58,13 +56,25 @@ async function openWith(
       header.l1TableOffset,
     );
   await storage.read(hostOffset(header.l1TableOffset), l1Bytes, options);
-  const data = await openData(storage, header, options);
-  if (data !== storage) opened.use(data);
+  const external = await openData(storage, header, options);
+  opened.use(external);
+  const encryption = await readEncryption(storage, header);
+  const file = external ?? storage;
+  const data =
+    encryption === null
+      ? file
+      : await (await loadLuks()).decrypted(storage, encryption, file, 0, {
+          ...options,
+          keyWork: limits.keyWork,
+        });
   const state: Qcow2State = {
     storage,
     data,
+    external,
+    luks: encryption?.luks ?? null,
     label,
     limits,
+    mending: false,
     geometry,
     header,
     headerCluster,
@@ -88,26 +98,27 @@ async function openWith(
 
 /**
  * Opens an image that may be damaged, to repair it: its header can be written, and nothing else is known of it. Writes nothing; `storage` stays
- * the caller's.
+ * the caller's. `mending`: also its snapshot table.
  */
 export async function openForRepair(
   storage: Storage,
   options: Omit<OpenImageOptions, 'mode'>,
+  mending: boolean,
 ): Promise<Qcow2State> {
-  const state = await openState(storage, { ...options, mode: 'read' });
-  return { ...state, writer: bareWriter(state) };
+  const state = await openState(storage, { ...options, mode: 'read', allowLocked: true });
+  return { ...state, mending, writer: bareWriter(state) };
 }
 
-/** The file of guest data. @throws ImageError `IMAGE_UNSUPPORTED` when it is another one, and none may be opened. */
+/** The external file of guest data; null: there is none. @throws ImageError `IMAGE_UNSUPPORTED` when it is another one, and none may be opened. */
 async function openData(
   storage: Storage,
   { dataFile }: Header,
   { openDataFile, mode }: OpenImageOptions,
-): Promise<Storage> {
-  if (dataFile === null) return storage;
+): Promise<Storage | null> {
+  if (dataFile === null) return null;
   if (openDataFile !== undefined) return openDataFile(dataFile.name, mode);
   const feature = 'external data file';
-  const problem = `uses an ${feature}, which is not opened unless it is allowed`;
+  const problem = `uses an ${feature} ('${dataFile.name}'), which is not opened unless it is allowed`;
   throw imageError('IMAGE_UNSUPPORTED', storage.label, problem, 72, { feature });
 }
 
@@ -121,20 +132,10 @@ function assertNotCorrupt({ header, label }: Qcow2State): void {
 }
 
 async function openWriter(state: Qcow2State): Promise<Writer> {
-  const refcounts = await openRefcounts(state);
-  const metadata = metadataMap(state, refcounts.table);
-  const snapshots = await readSnapshots(state);
-  const tableBytes = snapshotTableBytes(snapshots);
-  protect(metadata, state, 'snapshot table', state.header.snapshotsOffset, tableBytes);
-  for (const { l1TableOffset, l1Size } of snapshots)
-    protect(metadata, state, 'L1 table', l1TableOffset, l1Size * ENTRY_BYTES);
   const directory = await readBitmaps(state);
-  if (directory !== null)
-    protect(metadata, state, 'bitmap directory', directory.offset, directory.length);
   return {
     ...bareWriter(state),
-    refcounts,
-    metadata,
+    ...(await metadataOf(state, directory)),
     bitmaps: bitmapSet(directory, state.header.size),
   };
 }

@@ -9,6 +9,7 @@ import {
   SECTOR_BYTES,
   tableOffset,
 } from './structures.ts';
+import { usedWords } from './words.ts';
 import { inTurn, writerOf } from './writer.ts';
 
 /** The metadata that every image has, by cluster number, from the tables in memory. */
@@ -18,11 +19,11 @@ export function metadataMap(
 ): Map<number, MetadataKind> {
   const { header, geometry, l1 } = state;
   const map = new Map<number, MetadataKind>();
-  for (let index = 0; index < l1.length; index += 2) {
+  for (let index = 0, end = usedWords(l1); index < end; index += 2) {
     const offset = entryOffset(l1[index] as number, l1[index + 1] as number);
     if (offset > 0) map.set(Math.floor(offset / geometry.clusterSize), 'L2 table');
   }
-  for (let index = 0; index < refcountTable.length; index += 2) {
+  for (let index = 0, end = usedWords(refcountTable); index < end; index += 2) {
     const offset = tableOffset(refcountTable[index] as number, refcountTable[index + 1] as number);
     if (offset > 0) map.set(Math.floor(offset / geometry.clusterSize), 'refcount block');
   }
@@ -72,21 +73,31 @@ export async function assertNoOverlap(
   length: number,
   kind: MetadataKind | null,
 ): Promise<void> {
+  const cluster = overlapIn(state, offset, length, kind);
+  if (cluster === null) return;
+  const found = writerOf(state).metadata.get(cluster) ?? 'other clusters';
+  const problem = corrupt(
+    state.label,
+    `a write of ${kind ?? 'guest data'} would overwrite ${found}; the image was marked corrupt`,
+    cluster * state.geometry.clusterSize,
+  );
+  await markCorrupt(state, problem);
+  throw problem;
+}
+
+/** The first cluster of [offset, offset + length) that holds something else than `kind`; null: there is none, which `assertNoOverlap` would find too. */
+export function overlapIn(
+  state: Qcow2State,
+  offset: number,
+  length: number,
+  kind: MetadataKind | null,
+): number | null {
   const { metadata } = writerOf(state);
   const { clusterSize } = state.geometry;
   const last = Math.floor((offset + length - 1) / clusterSize);
-  for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) {
-    const found = metadata.get(cluster) ?? null;
-    if (found === kind) continue;
-    const meant = kind ?? 'guest data';
-    const problem = corrupt(
-      state.label,
-      `a write of ${meant} would overwrite ${found ?? 'other clusters'}; the image was marked corrupt`,
-      cluster * clusterSize,
-    );
-    await markCorrupt(state, problem);
-    throw problem;
-  }
+  for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++)
+    if ((metadata.get(cluster) ?? null) !== kind) return cluster;
+  return null;
 }
 
 /** Rule W10: sets the corrupt bit, durably, in one sector; version 2 images have none. The image takes no more writes. */

@@ -6,7 +6,7 @@ import { isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
-import { offsetLow, ownedHigh } from './structures.ts';
+import { LOW_ZERO, offsetLow, ownedHigh } from './structures.ts';
 import { writerOf } from './writer.ts';
 
 /**
@@ -18,7 +18,10 @@ export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
 /** Bytes that are written or reserved at a time. */
 const STEP_BYTES = 4 << 20;
 
-/** @throws ImageError `IMAGE_UNSUPPORTED`: what is mapped hides the backing file, unless subclusters say that it does not. */
+/**
+ * Whether a new image can be preallocated.
+ * @throws ImageError `IMAGE_UNSUPPORTED`: what is mapped hides the backing file, unless subclusters say that it does not
+ */
 export function assertCanPreallocate(
   label: string,
   mode: Preallocation,
@@ -30,8 +33,9 @@ export function assertCanPreallocate(
 }
 
 /**
- * Maps every cluster that [from, to) touches and that has no entry yet to fresh ones. The disk shows what it showed: subclusters stay
- * unallocated. To be run in the mutation queue.
+ * Maps every cluster that [from, to) touches and that has no place yet to fresh ones. The disk shows what it showed: zeros stay zeros,
+ * subclusters unallocated, and what an entry leaves to the backing file as a whole has no place afterwards either. To be run in the
+ * mutation queue.
  */
 export async function preallocate(
   state: Qcow2State,
@@ -39,33 +43,35 @@ export async function preallocate(
   to: number,
   mode: Preallocation,
 ): Promise<void> {
-  const { clusterSize, l2Reach, extendedL2 } = state.geometry;
-  const backed = state.header.backing !== null;
-  assertCanPreallocate(state.label, mode, { backed, extendedL2 });
+  const { clusterSize, l2Reach } = state.geometry;
   if (mode === 'off') return;
   for (let at = from - (from % clusterSize); at < to; ) {
     const l1Index = Math.floor(at / l2Reach);
     const table = await ownTable(state, l1Index);
     const index = (at - l1Index * l2Reach) / clusterSize;
-    const count = unmapped(state, table, index, Math.ceil((to - at) / clusterSize));
+    const count = unplaced(state, table, index, Math.ceil((to - at) / clusterSize));
     at +=
       Math.max(1, count === 0 ? 1 : await mapRun(state, table, index, count, mode)) * clusterSize;
     if (isMuchDirty(state)) await flushImage(state);
   }
 }
 
-/** Entries from `index` on that say nothing: at most `most`, and as many as are reserved at a time. */
-function unmapped(state: Qcow2State, table: L2Table, index: number, most: number): number {
-  const { clusterSize, l2Entries, entryWords } = state.geometry;
+/** Entries from `index` on that are to get a place: at most `most`, and as many as are reserved at a time. */
+function unplaced(state: Qcow2State, table: L2Table, index: number, most: number): number {
+  const { clusterSize, l2Entries } = state.geometry;
   const end = Math.min(l2Entries, index + Math.min(most, Math.max(1, STEP_BYTES / clusterSize)));
   let last = index;
-  while (last < end && isEmpty(table, last * entryWords, entryWords)) last++;
+  while (last < end && isUnplaced(state, table, last)) last++;
   return last - index;
 }
 
-function isEmpty({ words }: L2Table, at: number, entryWords: number): boolean {
-  for (let word = at; word < at + entryWords; word++) if (words[word] !== 0) return false;
-  return true;
+function isUnplaced({ geometry, header }: Qcow2State, { words }: L2Table, index: number): boolean {
+  const { entryWords, extendedL2 } = geometry;
+  const [high, low] = [words[index * entryWords], words[index * entryWords + 1]];
+  if (high !== 0) return false;
+  // subclusters say themselves what is zero, and what lies below
+  if (extendedL2 || header.backing === null) return low === 0 || low === LOW_ZERO;
+  return low === LOW_ZERO;
 }
 
 /** Maps a run of entries, or the first of them; returns how many. */
@@ -84,8 +90,9 @@ async function mapRun(
   touchEntries(state, table, index, index + place.count);
   for (let done = 0; done < place.count; done++) {
     const host = place.offset + done * clusterSize;
-    table.words[(index + done) * entryWords] = ownedHigh(host);
-    table.words[(index + done) * entryWords + 1] = offsetLow(host);
+    const at = (index + done) * entryWords;
+    table.words[at] = ownedHigh(host);
+    table.words[at + 1] = offsetLow(host) | ((table.words[at + 1] as number) & LOW_ZERO);
   }
   return place.count;
 }

@@ -4,6 +4,7 @@ import { compareRefcounts, type Difference, wrongFlag } from './compare-refcount
 import { setCopied } from './copied-flags.ts';
 import { corrupt } from './corrupt.ts';
 import { flushImage } from './flush.ts';
+import { HostCounts } from './host-counts.ts';
 import { countReferences } from './references.ts';
 import { isGone, isPublished, placeOf, type StagedPlace } from './stage-place.ts';
 import type { Qcow2State, Release } from './state.ts';
@@ -16,21 +17,23 @@ import { writerOf } from './writer.ts';
  */
 export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions): Promise<number> {
   const writer = writerOf(state);
+  const { clusterSize } = state.geometry;
   await flushImage(state);
   const problems: string[] = [];
   const keep = options?.keep == null ? null : await placeToKeep(state, options.keep);
   const find = ({ message }: { readonly message: string }): unknown => problems.push(message);
   const references = await countReferences(state, keep, find, options);
   const leaked: Release[] = [];
-  const unflagged = new Set<number>();
+  let leaks = 0;
+  const unflagged = new HostCounts(state);
   const sort = (difference: Difference): void => {
     const { cluster, stored, counted } = difference;
-    const offset = cluster * state.geometry.clusterSize;
     if (isWorse(difference))
       problems.push(`cluster ${cluster}: refcount ${stored}, references ${counted}`);
     else if (stored > counted) {
-      leaked.push({ offset, clusters: 1, references: stored - counted });
-      if (difference.shared && counted === 1) unflagged.add(cluster);
+      leaks += 1;
+      addLeak(leaked, cluster * clusterSize, stored - counted, clusterSize);
+      if (difference.shared && counted === 1) unflagged.add(cluster, 1);
     }
   };
   await compareRefcounts(state, references, sort, options);
@@ -45,7 +48,15 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
   await setCopied(state, unflagged);
   writer.releases = leaked;
   await flushImage(state);
-  return leaked.length;
+  return leaks;
+}
+
+/** Adds a cluster; one that follows the last is one with it: a large snapshot may leave millions. */
+function addLeak(leaked: Release[], offset: number, references: number, clusterSize: number): void {
+  const last = leaked.at(-1);
+  if (last?.references === references && last.offset + last.clusters * clusterSize === offset)
+    last.clusters += 1;
+  else leaked.push({ offset, clusters: 1, references });
 }
 
 /** Not a leak, unless lowering the refcount makes the copied flag true: a publish with an undo snapshot was cut short. */

@@ -1,7 +1,14 @@
+import { isPowerOfTwo } from '@downfold/units';
+
 /**
  * Refcounts of every width in the bytes of a refcount block. Widths below 8 bits are packed from the least significant bit;
  * wider ones are big-endian. Source: qcow2.rst, "Host cluster management".
  */
+
+/** Whether the format has refcounts of a width: 1, 2, 4, 8, 16, 32 or 64 bits. */
+export function isRefcountWidth(bits: number): boolean {
+  return isPowerOfTwo(bits) && bits <= 64;
+}
 
 /** Largest refcount of a width that this code stores: 64-bit counts stop at 2^53-1. */
 export function largestRefcount(bits: number): number {

@@ -79,21 +79,23 @@ export async function takeClusters(
       await addBlock(state, refcounts, index);
       continue;
     }
-    const { bytes, held } = block;
-    const free = (at: number): boolean =>
-      at < refcountsPerBlock && refcountAt(bytes, at, refcountBits) === 0 && held?.[at] !== 1;
     let first = cluster % refcountsPerBlock;
-    while (first < refcountsPerBlock && !free(first)) first++;
+    while (first < refcountsPerBlock && !isFree(block, first, refcountBits)) first++;
     if (first === refcountsPerBlock) {
       cluster = (index + 1) * refcountsPerBlock;
       continue;
     }
+    const most = Math.min(want, refcountsPerBlock - first);
     let count = 0;
-    while (count < want && free(first + count))
-      setRefcount(bytes, first + count++, refcountBits, 1);
+    while (count < most && isFree(block, first + count, refcountBits))
+      setRefcount(block.bytes, first + count++, refcountBits, 1);
     refcounts.blocks.touch(block);
     return { cluster: index * refcountsPerBlock + first, count };
   }
+}
+
+function isFree({ bytes, held }: RefcountBlock, at: number, bits: number): boolean {
+  return refcountAt(bytes, at, bits) === 0 && held?.[at] !== 1;
 }
 
 /**
@@ -203,11 +205,27 @@ async function addBlocks(
   first: number,
   want: number,
 ): Promise<number> {
+  await assertBlocksFit(state, first, want);
+  return putBlocks(state, refcounts, first, want);
+}
+
+/** How many blocks count `want` clusters behind them. */
+function blocksFor({ geometry }: Qcow2State, want: number): number {
+  return Math.max(1, Math.ceil(want / (geometry.refcountsPerBlock - 1)));
+}
+
+/** Nothing is in use where no block counts it, unless the image is corrupt. */
+async function assertBlocksFit(state: Qcow2State, first: number, want: number): Promise<void> {
+  const { clusterSize, refcountsPerBlock } = state.geometry;
+  const bytes = (blocksFor(state, want) + want) * clusterSize;
+  await assertNoOverlap(state, first * refcountsPerBlock * clusterSize, bytes, null);
+}
+
+/** As `addBlocks`, once they are known to fit: at once, so that a flush sees all of it or nothing. */
+function putBlocks(state: Qcow2State, refcounts: Refcounts, first: number, want: number): number {
   const { clusterSize, refcountsPerBlock, refcountBits } = state.geometry;
-  const blocks = Math.max(1, Math.ceil(want / (refcountsPerBlock - 1)));
+  const blocks = blocksFor(state, want);
   const start = first * refcountsPerBlock;
-  // nothing is in use where no block counts it, unless the image is corrupt
-  await assertNoOverlap(state, start * clusterSize, (blocks + want) * clusterSize, null);
   for (let block = 0; block < blocks; block++) {
     const bytes = new Uint8Array(clusterSize);
     const used = Math.min(refcountsPerBlock, blocks + want - block * refcountsPerBlock);
@@ -237,10 +255,12 @@ async function growTable(state: Qcow2State, refcounts: Refcounts, least: number)
   const clusters = sizeFor(blocks);
   if (clusters * clusterSize > HARD_LIMITS.refcountTable)
     throw imageError('IMAGE_NO_SPACE', state.label, 'the refcount table cannot grow any more');
+  await assertBlocksFit(state, first, clusters);
+  // from here on at once: a flush must not find a longer table that has no new place yet
   const table = new Uint32Array((clusters * clusterSize) / 4);
   table.set(refcounts.table);
   refcounts.table = table;
-  const cluster = await addBlocks(state, refcounts, first, clusters);
+  const cluster = putBlocks(state, refcounts, first, clusters);
   for (let at = cluster; at < cluster + clusters; at++)
     registerMetadata(state, at * clusterSize, 'refcount table');
   // a table that was to move there, and never will

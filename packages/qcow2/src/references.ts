@@ -56,6 +56,8 @@ export async function countReferences(
     options?.refcounts === false ? NO_REFCOUNTS : await claimRefcounts(state, claim, report);
   const { l1TableOffset, l1Size } = state.header;
   claim('L1 table', l1TableOffset, l1Size * ENTRY_BYTES);
+  const { encryption } = state.header;
+  if (encryption !== null) claim('encryption header', encryption.offset, encryption.length);
   const uses: number[] = [];
   collectTables(state, state.l1, l1TableOffset, true, uses, report);
   for (const snapshot of await claimSnapshots(state, claim)) {
@@ -120,7 +122,10 @@ async function walkTables(
   options?: OperationOptions,
 ): Promise<void> {
   const { clusterSize } = state.geometry;
-  const buffers = Array.from({ length: READ_AHEAD }, () => new Uint8Array(clusterSize));
+  const buffers = Array.from(
+    { length: Math.min(READ_AHEAD, tables.length) },
+    () => new Uint8Array(clusterSize),
+  );
   let group: TableUse[] = [];
   const count = async (): Promise<void> => {
     await Promise.all(

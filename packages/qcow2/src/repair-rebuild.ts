@@ -1,6 +1,7 @@
 import { hostOffset } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
+import type { Geometry } from './geometry.ts';
 import { patchHeader } from './header-sector.ts';
 import { CHUNK_CLUSTERS, COUNT, type HostCounts } from './host-counts.ts';
 import { HARD_LIMITS } from './limits.ts';
@@ -12,21 +13,34 @@ import { flushFile } from './writer.ts';
 
 /**
  * Writes new refcount blocks and a new refcount table from cluster `end` on, behind all that is in use, and switches to them by one write
- * of the header's first sector (W2, W11): a crash leaves the old structures or the new ones. Nothing counts the old ones any more.
- * @throws ImageError `IMAGE_NO_SPACE`, before anything is written, when the table would be too large
+ * of the header's first sector (W2, W11): a crash leaves the old structures or the new ones. Nothing counts the old ones any more. `geometry`: with the
+ * width that refcounts are to have.
+ * @throws ImageError before anything is written: `IMAGE_NO_SPACE` when the table would be too large; `IMAGE_CORRUPT` when something points past
+ * the end of the file to where the new structures would lie: what is refused as long as nothing is there would be read from then on
  */
 export async function rebuildRefcounts(
   state: Qcow2State,
   counted: HostCounts,
   end: number,
+  geometry: Geometry = state.geometry,
 ): Promise<void> {
-  const { storage, geometry } = state;
-  const { clusterSize } = geometry;
-  const { indexes, tableClusters } = layOut(state, counted, end);
+  const { storage } = state;
+  const { clusterSize, refcountBits } = geometry;
+  const { indexes, tableClusters } = layOut(state, counted, end, geometry);
+  const stop = (end + indexes.length + tableClusters) * clusterSize;
+  if (counted.beyond < stop)
+    throw imageError(
+      'IMAGE_CORRUPT',
+      state.label,
+      'points past the end of the file, to where rebuilt refcounts would lie; that is to be mended first',
+      counted.beyond,
+    );
   const table = new Uint32Array((tableClusters * clusterSize) / 4);
   let at = end * clusterSize;
   for (const index of indexes) {
-    await storage.write(hostOffset(at), blockOf(state, counted, index), { what: 'refcount block' });
+    await storage.write(hostOffset(at), blockOf(geometry, counted, index), {
+      what: 'refcount block',
+    });
     table[2 * index] = Math.floor(at / 2 ** 32);
     table[2 * index + 1] = offsetLow(at);
     at += clusterSize;
@@ -36,7 +50,11 @@ export async function rebuildRefcounts(
   await flushFile(state, BARRIER.content);
   await patchHeader(
     state,
-    { refcountTableOffset: at, refcountTableClusters: tableClusters },
+    {
+      refcountTableOffset: at,
+      refcountTableClusters: tableClusters,
+      refcountOrder: Math.log2(refcountBits),
+    },
     BARRIER.refcountTableMoved,
   );
 }
@@ -46,8 +64,8 @@ function layOut(
   state: Qcow2State,
   counted: HostCounts,
   end: number,
+  { clusterSize, refcountsPerBlock }: Geometry,
 ): { readonly indexes: readonly number[]; readonly tableClusters: number } {
-  const { clusterSize, refcountsPerBlock } = state.geometry;
   const needed = blocksInUse(counted, refcountsPerBlock);
   const last = [...needed].reduce((most, index) => Math.max(most, index), 0);
   for (let next = end; ; ) {
@@ -68,14 +86,17 @@ function layOut(
 function blocksInUse(counted: HostCounts, refcountsPerBlock: number): Set<number> {
   const needed = new Set<number>();
   for (const [index, chunk] of counted.chunks)
-    for (const [at, present] of chunk.entries())
-      if ((present & COUNT) !== 0)
+    for (let at = 0; at < chunk.length; at++)
+      if (((chunk[at] as number) & COUNT) !== 0)
         needed.add(Math.floor((index * CHUNK_CLUSTERS + at) / refcountsPerBlock));
   return needed;
 }
 
-function blockOf({ geometry }: Qcow2State, counted: HostCounts, index: number): Uint8Array {
-  const { clusterSize, refcountsPerBlock, refcountBits } = geometry;
+function blockOf(
+  { clusterSize, refcountsPerBlock, refcountBits }: Geometry,
+  counted: HostCounts,
+  index: number,
+): Uint8Array {
   const most = largestRefcount(refcountBits);
   const bytes = new Uint8Array(clusterSize);
   for (let at = 0; at < refcountsPerBlock; at++) {

@@ -5,6 +5,7 @@ import { checkImage } from './check.ts';
 import { imageError } from './corrupt.ts';
 import { openForRepair } from './open.ts';
 import { marksOf, restore, takeMarks } from './restore.ts';
+import { dropSnapshotsBeyond, mendSnapshots } from './snapshot-mend.ts';
 import type { Qcow2State } from './state.ts';
 import { type RepairScope, type Survey, survey } from './survey.ts';
 import { flushFile } from './writer.ts';
@@ -34,15 +35,17 @@ export interface RepairReport {
  * @throws ImageError, before anything is written, for an image that cannot be read or checked
  */
 export async function repairImage(storage: Storage, options: RepairOptions): Promise<RepairReport> {
-  const state = await openForRepair(storage, options);
+  const state = await openForRepair(storage, options, options.scope === 'all');
   try {
     const found = await checkImage(state, options);
     if (found.corruptions === 0 && found.leaks === 0 && marksOf(state) === 0)
       return { found, left: found, leaksFixed: 0, corruptionsFixed: 0 };
     const { onLeft, onFinding: _, ...operation } = options;
     await flushFile(state, BARRIER.data);
+    if (options.scope === 'all') await dropSnapshotsBeyond(state);
     const planned = await plan(state, options.scope, operation);
     await restore(state, planned, operation);
+    if (options.scope === 'all') await mendSnapshots(state, operation);
     const left = await checkImage(state, { ...operation, ...(onLeft && { onFinding: onLeft }) });
     if (left.corruptions === 0 && marksOf(state) !== 0) await takeMarks(state);
     return {
@@ -52,7 +55,7 @@ export async function repairImage(storage: Storage, options: RepairOptions): Pro
       corruptionsFixed: Math.max(0, found.corruptions - left.corruptions - planned.healed),
     };
   } finally {
-    if (state.data !== storage) await state.data[Symbol.asyncDispose]();
+    await state.external?.[Symbol.asyncDispose]();
   }
 }
 

@@ -1,18 +1,17 @@
 import { hostOffset } from '@downfold/units';
-import { allocateAll } from './allocate.ts';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
+import { assertCountable } from './countable.ts';
 import { assertOwnData } from './data-file.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
+import { writeFresh } from './fresh-metadata.ts';
 import { patchHeader } from './header-sector.ts';
-import { HostCounts } from './host-counts.ts';
 import { hostClusters } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { assertNoOverlap, registerMetadata } from './overlap.ts';
 import { reclaimLeaks } from './reclaim.ts';
-import { largestRefcount } from './refcount-codec.ts';
-import { addReference, refcountOf } from './refcounts.ts';
+import { addReference } from './refcounts.ts';
 import { readSnapshotL1, readSnapshots, snapshotNamed, snapshotState } from './snapshots.ts';
 import { sameHost } from './stage-entries.ts';
 import { releaseMapping } from './stage-publish.ts';
@@ -36,7 +35,7 @@ export async function applySnapshot(state: Qcow2State, id: string): Promise<void
   await reclaimLeaks(state);
   const snapshot = snapshotNamed(state, await readSnapshots(state), id);
   const view = snapshotState(state, snapshot, await readSnapshotL1(state, snapshot));
-  await assertCanRefer(state, view);
+  await assertCountable(state, clustersToRefer(state, view), 'the snapshot as the disk as well');
   const l1TableOffset = await refer(state, view);
   await flushImage(state);
   const old = { ...state };
@@ -56,28 +55,8 @@ function assertNoBitmaps(state: Qcow2State): void {
   throw imageError('IMAGE_UNSUPPORTED', state.label, feature, undefined, { feature });
 }
 
-/** @throws ImageError `IMAGE_NO_SPACE` when a refcount cannot hold the references it would get; nothing was changed then. */
-async function assertCanRefer(state: Qcow2State, view: Qcow2State): Promise<void> {
-  const { clusterSize, refcountBits } = state.geometry;
-  const added = new HostCounts(state);
-  const { refcounts } = writerOf(state);
-  for await (const { clusters } of tablesToRefer(state, view))
-    for (const cluster of clusters) {
-      added.add(cluster, 1);
-      const count = (await refcountOf(state, refcounts, cluster)) + added.count(cluster);
-      if (count > largestRefcount(refcountBits))
-        throw imageError(
-          'IMAGE_NO_SPACE',
-          state.label,
-          `refcounts of ${refcountBits} bits cannot count the snapshot as the disk as well`,
-          cluster * clusterSize,
-        );
-    }
-}
-
 /** Counts what the disk will refer to, and writes an L1 table for it, to be flushed. Resolves with its byte in the file. */
 async function refer(state: Qcow2State, view: Qcow2State): Promise<number> {
-  const { clusterSize } = state.geometry;
   const writer = writerOf(state);
   for await (const { table, clusters } of tablesToRefer(state, view)) {
     for (const cluster of clusters) await addReference(state, writer.refcounts, cluster);
@@ -85,13 +64,7 @@ async function refer(state: Qcow2State, view: Qcow2State): Promise<number> {
     await clearFlags(state, table);
     if (isMuchDirty(state)) await flushImage(state);
   }
-  const bytes = bytesOf(disowned(view.l1, 2));
-  const place = await allocateAll(state, Math.ceil(bytes.length / clusterSize));
-  for (let cluster = 0; cluster < place.count; cluster++)
-    registerMetadata(state, place.offset + cluster * clusterSize, 'L1 table');
-  await assertNoOverlap(state, place.offset, bytes.length, 'L1 table');
-  await state.storage.write(hostOffset(place.offset), bytes, { what: 'L1 table' });
-  return place.offset;
+  return await writeFresh(state, 'L1 table', bytesOf(disowned(view.l1, 2)));
 }
 
 /** An L2 table of the snapshot that is not the disk's, and the clusters that get a reference with it: its own, and those of its entries. */
@@ -113,6 +86,13 @@ async function* tablesToRefer(state: Qcow2State, view: Qcow2State): AsyncGenerat
         clusters.push(...hostClusters(state, table, index));
     yield { table, clusters };
   }
+}
+
+async function* clustersToRefer(
+  state: Qcow2State,
+  view: Qcow2State,
+): AsyncGenerator<readonly number[]> {
+  for await (const { clusters } of tablesToRefer(state, view)) yield clusters;
 }
 
 /**

@@ -1,8 +1,9 @@
 import { BARRIER } from './barriers.ts';
 import { flushImage } from './flush.ts';
+import { writeFresh } from './fresh-metadata.ts';
 import { patchHeader } from './header-sector.ts';
 import { reclaimLeaks } from './reclaim.ts';
-import { entriesOf, writeSnapshotTable } from './snapshot-table.ts';
+import { entriesOf } from './snapshot-table.ts';
 import { readSnapshots, snapshotNamed } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
 
@@ -19,7 +20,7 @@ export async function deleteSnapshot(state: Qcow2State, id: string): Promise<voi
   const gone = snapshotNamed(state, snapshots, id);
   const left = snapshots.filter((snapshot) => snapshot !== gone);
   const table = Buffer.concat(await entriesOf(state, left));
-  const snapshotsOffset = left.length === 0 ? 0 : await writeSnapshotTable(state, table);
+  const snapshotsOffset = left.length === 0 ? 0 : await writeFresh(state, 'snapshot table', table);
   await flushImage(state);
   const fields = { nbSnapshots: left.length, snapshotsOffset };
   await patchHeader(state, fields, BARRIER.snapshotTable);

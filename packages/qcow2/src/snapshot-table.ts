@@ -1,6 +1,4 @@
 import { alignUp, hostOffset } from '@downfold/units';
-import { allocateAll } from './allocate.ts';
-import { assertNoOverlap, registerMetadata } from './overlap.ts';
 import type { Snapshot } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
 import { SNAPSHOT_ALIGNMENT, snapshotExtra, snapshotHead } from './structures.ts';
@@ -58,18 +56,4 @@ export function entriesOf(
       return entry;
     }),
   );
-}
-
-/**
- * Writes a snapshot table to fresh clusters; resolves with its byte in the file. A flush makes it and their refcounts durable (W1),
- * before the header may point to it (W11).
- */
-export async function writeSnapshotTable(state: Qcow2State, table: Uint8Array): Promise<number> {
-  const { clusterSize } = state.geometry;
-  const place = await allocateAll(state, Math.ceil(table.length / clusterSize));
-  for (let cluster = 0; cluster < place.count; cluster++)
-    registerMetadata(state, place.offset + cluster * clusterSize, 'snapshot table');
-  await assertNoOverlap(state, place.offset, table.length, 'snapshot table');
-  await state.storage.write(hostOffset(place.offset), table, { what: 'snapshot table' });
-  return place.offset;
 }

@@ -8,6 +8,7 @@ import {
   ENTRY_BYTES,
   NO_INSTRUCTIONS,
   SECTOR_BYTES,
+  SNAPSHOT_ALIGNMENT,
   snapshotExtra,
   snapshotHead,
 } from './structures.ts';
@@ -21,20 +22,34 @@ export interface Snapshot extends ImageSnapshot {
   /** Byte of this entry in the file, and bytes of it. */
   readonly entryAt: number;
   readonly entryBytes: number;
+  /** Bytes of its extra data. */
+  readonly extraSize: number;
   /** Virtual size at the time, bytes; null: not kept, and the same as now. */
   readonly diskSize: number | null;
 }
 
-/** Reads the snapshot table. @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT`. */
+/**
+ * Reads the snapshot table; of one that is mended no more than what QEMU's limits allow, and extra data of any length.
+ * @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT`
+ */
 export async function readSnapshots(state: Qcow2State): Promise<readonly Snapshot[]> {
+  // one table, also when another one takes its place meanwhile
+  const { nbSnapshots, snapshotsOffset } = state.header;
   const snapshots: Snapshot[] = [];
-  let at = state.header.snapshotsOffset;
-  for (let index = 0; index < state.header.nbSnapshots; index++) {
+  let at = snapshotsOffset;
+  for (let index = 0; index < nbSnapshots; index++) {
     const snapshot = await readSnapshot(state, at);
-    snapshots.push(snapshot);
     at += snapshot.entryBytes;
-    if (at - state.header.snapshotsOffset > HARD_LIMITS.snapshotTable)
-      throw imageError('IMAGE_LIMIT', state.label, 'snapshot table is above 64 MiB', at);
+    const above = at - snapshotsOffset > HARD_LIMITS.snapshotTable;
+    if (above && state.mending) break;
+    if (above)
+      throw imageError(
+        'IMAGE_LIMIT',
+        state.label,
+        `snapshot table is above 64 MiB${mended('snapshots')}`,
+        at,
+      );
+    snapshots.push(snapshot);
   }
   return snapshots;
 }
@@ -45,8 +60,12 @@ async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
   const bytes = new Uint8Array(snapshotHead.size);
   await state.storage.read(hostOffset(at), bytes);
   const head = decoding(state.label, 'snapshot', at, () => snapshotHead.decode(bytes));
-  if (head.extraSize > HARD_LIMITS.snapshotExtra)
-    throw corrupt(state.label, `snapshot with ${head.extraSize} bytes of extra data`, at);
+  if (head.extraSize > HARD_LIMITS.snapshotExtra && !state.mending)
+    throw corrupt(
+      state.label,
+      `snapshot with ${head.extraSize} bytes of extra data${mended('bytes')}`,
+      at,
+    );
   const l1Bytes = head.l1Size * ENTRY_BYTES;
   if (l1Bytes > HARD_LIMITS.l1Table)
     throw imageError('IMAGE_LIMIT', state.label, "a snapshot's L1 table is above 32 MiB", at);
@@ -60,9 +79,11 @@ async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
       `a snapshot's L1 table at ${head.l1TableOffset} is no cluster of the file`,
       at,
     );
-  const rest = new Uint8Array(head.extraSize + head.idLength + head.nameLength);
-  await state.storage.read(hostOffset(at + snapshotHead.size), rest);
-  const names = rest.subarray(head.extraSize);
+  const extra = new Uint8Array(Math.min(head.extraSize, HARD_LIMITS.snapshotExtra));
+  await state.storage.read(hostOffset(at + snapshotHead.size), extra);
+  const namesAt = snapshotHead.size + head.extraSize;
+  const names = new Uint8Array(head.idLength + head.nameLength);
+  await state.storage.read(hostOffset(at + namesAt), names);
   const text = new TextDecoder();
   return {
     id: text.decode(names.subarray(0, head.idLength)),
@@ -70,13 +91,18 @@ async function readSnapshot(state: Qcow2State, at: number): Promise<Snapshot> {
     seconds: head.seconds,
     nanoseconds: head.nanoseconds,
     clock: String(wide(head.clock)),
-    ...fromExtra(rest.subarray(0, head.extraSize), head.stateSize),
+    ...fromExtra(extra, head.stateSize),
     l1TableOffset: head.l1TableOffset,
     l1Size: head.l1Size,
-    diskSize: diskSizeIn(rest.subarray(0, head.extraSize)),
+    diskSize: diskSizeIn(extra),
     entryAt: at,
-    entryBytes: alignUp(snapshotHead.size + rest.length, 8),
+    entryBytes: alignUp(namesAt + names.length, SNAPSHOT_ALIGNMENT),
+    extraSize: head.extraSize,
   };
+}
+
+function mended(what: string): string {
+  return `; a repair takes away the ${what} above the limit: downfold check -r all`;
 }
 
 /** What newer writers put into the extra data, of which older ones have less or none. */

@@ -62,8 +62,11 @@ function stateOver(image: Qcow2State, place: StagedPlace, l1: Uint32Array): Qcow
   return {
     storage: image.storage,
     data: image.data,
+    external: image.external,
+    luks: image.luks,
     label: image.label,
     limits: image.limits,
+    mending: false,
     geometry: image.geometry,
     writer: image.writer,
     l1,

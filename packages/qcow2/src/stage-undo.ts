@@ -1,13 +1,13 @@
 import { ownTable, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
+import { assertCountable } from './countable.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
-import { HostCounts } from './host-counts.ts';
+import { writeFresh } from './fresh-metadata.ts';
 import { hostClusters } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
 import { HARD_LIMITS, SAFE_LIMITS } from './limits.ts';
-import { largestRefcount } from './refcount-codec.ts';
-import { addReference, refcountOf } from './refcounts.ts';
-import { encodeSnapshot, entriesOf, freeId, writeSnapshotTable } from './snapshot-table.ts';
+import { addReference } from './refcounts.ts';
+import { encodeSnapshot, entriesOf, freeId } from './snapshot-table.ts';
 import { readSnapshots, snapshotTableBytes } from './snapshots.ts';
 import { sameHost } from './stage-entries.ts';
 import { imageOf } from './stage-state.ts';
@@ -66,30 +66,16 @@ export async function planUndo(staged: Qcow2State, undo: Undo): Promise<UndoPlan
   const table = Buffer.concat([...present, entry]);
   if (snapshots.length >= SAFE_LIMITS.snapshots || table.length > HARD_LIMITS.snapshotTable)
     throw imageError('IMAGE_LIMIT', image.label, 'has as many internal snapshots as it may have');
-  await assertCanShare(staged);
+  await assertCountable(staged, allInherited(staged), 'an undo snapshot as well');
   const tableBytes = snapshotTableBytes(snapshots);
   return { tableBytes, table, nbSnapshots: snapshots.length + 1 };
 }
 
-/** @throws ImageError `IMAGE_NO_SPACE` when a refcount cannot hold the references that both mappings will have. */
-async function assertCanShare(staged: Qcow2State): Promise<void> {
-  const { geometry, label } = staged;
-  const { refcounts } = writerOf(staged);
-  const added = new HostCounts(staged);
-  const largest = largestRefcount(geometry.refcountBits);
+/** What both mappings refer to, a batch for each table. */
+async function* allInherited(staged: Qcow2State): AsyncGenerator<Iterable<number>> {
   for (let l1Index = 0; l1Index < staged.header.l1Size; l1Index++) {
     const table = await loadL2(staged, l1Index);
-    for (const cluster of table === null ? [] : inherited(staged, table)) {
-      added.add(cluster, 1);
-      const count = (await refcountOf(staged, refcounts, cluster)) + added.count(cluster);
-      if (count > largest)
-        throw imageError(
-          'IMAGE_NO_SPACE',
-          label,
-          `refcounts of ${geometry.refcountBits} bits cannot count an undo snapshot as well`,
-          cluster * geometry.clusterSize,
-        );
-    }
+    if (table !== null) yield inherited(staged, table);
   }
 }
 
@@ -115,7 +101,7 @@ export async function writeUndo(
     if (isMuchDirty(staged)) await flushImage(staged);
   }
   const { table, nbSnapshots } = plan;
-  const snapshotsOffset = await writeSnapshotTable(staged, table);
+  const snapshotsOffset = await writeFresh(staged, 'snapshot table', table);
   await flushImage(staged);
   return { nbSnapshots, snapshotsOffset };
 }

@@ -1,10 +1,10 @@
 import type { CowSource, Image, StageOptions, Staging } from '@downfold/image';
 import { alignUp, hostOffset } from '@downfold/units';
-import { allocateAll, touchEntries } from './allocate.ts';
+import { touchEntries } from './allocate.ts';
 import { assertOwnData } from './data-file.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
+import { writeFresh } from './fresh-metadata.ts';
 import type { L2Table } from './l2-table.ts';
-import { assertNoOverlap } from './overlap.ts';
 import { reclaimLeaks } from './reclaim.ts';
 import { assertCanGrow, clearNewArea } from './resize.ts';
 import { asStored, sameHost } from './stage-entries.ts';
@@ -56,15 +56,11 @@ export async function beginStaging(
   await flushImage(image);
   const { header, geometry } = image;
   const l1Size = Math.max(1, header.l1Size, Math.ceil(virtualSize / geometry.l2Reach));
-  const clusters = Math.ceil((l1Size * ENTRY_BYTES) / geometry.clusterSize);
-  const { offset: l1Offset } = await allocateAll(image, clusters);
   const l1 = new Uint32Array(2 * l1Size);
   l1.set(image.l1);
-  const bytes = bytesOf(l1);
+  const l1Offset = await writeFresh(image, 'L1 table', bytesOf(l1));
   const staged = openStaged(image, { l1Offset, l1Size, virtualSize }, l1);
   return closedOnFailure(staged, async () => {
-    await assertNoOverlap(image, l1Offset, bytes.length, 'L1 table');
-    await image.storage.write(hostOffset(l1Offset), bytes, { what: 'L1 table' });
     await clearNewArea(staged, header.size, virtualSize, fill);
     await flushImage(staged);
   });

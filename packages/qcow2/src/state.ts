@@ -1,4 +1,5 @@
 import type { ImageLimits } from '@downfold/image';
+import type { LuksHeader } from '@downfold/luks';
 import type { Storage } from '@downfold/storage';
 import type { BitmapSet } from './bitmap-types.ts';
 import type { Geometry } from './geometry.ts';
@@ -14,6 +15,7 @@ export type MetadataKind =
   | 'L1 table'
   | 'snapshot table'
   | 'bitmap directory'
+  | 'encryption header'
   | 'header';
 
 /** One refcount block in memory. */
@@ -52,8 +54,8 @@ export type Queue = 'mutation' | 'flush' | 'header';
 
 /** What an image open for writing keeps beside its tables. */
 export interface Writer {
-  readonly refcounts: Refcounts;
-  readonly metadata: Map<number, MetadataKind>;
+  refcounts: Refcounts;
+  metadata: Map<number, MetadataKind>;
   /** Number of the cluster that the search for free ones starts at. */
   nextFree: number;
   /** Waiting for the next flush. */
@@ -77,12 +79,19 @@ export interface Writer {
 export interface Qcow2State {
   /** The image's own file: all metadata. */
   readonly storage: Storage;
-  /** Guest data: the same, or an external file, in which every guest byte has its own place. */
+  /** Guest data as the guest has it: the same file, or an external one, or what one of them decrypts to. */
   readonly data: Storage;
+  /** The external file of guest data, in which every guest byte has its own place; null: there is none. */
+  readonly external: Storage | null;
+  /** How guest data is encrypted; null: it is not. */
+  readonly luks: LuksHeader | null;
   /** How errors name the image. */
   readonly label: string;
   readonly limits: ImageLimits;
-  readonly geometry: Geometry;
+  /** It is read to be mended: of its snapshot table is taken what a repair leaves in it (snapshot-mend.ts), where others refuse it. */
+  readonly mending: boolean;
+  /** The width of refcounts may be amended; all else stays. */
+  geometry: Geometry;
   /** As it stands in the file now. */
   header: Header;
   /** The header cluster's bytes as they stand in the file now. */

@@ -96,7 +96,8 @@ export const COMPATIBLE = { lazyRefcounts: 0x01 } as const;
 /** Autoclear features (low word). */
 export const AUTOCLEAR = { bitmaps: 0x01, rawExternalData: 0x02 } as const;
 
-export const CRYPT_NONE = 0;
+/** `crypt_method`: what encrypts guest data. */
+export const CRYPT = { none: 0, aes: 1, luks: 2 } as const;
 export const COMPRESSION = { deflate: 0, zstd: 1 } as const;
 
 // ---- Header extensions -------------------------------------------------------------------------
@@ -125,6 +126,16 @@ export const EXTENSION = {
   /** Private to Downfold ("DWN0"): room of an extension that is gone, between others. */
   unused: 0x4457_4e30,
 } as const;
+
+/** Data of the encryption extension: where the LUKS header lies, with its key material. */
+export interface EncryptionExtension {
+  readonly offset: number;
+  readonly length: number;
+}
+export const encryptionExtension: Layout<EncryptionExtension> = layout<EncryptionExtension>(16, {
+  offset: u64(0),
+  length: u64(8),
+});
 
 /** One row of the feature name table. */
 export interface FeatureName {
@@ -237,8 +248,10 @@ export const SUBCLUSTERS = 32;
 export const HIGH_COPIED = 0x8000_0000;
 export const HIGH_COMPRESSED = 0x4000_0000;
 const HIGH_OFFSET = 0x00ff_ffff;
+/** Bits of an offset that a number cannot hold: it is above 2^53-1. */
+export const HIGH_OFFSET_LOST: number = HIGH_OFFSET & ~(HIGH_TOO_LARGE - 1);
 const HIGH_L1_RESERVED = 0x7f00_0000;
-const HIGH_L2_RESERVED = 0x3f00_0000;
+export const HIGH_L2_RESERVED = 0x3f00_0000;
 /** Bits of the low word: the zero flag of standard L2 entries; the offset; what must be 0. */
 export const LOW_ZERO = 0x0000_0001;
 const LOW_OFFSET = 0xffff_fe00;

@@ -8,7 +8,8 @@ import { wordsOf } from './words.ts';
 
 /** Byte of the L2 table of an L1 entry; 0 when there is none. @throws ImageError `IMAGE_CORRUPT`. */
 export function l2OffsetAt(state: Qcow2State, l1Index: number): number {
-  const [high, low] = [state.l1[2 * l1Index] ?? 0, state.l1[2 * l1Index + 1] ?? 0];
+  const high = state.l1[2 * l1Index] ?? 0;
+  const low = state.l1[2 * l1Index + 1] ?? 0;
   const at = state.header.l1TableOffset + 8 * l1Index;
   if (l1Reserved(high, low)) throw corrupt(state.label, 'reserved bits are set in an L1 entry', at);
   const offset = entryOffset(high, low);
@@ -72,12 +73,17 @@ export function assertClusterInFile(
 ): void {
   assertInFile(state, offset, length, what, at);
   const { header, geometry } = state;
-  const meets = (from: number, bytes: number): boolean =>
-    offset < from + bytes && from < offset + length;
+  const { l1TableOffset, refcountTableOffset } = header;
+  const refcountTableBytes = header.refcountTableClusters * geometry.clusterSize;
   if (
-    meets(0, geometry.clusterSize) ||
-    meets(header.l1TableOffset, header.l1Size * 8) ||
-    meets(header.refcountTableOffset, header.refcountTableClusters * geometry.clusterSize)
+    meets(offset, length, 0, geometry.clusterSize) ||
+    meets(offset, length, l1TableOffset, header.l1Size * 8) ||
+    meets(offset, length, refcountTableOffset, refcountTableBytes)
   )
     throw corrupt(state.label, `${what} at ${offset} overlaps the header or a table`, at);
+}
+
+/** Whether `length` bytes from `offset` on and `bytes` from `from` on have one in common. */
+function meets(offset: number, length: number, from: number, bytes: number): boolean {
+  return offset < from + bytes && from < offset + length;
 }

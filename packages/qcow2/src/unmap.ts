@@ -3,6 +3,7 @@ import { alignUp, type ByteLength, type GuestOffset, hostOffset } from '@downfol
 import { ownTable, touchEntries } from './allocate.ts';
 import { readCompressed } from './compressed.ts';
 import { imageExtents } from './extents.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import type { L2Table } from './l2-table.ts';
 import type { Qcow2State } from './state.ts';
 import { HIGH_COMPRESSED, LOW_ZERO } from './structures.ts';
@@ -132,6 +133,8 @@ async function unmap(
       change(state, table, index, part, becomes);
     }
     at = stop;
+    // of a large disk neither all tables nor all that is let go stays in memory; a staging's flush is its own
+    if (state.stagedOn === null && isMuchDirty(state)) await flushImage(state);
   }
 }
 

@@ -23,3 +23,20 @@ export function bytesOf(words: Uint32Array): Uint8Array {
   const bytes = Buffer.from(copy.buffer, copy.byteOffset, copy.byteLength);
   return SWAP ? bytes.swap32() : bytes;
 }
+
+/** Fewer words than this are sooner gone through than compared. */
+const WORTHWHILE_WORDS = 256;
+
+/** How many words come before the zeros that a table ends with, or somewhat more: most tables of small images are all but empty. */
+export function usedWords(words: Uint16Array | Uint32Array | Float64Array): number {
+  let end = words.length;
+  if (end > WORTHWHILE_WORDS && isZero(words)) return 0;
+  while (end > WORTHWHILE_WORDS && isZero(words.subarray(end >> 1, end))) end >>= 1;
+  return end;
+}
+
+/** Whether all bytes of `words`, which has some, are zero: the first one is, and each is as the next. By the system's comparison, not by a loop. */
+function isZero(words: Uint16Array | Uint32Array | Float64Array): boolean {
+  const bytes = Buffer.from(words.buffer, words.byteOffset, words.byteLength);
+  return bytes[0] === 0 && bytes.compare(bytes, 1, bytes.length, 0, bytes.length - 1) === 0;
+}

@@ -93,11 +93,13 @@ export function runIn(state: Qcow2State, table: L2Table, at: number, end: number
   const way = wayOf(state, table, index);
   const placed = way === 'in place' || way === 'in place, zero';
   const host = placed ? hostOf(state, table, index) : 0;
-  const follows = (count: number): boolean =>
-    wayOf(state, table, index + count) === way &&
-    (!placed || hostOf(state, table, index + count) === host + count * clusterSize);
   let count = 1;
-  while (count < most && follows(count)) count++;
+  while (
+    count < most &&
+    wayOf(state, table, index + count) === way &&
+    (!placed || hostOf(state, table, index + count) === host + count * clusterSize)
+  )
+    count++;
   if (way === 'in place' && !isExternal(state))
     assertInFile(
       state,
@@ -112,7 +114,8 @@ export function runIn(state: Qcow2State, table: L2Table, at: number, end: number
 /** @throws ImageError `IMAGE_CORRUPT` for an entry that breaks the format's rules: `letGo` will not. */
 function wayOf(state: Qcow2State, table: L2Table, index: number): Way {
   const at = index * state.geometry.entryWords;
-  const [high, low] = [table.words[at] as number, table.words[at + 1] as number];
+  const high = table.words[at] as number;
+  const low = table.words[at + 1] as number;
   if (high === 0 && low === 0) return 'fresh';
   if (high & HIGH_COMPRESSED) {
     compressedPlace(state, high, low);
@@ -250,7 +253,8 @@ export function map(
 /** The units that [from, to) of a cluster covers wholly, as bits. */
 export function unitMask(state: Qcow2State, from: number, to: number): number {
   const { unitSize, unitsPerCluster } = state.geometry;
-  const [first, last] = [Math.ceil(from / unitSize), Math.floor(to / unitSize)];
+  const first = Math.ceil(from / unitSize);
+  const last = Math.floor(to / unitSize);
   if (last <= first) return 0;
   if (last - first >= unitsPerCluster) return unitsPerCluster === 32 ? 0xffff_ffff : 1;
   return (((1 << (last - first)) - 1) << first) >>> 0;

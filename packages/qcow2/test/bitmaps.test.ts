@@ -13,11 +13,11 @@ import {
   haveQemu,
   load,
   openOn,
-  qemuCheck,
   range,
   run,
   scratch,
   seeds,
+  soundByQemu,
 } from './support.ts';
 
 const KIB = 1024;
@@ -67,11 +67,6 @@ function bitmapsByQemu(path: string): readonly Info[] {
     'format-specific': { data: { bitmaps?: readonly Info[] } };
   };
   return info['format-specific'].data.bitmaps ?? [];
-}
-
-function soundByQemu(path: string): void {
-  const check = qemuCheck(path);
-  expect([check['corruptions'] ?? 0, check['leaks'] ?? 0]).toEqual([0, 0]);
 }
 
 /** Options of `qemu-img create`, and a size that their tables find awkward. */
@@ -249,6 +244,29 @@ test('a writer that does not come to save them leaves them in use: refused, but 
   expect(await dirty(image, 'two')).toEqual(['2560 512']);
   await image.bitmaps.remove('one');
   expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+});
+
+test('saved before the image is closed, they are as after it, until the next change; closing then writes nothing', async () => {
+  const disk = await made();
+  const image = await openOn(disk, '/image', 'write');
+  await image.bitmaps.save();
+  await image.write(guestOffset(0), new Uint8Array(100), plain);
+  await image.bitmaps.save();
+  const isInconsistent = async (): Promise<boolean | undefined> => {
+    await using reader = await openOn(disk, '/image', 'read');
+    return (await reader.bitmaps.list())[0]?.inconsistent;
+  };
+  expect(await isInconsistent()).toBe(false);
+  await image.write(guestOffset(5 * 512), new Uint8Array(1), plain);
+  expect(await isInconsistent()).toBe(true);
+  await image.flush();
+  await image.bitmaps.save();
+  const before = bytesOn(disk, '/image');
+  await using reader = await openOn(disk, '/image', 'read');
+  await image[Symbol.asyncDispose]();
+  expect(bytesOn(disk, '/image')).toEqual(before);
+  expect(await dirty(reader, 'one')).toEqual(['0 1024', '2048 1024']);
+  expect(await reader.check()).toMatchObject({ corruptions: 0, leaks: 0 });
 });
 
 test('without the autoclear bit they mean nothing, and a new one takes their place', async () => {

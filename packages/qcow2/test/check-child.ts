@@ -3,7 +3,7 @@
  * node --conditions=@downfold/source check-child.ts PATH check|write
  */
 import { open } from 'node:fs/promises';
-import { openStorage, type StorageDriver } from '@downfold/storage';
+import { bytesTo, openStorage, type StorageDriver } from '@downfold/storage';
 import { byteLength } from '@downfold/units';
 import { qcow2 } from '../src/index.ts';
 
@@ -33,8 +33,10 @@ async function fileDriver(path: string): Promise<StorageDriver> {
     writable: true,
     supports: { discard: false, resize: false },
     identity: { device: String(dev), inode: String(ino) },
+    descriptor: null,
     length: async () => byteLength(size),
     read: async (offset, target) => (await file.read(target, 0, target.length, offset)).bytesRead,
+    runAt: async (offset) => bytesTo(size, offset),
     write: refuse,
     writeZeroes: refuse,
     copyFrom: refuse,

@@ -1,8 +1,8 @@
 import type { Image } from '@downfold/image';
-import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
+import { crashStates, MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
-import { BARRIER, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
+import { BARRIER, type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
 import { GatedStorage } from './gated-storage.ts';
 import { openOn, range, readAll } from './support.ts';
 
@@ -209,5 +209,49 @@ describe('a check', () => {
     for (const report of await Promise.all(reports))
       expect(report).toMatchObject({ corruptions: 0, leaks: 0 });
     await image[Symbol.asyncDispose]();
+  });
+});
+
+describe('what the header is to point to is durable before it does, whoever flushed the refcounts', () => {
+  const date = '2026-11-25T00:00:00Z';
+  const changes = [
+    {
+      what: 'bitmap directory',
+      bitmaps: ['old', 'other'],
+      change: (image: Qcow2) => image.bitmaps.remove('other'),
+    },
+    { what: 'snapshot table', bitmaps: [], change: (image: Qcow2) => image.snapshots.delete('1') },
+    { what: 'L1 table', bitmaps: [], change: (image: Qcow2) => image.snapshots.apply('1') },
+  ];
+  test.each(changes)('$what', async ({ what, bitmaps, change }) => {
+    const recording = record(new MemoryDisk());
+    const { backend, log } = recording;
+    const gate = new GatedStorage(await backend.create('/image', { secret: false }));
+    await backend.flushDirectory('/', 'its name');
+    const virtualSize = byteLength(256 * SMALL);
+    await using image = await qcow2.create(gate, { virtualSize, clusterSize: SMALL });
+    for (const [value, name] of ['one', 'two'].entries()) {
+      await image.write(guestOffset(value * SMALL), filled(value + 1), plain);
+      await image.snapshots.create({ name, date });
+    }
+    for (const name of bitmaps) await image.bitmaps.add({ name });
+    await image.flush();
+    const durable = log.length;
+    const held = gate.hold(what);
+    const changing = change(image);
+    await held.reached;
+    await image.flush();
+    held.release();
+    await changing;
+    let judged = 0;
+    for (const state of crashStates(recording, { exhaustive: 8 })) {
+      if (Number(/@(\d+)/.exec(state.name)?.[1]) < durable) continue;
+      await using found = await openOn(state.disk, '/image', 'read');
+      expect((await readAll(found))[0], state.name).toBe(1);
+      for (const { name } of await found.snapshots.list()) expect(['one', 'two']).toContain(name);
+      for (const { name } of await found.bitmaps.list()) expect(bitmaps).toContain(name);
+      judged++;
+    }
+    expect(judged).toBeGreaterThan(3);
   });
 });

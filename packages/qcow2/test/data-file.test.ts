@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { caseContext, perTier } from '@downfold/compliance';
 import type { Storage } from '@downfold/storage';
 import { crashStates, MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
@@ -12,12 +12,13 @@ import {
   dump,
   haveQemu,
   load,
-  qemuCheck,
   range,
   readAll,
   run,
+  sameByQemu,
   scratch,
   seeds,
+  soundByQemu,
 } from './support.ts';
 
 const KIB = 1024;
@@ -56,13 +57,6 @@ async function created(
 function dumpBoth(disk: MemoryDisk, path: string, data: string): void {
   dump(disk, '/image', path);
   dump(disk, '/data', data);
-}
-
-function soundByQemu(path: string): void {
-  const check = qemuCheck(path);
-  expect([check['corruptions'] ?? 0, check['leaks'] ?? 0, check['check-errors']]).toEqual([
-    0, 0, 0,
-  ]);
 }
 
 async function change(image: Qcow2, model: Uint8Array, seed: number): Promise<void> {
@@ -142,8 +136,7 @@ describe.each([
     const path = dir.path('image.qcow2');
     dumpBoth(disk, path, data);
     soundByQemu(path);
-    writeFileSync(dir.path('view.raw'), model);
-    run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, dir.path('view.raw'));
+    sameByQemu(path, model);
   });
 
   test.skipIf(!haveQemu).each(seeds(perTier({ quick: 1, ci: 4, long: 40 })))(
@@ -177,8 +170,7 @@ describe.each([
       grown.set(model);
       dumpBoth(disk, path, data);
       soundByQemu(path);
-      writeFileSync(dir.path('view.raw'), grown);
-      run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, dir.path('view.raw'));
+      sameByQemu(path, grown);
       if (raw) expect(Buffer.compare(readFileSync(data), grown)).toBe(0);
     },
   );
@@ -262,4 +254,31 @@ test('no crash shows what was in the data file before, and a flush makes both fi
     judged++;
   }
   expect(judged).toBeGreaterThan(10);
+});
+
+test('an entry that points elsewhere in a data file than the guest asks is corrupt, as QEMU finds it', async () => {
+  const disk = await created(false, { virtualSize: byteLength(1 << 20), clusterSize: 4 * KIB });
+  {
+    await using image = await open(disk, 'write');
+    await image.write(guestOffset(0), new Uint8Array(8 * KIB).fill(1), plain);
+    await image.flush();
+  }
+  const craft = new Craft(disk, '/image');
+  for (const zero of [0, 1]) {
+    craft.setWord(craft.entryAt(1) + 4, (8 * KIB) | zero);
+    await using image = await open(disk, 'read');
+    const corrupt = expect.objectContaining({
+      code: 'IMAGE_CORRUPT',
+      details: { image: '/image', offset: craft.entryAt(1) },
+    });
+    await expect(readAll(image)).rejects.toEqual(corrupt);
+    await using written = await open(disk, 'write');
+    const write = written.write(guestOffset(4 * KIB), new Uint8Array(512), plain);
+    await expect(write).rejects.toEqual(corrupt);
+    if (!haveQemu || zero === 1) continue;
+    using dir = scratch();
+    dumpBoth(disk, dir.path('image'), dir.path('image.data'));
+    const node = `driver=qcow2,file.filename=${dir.path('image')},data-file.driver=file,data-file.filename=${dir.path('image.data')}`;
+    expect(() => run('qemu-io', '-r', '--image-opts', '-c', 'read 4k 4k', node)).toThrow();
+  }
 });

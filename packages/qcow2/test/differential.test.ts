@@ -95,7 +95,7 @@ async function change(
 }
 
 describe.skipIf(!haveQemu)('random changes leave what QEMU reads and finds clean', () => {
-  test.each(seeds(perTier({ quick: 40, ci: 400, long: 5000 })))('seed %i', async (seed) => {
+  test.each(seeds(perTier({ quick: 24, ci: 400, long: 5000 })))('seed %i', async (seed) => {
     using dir = scratch();
     const made = await randomImage(seed, dir.path);
     const { disk, options } = made;

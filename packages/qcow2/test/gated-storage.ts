@@ -38,9 +38,13 @@ export class GatedStorage implements Storage {
   get identity(): Storage['identity'] {
     return this.#storage.identity;
   }
+  get descriptor(): null {
+    return null;
+  }
 
   readonly length: Storage['length'] = () => this.#storage.length();
   readonly read: Storage['read'] = (...args) => this.#storage.read(...args);
+  readonly runAt: Storage['runAt'] = (...args) => this.#storage.runAt(...args);
   readonly write: Storage['write'] = async (offset, source, options) => {
     await this.#gate(options?.what ?? '');
     await this.#storage.write(offset, source, options);

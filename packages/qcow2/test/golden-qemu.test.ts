@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { currentTier } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { changed, writable } from './golden/changed.ts';
 import { bytesOf, factsOf, GOLDEN_PATH, goldenImages } from './golden/library.ts';
@@ -36,20 +37,17 @@ describe.skipIf(!haveQemu)('golden images, judged by the QEMU that is here', () 
     expect([check?.corruptions, check?.leaks]).toEqual([0, before.check?.leaks]);
   });
 
-  test.skipIf((process.env['DOWNFOLD_TIER'] ?? 'quick') === 'quick')(
-    'the recipes make the same disks again',
-    () => {
-      using again = scratch();
-      for (const { name, facts } of makeImages(again.path('.'))) {
-        const image = goldenImages.find((golden) => golden.name === name);
-        expect([facts?.view, facts?.layer, facts?.map], name).toEqual([
-          image?.facts?.view,
-          image?.facts?.layer,
-          image?.facts?.map,
-        ]);
-      }
-    },
-  );
+  test.skipIf(currentTier() === 'quick')('the recipes make the same disks again', () => {
+    using again = scratch();
+    for (const { name, facts } of makeImages(again.path('.'))) {
+      const image = goldenImages.find((golden) => golden.name === name);
+      expect([facts?.view, facts?.layer, facts?.map], name).toEqual([
+        image?.facts?.view,
+        image?.facts?.layer,
+        image?.facts?.map,
+      ]);
+    }
+  });
 });
 
 function withoutSpecific({ info, ...facts }: GoldenFacts): unknown {

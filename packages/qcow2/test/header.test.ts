@@ -316,3 +316,21 @@ describe.skipIf(!haveQemu)('QEMU', () => {
     },
   );
 });
+
+test.each([15, 16, 63])(
+  'a backing format of %i bytes is none above 15, as to QEMU',
+  async (length) => {
+    const disk = await made({ backing: null }, (craft) => {
+      craft.extend([EXTENSION.backingFormat, new TextEncoder().encode('r'.repeat(length))]);
+      craft.set(600, new TextEncoder().encode('base.raw'));
+      craft.patch({ backingFileOffset: 600, backingFileSize: 8 });
+    });
+    const opened = openOn(disk, '/image', 'read');
+    if (length > 15) {
+      await expect(opened).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
+      return;
+    }
+    await using image = await opened;
+    expect(image.backing?.format).toHaveLength(length);
+  },
+);

@@ -24,9 +24,13 @@ export class MortalStorage implements Storage {
   get identity(): Storage['identity'] {
     return this.#storage.identity;
   }
+  get descriptor(): null {
+    return null;
+  }
 
   readonly length: Storage['length'] = async () => this.#alive().length();
   readonly read: Storage['read'] = async (...args) => this.#alive().read(...args);
+  readonly runAt: Storage['runAt'] = async (...args) => this.#alive().runAt(...args);
   readonly write: Storage['write'] = async (...args) => this.#mortal().write(...args);
   readonly writeZeroes: Storage['writeZeroes'] = async (...args) =>
     this.#mortal().writeZeroes(...args);

@@ -63,9 +63,13 @@ const catchers: Readonly<
   content: [
     ['allocate: clusters that were used before, which no longer hold zeros', 'foreign'],
     ['allocate: clusters that were used before, which no longer hold zeros', 'corrupt'],
+    ['amend: refcounts of other widths, where clusters were used before', 'corrupt'],
   ],
   refcountTable: [['new refcount blocks', 'corrupt']],
-  refcountTableMoved: [['a larger refcount table', 'corrupt']],
+  refcountTableMoved: [
+    ['a larger refcount table', 'corrupt'],
+    ['amend: refcounts of other widths, where clusters were used before', 'corrupt'],
+  ],
   mapping: [['deallocate, then use the clusters again', 'corrupt']],
   release: [['deallocate, then use the clusters again', 'leak']],
   data: [

@@ -139,7 +139,7 @@ interface Look {
 
 async function look(disk: MemoryDisk): Promise<Look> {
   await using storage = await memoryBackend(disk).open(IMAGE, 'write');
-  const state = await openForRepair(storage, {});
+  const state = await openForRepair(storage, {}, false);
   const harms = new Map<number, Harm>();
   // L2 tables may be where refcount blocks are said to be
   const { blocks } = await countReferences(state, null, () => {});

@@ -89,3 +89,21 @@ test('W13: a table that the guest sees as data is not written', async () => {
   // the next write moves the table away, so that the two part
   expect(craft.word(craft.header.l1TableOffset) & HIGH_COPIED).toBe(0);
 });
+
+test('refcounts are not rebuilt where something points to, past the end of the file', async () => {
+  const { disk, craft } = await made();
+  // the refcount table cannot stay, and is built anew at the end of the file
+  craft.setWord(craft.header.refcountTableOffset + ENTRY_BYTES + 4, 4);
+  const end = bytesOn(disk, IMAGE).length;
+  craft.setWord(craft.entryAt(2) + 4, end + 512);
+  const broken = bytesOn(disk, IMAGE);
+  // nobody reads what is not there; once something is there, everybody would
+  await expect(repair(disk)).rejects.toMatchObject({
+    code: 'IMAGE_CORRUPT',
+    details: { image: IMAGE, offset: end + 512 },
+  });
+  expect(bytesOn(disk, IMAGE)).toEqual(broken);
+  craft.setWord(craft.entryAt(2) + 4, end + 512 * 100);
+  const { found, left } = await repair(disk);
+  expect(left.corruptions).toBeLessThan(found.corruptions);
+});

@@ -584,6 +584,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
         lab.image.bitmaps.add({ name: 'more', granularity: 4 * SMALL }),
       );
       await lab.write(3 * SMALL, SMALL);
+      await lab.settle(() => lab.image.bitmaps.save());
       await lab.deallocate(9 * SMALL, SMALL);
       await lab.flush();
       await changeBitmaps(lab, ['coarse', 'more'], () => lab.image.bitmaps.remove('fine'));
@@ -636,6 +637,18 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await lab.flush();
       await lab.settle(() => lab.change('compat', '1.1', () => lab.image.amend({ version: 3 })));
       await lab.write(20 * SMALL, SMALL);
+      await lab.flush();
+    },
+  },
+  'amend: refcounts of other widths, where clusters were used before': {
+    start: start(small, usedBefore, (craft) => craft.soil()),
+    run: async (lab) => {
+      await lab.write(0, 8 * SMALL);
+      await lab.image.amend({ refcountBits: 1 });
+      await lab.write(4 * SMALL, 8 * SMALL);
+      await lab.flush();
+      await lab.image.amend({ refcountBits: 64 });
+      await lab.write(20 * SMALL, 8 * SMALL);
       await lab.flush();
     },
   },

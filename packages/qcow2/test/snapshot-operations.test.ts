@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { caseContext, perTier } from '@downfold/compliance';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
@@ -10,12 +10,13 @@ import {
   haveQemu,
   load,
   openOn,
-  qemuCheck,
   range,
   readAll,
   run,
+  sameByQemu,
   scratch,
   seeds,
+  soundByQemu,
 } from './support.ts';
 
 const KIB = 1024;
@@ -51,13 +52,6 @@ async function sound(image: Qcow2): Promise<void> {
   const found: string[] = [];
   await image.check({ onFinding: ({ message }) => found.push(message) });
   expect(found).toEqual([]);
-}
-
-function soundByQemu(path: string): void {
-  const check = qemuCheck(path);
-  expect([check['corruptions'] ?? 0, check['leaks'] ?? 0, check['check-errors']]).toEqual([
-    0, 0, 0,
-  ]);
 }
 
 describe.skipIf(!haveQemu)('random snapshots by Downfold and by QEMU in turns', () => {
@@ -111,8 +105,7 @@ describe.skipIf(!haveQemu)('random snapshots by Downfold and by QEMU in turns', 
       }
       dump(disk, '/image', path);
       soundByQemu(path);
-      writeFileSync(raw, model);
-      run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, raw);
+      sameByQemu(path, model);
       expect(viewsByQemu(path, raw)).toEqual(
         new Map([...views].map(([id, view]) => [id, Buffer.from(view)])),
       );

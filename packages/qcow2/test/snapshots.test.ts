@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { caseContext } from '@downfold/compliance';
 import { MemoryDisk } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
@@ -12,7 +12,9 @@ import {
   range,
   readAll,
   run,
+  sameByQemu,
   scratch,
+  soundByQemu,
 } from './support.ts';
 
 const KIB = 1024;
@@ -75,12 +77,8 @@ describe.skipIf(!haveQemu)('internal snapshots', () => {
       expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
     }
     dump(disk, '/image', path);
-    const check = qemuCheck(path);
-    expect([check['corruptions'] ?? 0, check['leaks'] ?? 0, check['check-errors']]).toEqual([
-      0, 0, 0,
-    ]);
-    writeFileSync(dir.path('view.raw'), model);
-    run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, dir.path('view.raw'));
+    soundByQemu(path);
+    sameByQemu(path, model);
     for (const [snapshot, view] of views.entries()) {
       run(
         'qemu-img',

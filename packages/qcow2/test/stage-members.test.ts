@@ -17,7 +17,9 @@ import {
   range,
   readAll,
   run,
+  sameByQemu,
   scratch,
+  soundByQemu,
 } from './support.ts';
 
 const IMAGE = '/image';
@@ -86,10 +88,8 @@ function judged(disk: MemoryDisk, wanted: Uint8Array): void {
   if (!haveQemu) return;
   using dir = scratch();
   dump(disk, IMAGE, dir.path('image'));
-  const { corruptions = 0, leaks = 0, 'check-errors': errors } = qemuCheck(dir.path('image'));
-  expect({ corruptions, leaks, errors }).toEqual({ corruptions: 0, leaks: 0, errors: 0 });
-  writeFileSync(dir.path('wanted'), wanted);
-  run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', dir.path('image'), dir.path('wanted'));
+  soundByQemu(dir.path('image'));
+  sameByQemu(dir.path('image'), wanted);
 }
 
 describe('while there is a staging', () => {
@@ -617,8 +617,7 @@ describe('an undo snapshot', () => {
     ]);
     run('qemu-img', 'snapshot', '-a', UNDO.name, path);
     run('qemu-img', 'snapshot', '-d', UNDO.name, path);
-    writeFileSync(dir.path('old'), old);
-    run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, dir.path('old'));
+    sameByQemu(path, old);
     const facts = JSON.parse(run('qemu-img', 'info', '-f', 'qcow2', '--output=json', path));
     expect(facts).toMatchObject({ 'virtual-size': size });
     expect(facts).not.toHaveProperty('snapshots');

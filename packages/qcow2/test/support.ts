@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -59,6 +60,20 @@ export function attempt(
 export function qemuCheck(path: string): Record<string, number> {
   const { stdout } = attempt('qemu-img', 'check', '--output=json', '-f', 'qcow2', path);
   return JSON.parse(stdout) as Record<string, number>;
+}
+
+/** @throws AssertionError unless `qemu-img check` finds neither errors nor leaks */
+export function soundByQemu(path: string): void {
+  const check = qemuCheck(path);
+  const found = [check['corruptions'] ?? 0, check['leaks'] ?? 0, check['check-errors']];
+  assert.deepEqual(found, [0, 0, 0], `corruptions, leaks and errors of ${path}`);
+}
+
+/** @throws Error unless QEMU sees `view` on the disk of a qcow2 image. */
+export function sameByQemu(path: string, view: Uint8Array): void {
+  const raw = `${path}.view`;
+  writeFileSync(raw, view);
+  run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', path, raw);
 }
 
 /** Writes a file of a memory disk to a real file. */
