@@ -1,0 +1,2 @@
+export { luks } from './format.ts';
+export type { LuksCreateOptions } from './options.ts';

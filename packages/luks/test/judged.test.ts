@@ -1,0 +1,73 @@
+import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { secretObject } from '@downfold/compliance';
+import { hostOffset } from '@downfold/units';
+import { describe, expect, test } from 'vitest';
+import { encryptedStorage, type HashName, makeHeader, SectorCipher } from '../src/index.ts';
+import {
+  bytesIn,
+  encrypted,
+  haveCryptsetup,
+  haveQemu,
+  passphrase,
+  run,
+  scratch,
+  specs,
+  storageOf,
+} from './support.ts';
+
+const SIZE = 1 << 20;
+
+describe.skipIf(!haveQemu)('QEMU', () => {
+  const hashes: readonly HashName[] = ['sha1', 'sha256', 'sha512'];
+  test.each(
+    Object.entries(specs).map(([name, cipher], index) => ({
+      name,
+      cipher,
+      hash: hashes[index % hashes.length] as HashName,
+    })),
+  )('reads $name, $hash, made here', async ({ cipher, hash }) => {
+    using directory = scratch();
+    const [key, plain, path] = ['key', 'plain', 'image'].map((name) => directory.path(name)) as [
+      string,
+      string,
+      string,
+    ];
+    writeFileSync(key, passphrase);
+    const content = randomBytes(SIZE);
+    writeFileSync(plain, content);
+    const header = await makeHeader(path, { passphrase, cipher, hash, iterTime: 1 });
+    const file = await storageOf(header.bytes);
+    await encryptedStorage(file, new SectorCipher(cipher, header.key), header.bytes.length).write(
+      hostOffset(0),
+      content,
+    );
+    writeFileSync(path, await bytesIn(file));
+    run(
+      'qemu-img',
+      'compare',
+      ...secretObject(key),
+      '--image-opts',
+      encrypted(path),
+      `driver=raw,file.filename=${plain}`,
+    );
+  });
+});
+
+describe.skipIf(!haveCryptsetup)('cryptsetup', () => {
+  test('opens and describes what was made here', async () => {
+    using directory = scratch();
+    const [key, path] = [directory.path('key'), directory.path('image')];
+    writeFileSync(key, passphrase);
+    const { bytes } = await makeHeader(path, { passphrase, iterTime: 1 });
+    writeFileSync(path, Buffer.concat([bytes, Buffer.alloc(SIZE)]));
+    run('cryptsetup', 'open', '--test-passphrase', '--key-file', key, path);
+    const text = run('cryptsetup', 'luksDump', path);
+    expect(text).toMatch(/Cipher name:\s+aes\n/);
+    expect(text).toMatch(/Cipher mode:\s+xts-plain64\n/);
+    expect(text).toMatch(/Key Slot 0: ENABLED/);
+    expect(() =>
+      run('cryptsetup', 'open', '--test-passphrase', '--key-file', path, path),
+    ).toThrow();
+  });
+});
