@@ -1,5 +1,4 @@
 import fs from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { nativeCalls } from './native.ts';
 import { type LockCalls, lockCalls } from './ofd-locks.ts';
@@ -19,6 +18,10 @@ export interface Calls {
   writeOut(fd: number): Promise<void>;
   /** Gives the host space of a range back, which reads as zeros then; null: this system, or Node, cannot. */
   readonly punchHole: ((fd: number, offset: number, length: number) => void) | null;
+  /** Has a range read as zeros, its host space kept or taken, without writing it; the file keeps its length. Null: this system, or Node, cannot. */
+  readonly zeroRange: ((fd: number, offset: number, length: number) => void) | null;
+  /** Where, from byte `offset` of a file on, the next data or the next hole begins; null: there is none. Null: this system, or Node, cannot. */
+  readonly seek: ((fd: number, offset: number, what: 'data' | 'hole') => number | null) | null;
   /** Has the system begin to read a range from the disk, where it is not in memory already. Null: this system, or Node, cannot. */
   readonly willRead: ((fd: number, offset: number, length: number) => void) | null;
   /**
@@ -51,8 +54,14 @@ export const nodeCalls: Calls = {
   writeOut: async (fd) => {
     if ((await nativeCalls()?.startWriting(fd)) !== true) await fdatasync(fd);
   },
+  get zeroRange() {
+    return nativeCalls()?.zeroRange ?? null;
+  },
   get punchHole() {
     return nativeCalls()?.punchHole ?? null;
+  },
+  get seek() {
+    return nativeCalls()?.seek ?? null;
   },
   get willRead() {
     return nativeCalls()?.willRead ?? null;
@@ -63,8 +72,11 @@ export const nodeCalls: Calls = {
   get locks() {
     return lockCalls();
   },
-  now: () => performance.now(),
-  fileSystem: async (path) => (await statfs(path)).type,
+  now: () => {
+    const [seconds, nanoseconds] = process.hrtime();
+    return seconds * 1e3 + nanoseconds / 1e6;
+  },
+  fileSystem: async (path) => fs.statfsSync(path).type,
 };
 
 /** Whether a signal interrupted the call before it did anything: it is to be made again. */

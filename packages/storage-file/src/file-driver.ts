@@ -1,16 +1,25 @@
-import type fs from 'node:fs/promises';
+import fs from 'node:fs';
 import {
+  bytesTo,
   type CopyPiece,
   type FileIdentity,
-  piecesUpTo,
+  type FileRun,
+  NOTHING_MORE,
   type StorageDriver,
   StorageError,
   type StorageSupport,
 } from '@downfold/storage';
-import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@downfold/units';
+import {
+  type ByteLength,
+  byteLength,
+  type HostOffset,
+  type HostRange,
+  hostOffset,
+} from '@downfold/units';
 import { type Calls, wasInterrupted } from './calls.ts';
 import { calling, storageError } from './errno.ts';
 import { Gathered, PIECE_BYTES } from './gathered.ts';
+import type { Descriptor } from './open-file.ts';
 import { Pace } from './pace.ts';
 import { BLOCK_BYTES, refusalOf } from './sharing.ts';
 
@@ -20,15 +29,27 @@ const SMALL_READ_BYTES = 64 << 10;
 const TURN_BYTES = 4 << 20;
 /** After so many bytes written the system is asked to write them to the disk already: the flush that waits for them finds less to do. */
 const WRITE_BEHIND_BYTES = 16 << 20;
-/** Most bytes of one system call: Node takes lengths of 31 bits, Linux moves 2 GiB minus a page. */
+/**
+ * Bytes of one write: new pages of a file are of up to this size then. Larger ones are taken from memory that nobody used for long, which a virtual
+ * machine may have to get back from its host first: docs/performance.md.
+ */
+const WRITE_BYTES = 256 << 10;
+/** Most bytes of one read: Node takes lengths of 31 bits, Linux moves 2 GiB minus a page. */
 const CALL_BYTES = 1 << 30;
+
+/** Fewer zeros are written: that takes no longer, and leaves blocks that are written as they are. */
+const ZERO_RANGE_BYTES = 256 << 10;
 
 /** What fallocate says on file systems that cannot punch holes. */
 const HOLES_UNKNOWN: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']);
 
+/** What lseek says on file systems that cannot tell data from holes. */
+const SEEK_UNKNOWN: ReadonlySet<string> = new Set(['EINVAL', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']);
+
 /** What an open file is made of. */
 export interface OpenFile {
-  readonly handle: fs.FileHandle;
+  /** The driver's from then on: it closes it. */
+  readonly descriptor: Descriptor;
   readonly label: string;
   readonly writable: boolean;
   readonly identity: FileIdentity;
@@ -53,6 +74,8 @@ export class FileDriver implements StorageDriver {
   /** What a write-behind failed with. The system says it once: the next flush has to say it. */
   #behindFailure: { readonly cause: unknown } | null = null;
 
+  /** Whether the file system makes zeros by itself, as far as is known. */
+  #zeroes = true;
   /** How fast copies read this file. */
   readonly #pace: Pace = new Pace();
   /** Sources of which it is known that blocks cannot be shared with them. */
@@ -68,13 +91,19 @@ export class FileDriver implements StorageDriver {
     this.supports = { discard: regular && calls.punchHole !== null, resize: regular };
   }
 
+  get descriptor(): number {
+    return this.#fd;
+  }
+
   get #fd(): number {
-    return this.#file.handle.fd;
+    return this.#file.descriptor.fd;
   }
 
   async length(): Promise<ByteLength> {
     if (this.#file.deviceLength !== null) return byteLength(this.#file.deviceLength);
-    return byteLength((await calling(this.label, 'fstat', () => this.#file.handle.stat())).size);
+    return byteLength(
+      (await calling(this.label, 'fstat', async () => fs.fstatSync(this.#fd))).size,
+    );
   }
 
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {
@@ -91,23 +120,37 @@ export class FileDriver implements StorageDriver {
     return done;
   }
 
+  async runAt(offset: HostOffset): Promise<FileRun> {
+    return this.#runAt(offset, await this.length());
+  }
+
   async write(offset: HostOffset, source: Uint8Array): Promise<void> {
     this.#writeAll(offset, source);
   }
 
   /**
-   * Zeros up to the present end are written. Past it one byte makes the rest a hole. It is not made by setting the length: that would
-   * cut off what another write, in flight beside this one, put further on.
+   * Zeros up to the present end are written, but where there is a hole, or the file system makes them without. Past it one byte makes the rest a hole, which is punched into its
+   * block, too. It is not made by setting the length: that would cut off what another write, in flight beside this one, put further on.
    */
   async writeZeroes(range: HostRange): Promise<void> {
     const end = range.offset + range.length;
     const length = await this.length();
-    if (end > length) this.#writeAll(end - 1, new Uint8Array(1));
+    if (end > length) {
+      this.#writeAll(end - 1, new Uint8Array(1));
+      const from = Math.max(range.offset, length);
+      this.#punch(from, end - from);
+    }
     const written = Math.min(end, length);
     const zeros = new Uint8Array(Math.min(PIECE_BYTES, Math.max(0, written - range.offset)));
-    for (let at: number = range.offset; at < written; at += zeros.length) {
-      this.#writeAll(at, zeros.subarray(0, written - at));
-      await this.#moved(zeros.length);
+    for (let at: number = range.offset; at < written; ) {
+      const run = this.#runAt(at, length);
+      const stop = Math.min(written, run.end);
+      if (!run.hole && this.#zeroRange(at, stop - at)) at = stop;
+      for (; !run.hole && at < stop; at = Math.min(stop, at + zeros.length)) {
+        this.#writeAll(at, zeros.subarray(0, stop - at));
+        await this.#moved(zeros.length);
+      }
+      at = stop;
     }
   }
 
@@ -116,8 +159,9 @@ export class FileDriver implements StorageDriver {
    * but shared.
    */
   async copyFrom(pieces: readonly CopyPiece<StorageDriver>[]): Promise<number> {
+    // other copies get to announce theirs before this one waits for the disk
+    if (this.#announce(pieces)) await turn();
     const gathered = new Gathered((offset, bytes) => this.#writeAll(offset, bytes));
-    this.#announce(pieces);
     let done = 0;
     for (const piece of pieces) {
       const { source, length } = piece;
@@ -134,13 +178,21 @@ export class FileDriver implements StorageDriver {
     return done;
   }
 
-  /** Sources whose bytes come from the disk are told what will be read of them, so that the disk has more than one request to do. */
-  #announce(pieces: readonly CopyPiece<StorageDriver>[]): void {
+  /** Sources whose bytes come from the disk are told what will be read of them, so that the disk has more than one request to do. True: one was. */
+  #announce(pieces: readonly CopyPiece<StorageDriver>[]): boolean {
     const { willRead } = this.#calls;
-    if (willRead === null) return;
-    for (const { source, from, length } of piecesUpTo(pieces, TURN_BYTES))
-      if (source instanceof FileDriver && source.#pace.isSlow && !this.#mayShare(source))
-        willRead(source.#fd, from, length);
+    if (willRead === null) return false;
+    let left = TURN_BYTES;
+    let isAnnounced = false;
+    for (const { source, from, length } of pieces) {
+      if (left <= 0) break;
+      if (source instanceof FileDriver && source.#pace.isSlow && !this.#mayShare(source)) {
+        willRead(source.#fd, from, Math.min(left, length));
+        isAnnounced = true;
+      }
+      left -= length;
+    }
+    return isAnnounced;
   }
 
   /** Reads some of bytes [at, end) of a piece into the buffer; past the end of the source zeros, as a read gives them. */
@@ -189,22 +241,13 @@ export class FileDriver implements StorageDriver {
 
   /** On a file system that has no holes, zeros are written. */
   async discard(range: HostRange): Promise<void> {
-    const { punchHole } = this.#calls;
-    if (punchHole === null)
+    if (this.#calls.punchHole === null)
       throw new StorageError('STORAGE_UNSUPPORTED', `${this.label}: cannot punch holes here`, {
         file: this.label,
       });
-    try {
-      this.#call('fallocate', range.offset, () => {
-        punchHole(this.#fd, range.offset, range.length);
-        return 0;
-      });
-    } catch (cause) {
-      if (!(cause instanceof StorageError) || !HOLES_UNKNOWN.has(String(cause.details['errno'])))
-        throw cause;
-      const length = Math.min(range.length, (await this.length()) - range.offset);
-      if (length > 0) await this.writeZeroes({ ...range, length: byteLength(length) });
-    }
+    if (this.#punch(range.offset, range.length)) return;
+    const length = Math.min(range.length, (await this.length()) - range.offset);
+    if (length > 0) await this.writeZeroes({ ...range, length: byteLength(length) });
   }
 
   async setLength(length: ByteLength): Promise<void> {
@@ -221,7 +264,58 @@ export class FileDriver implements StorageDriver {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#behind;
-    await calling(this.label, 'close', () => this.#file.handle.close());
+    await this.#file.descriptor[Symbol.asyncDispose]();
+  }
+
+  /** Makes a hole; false: this file system has none. */
+  #punch(offset: number, length: number): boolean {
+    const { punchHole } = this.#calls;
+    try {
+      this.#call('fallocate', offset, () => {
+        punchHole?.(this.#fd, offset, length);
+        return 0;
+      });
+    } catch (cause) {
+      if (cause instanceof StorageError && HOLES_UNKNOWN.has(String(cause.details['errno'])))
+        return false;
+      throw cause;
+    }
+    return punchHole !== null;
+  }
+
+  /** Has the file system make zeros of data; false: they are to be written, which says what stands in the way. */
+  #zeroRange(offset: number, length: number): boolean {
+    const { zeroRange } = this.#calls;
+    if (zeroRange === null || length < ZERO_RANGE_BYTES || !this.#zeroes) return false;
+    try {
+      zeroRange(this.#fd, offset, length);
+      return true;
+    } catch (cause) {
+      if (!wasInterrupted(cause)) this.#zeroes = false;
+      return false;
+    }
+  }
+
+  /** As `runAt`, of a file of so many bytes. */
+  #runAt(offset: number, length: number): FileRun {
+    if (this.#file.deviceLength !== null || offset >= length) return bytesTo(length, offset);
+    const data = this.#seek(offset, 'data');
+    if (data === null) return NOTHING_MORE;
+    if (data > offset) return { hole: true, end: hostOffset(data) };
+    return { hole: false, end: hostOffset(this.#seek(offset, 'hole') ?? length) };
+  }
+
+  /** Where holes are not known, what was asked about is data up to the end. */
+  #seek(offset: number, what: 'data' | 'hole'): number | null {
+    const unknown = what === 'data' ? offset : null;
+    const { seek } = this.#calls;
+    if (seek === null) return unknown;
+    try {
+      return seek(this.#fd, offset, what);
+    } catch (cause) {
+      if (SEEK_UNKNOWN.has(String((cause as NodeJS.ErrnoException).code))) return unknown;
+      throw storageError(cause, this.label, 'lseek', offset);
+    }
   }
 
   #readSome(offset: number, target: Uint8Array): number {
@@ -240,7 +334,7 @@ export class FileDriver implements StorageDriver {
 
   #writeAll(offset: number, source: Uint8Array): void {
     for (let done = 0; done < source.length; ) {
-      const part = source.subarray(done, done + CALL_BYTES);
+      const part = source.subarray(done, done + WRITE_BYTES);
       const at = offset + done;
       const count = this.#call('pwrite', at, () => this.#calls.writeSync(this.#fd, part, at));
       // must not happen; without an error to report this would never end

@@ -1,11 +1,11 @@
 import { constants } from 'node:fs';
-import fs from 'node:fs/promises';
 import { type LockRequest, lockedError, StorageError, type StorageLock } from '@downfold/storage';
 import type { Calls } from './calls.ts';
 import { calling } from './errno.ts';
 import { openFacts } from './file-facts.ts';
 import { conflictAt, lockBytesOf } from './lock-bytes.ts';
 import { holdersOf } from './lock-holders.ts';
+import { openFile } from './open-file.ts';
 
 /** `f_type` of file systems that are another machine's, or whose locks may be nobody's business (statfs(2)). */
 const REMOTE: ReadonlySet<number> = new Set([
@@ -35,18 +35,16 @@ export async function lockFile(
     throw new StorageError('STORAGE_UNSUPPORTED', `${path}: there are no locks on this system`, {
       file: path,
     });
-  const handle = await calling(path, 'open', () =>
-    fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK),
-  );
+  const opened = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    const { identity } = await openFacts(path, handle);
+    const { identity } = await openFacts(path, opened.fd);
     let held: readonly number[] = [];
     const change = async (next: LockRequest): Promise<void> => {
       const { hold, free } = lockBytesOf(next);
-      const byte = await calling(path, 'fcntl', () => locks.acquire(handle.fd, hold, free));
+      const byte = await calling(path, 'fcntl', () => locks.acquire(opened.fd, hold, free));
       const [from, to] = byte === null ? [held, hold] : [hold, held];
       const surplus = from.filter((one) => !to.includes(one));
-      await calling(path, 'fcntl', () => locks.release(handle.fd, surplus));
+      await calling(path, 'fcntl', () => locks.release(opened.fd, surplus));
       if (byte !== null) throw lockedError(path, conflictAt(byte), await holdersOf(identity, byte));
       held = hold;
     };
@@ -56,10 +54,10 @@ export async function lockFile(
       identity,
       remote: REMOTE.has(type >>> 0),
       change,
-      [Symbol.asyncDispose]: () => calling(path, 'close', () => handle.close()),
+      [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
     };
   } catch (cause) {
-    await handle.close();
+    await opened[Symbol.asyncDispose]();
     throw cause;
   }
 }

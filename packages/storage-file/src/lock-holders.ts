@@ -1,5 +1,8 @@
-import fs from 'node:fs/promises';
+import fs from 'node:fs';
+import { promisify } from 'node:util';
 import type { FileIdentity } from '@downfold/storage';
+
+const [readdir, readFile] = [promisify(fs.readdir), promisify(fs.readFile)];
 
 /**
  * Who has a lock on a byte of a file, for people: `qemu-img (process 4711)`; null when that cannot be seen, as for processes of other users.
@@ -31,9 +34,9 @@ function isLockOn(line: string, { inode }: FileIdentity, byte: number): boolean 
 
 /** Processes come and go, and those of others are closed to us: what cannot be seen is as if it were not there. */
 async function namesIn(directory: string): Promise<readonly string[]> {
-  return fs.readdir(directory).catch(() => []);
+  return readdir(directory).catch(() => []);
 }
 
 async function textOf(path: string): Promise<string> {
-  return fs.readFile(path, 'utf8').catch(() => '');
+  return readFile(path, 'utf8').catch(() => '');
 }

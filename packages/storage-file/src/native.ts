@@ -1,9 +1,11 @@
-import { createRequire } from 'node:module';
 import { constants } from 'node:os';
+import { findKoffi, type Koffi, type KoffiFunction, loadKoffi } from '@downfold/native';
 
 /** fallocate(2): the file keeps its length, and the range becomes a hole that reads as zeros. */
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+/** The range reads as zeros; its blocks are there, unwritten. */
+const FALLOC_FL_ZERO_RANGE = 16;
 
 /** sync_file_range(2): starts to write what is dirty and not being written yet; waits for nothing, and promises nothing. */
 const SYNC_FILE_RANGE_WRITE = 2;
@@ -11,31 +13,26 @@ const SYNC_FILE_RANGE_WRITE = 2;
 /** posix_fadvise(2): these bytes will be read soon. */
 const POSIX_FADV_WILLNEED = 3;
 
+/** lseek(2): the next data, the next hole. It moves the position of the open file, which nobody uses: all reads and writes name theirs. */
+const SEEK = { data: 3, hole: 4 } as const;
+
 /** ioctl_ficlonerange(2): two files share the blocks of a range until one of them changes it. */
 const FICLONERANGE = 0x4020940d;
-
-/** What is used of koffi (https://koffi.dev), an optional dependency: calls C functions without a compiler. */
-interface Koffi {
-  load(library: null): { func(prototype: string): KoffiFunction };
-  errno(): number;
-}
-
-interface KoffiFunction {
-  (...args: readonly unknown[]): number;
-  /** Off the main thread; `errno` is not known then. The last argument is a callback. */
-  async(...args: readonly unknown[]): void;
-}
 
 /**
  * System calls that Node lacks, through koffi. Null where it is not installed, on systems that are not Linux, and with
  * `DOWNFOLD_NATIVE=0`: everything works without them, but host space is not given back, locks cost a process each, copies are
- * slower and never share blocks.
+ * slower, never share blocks, and take holes for data.
  */
 export interface NativeCalls {
   /** @throws an error with `code`, as Node's calls do */
   punchHole(fd: number, offset: number, length: number): void;
+  /** As `Calls.zeroRange`. */
+  zeroRange(fd: number, offset: number, length: number): void;
   /** Has the system start to write all of a file to the disk. False: it did not. */
   startWriting(fd: number): Promise<boolean>;
+  /** As `Calls.seek`. */
+  seek(fd: number, offset: number, what: 'data' | 'hole'): number | null;
   /** As `Calls.willRead`. */
   willRead(fd: number, offset: number, length: number): void;
   /** As `Calls.shareBlocks`. */
@@ -50,33 +47,23 @@ let loaded: NativeCalls | null | undefined;
 
 /** The native calls, looked for once. */
 export function nativeCalls(): NativeCalls | null {
-  if (process.env['DOWNFOLD_NATIVE'] === '0' || process.platform !== 'linux') return null;
-  loaded ??= isInstalled() ? lazily() : null;
+  if (loaded !== undefined) return loaded;
+  const path = findKoffi();
+  loaded = path === null ? null : lazily(path);
   return loaded;
 }
 
-const require = createRequire(import.meta.url);
-
-function isInstalled(): boolean {
-  try {
-    require.resolve('koffi');
-    return true;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return false;
-    throw cause;
-  }
-}
-
-/** Loading takes some 10 ms: only when there is something to call. */
-function lazily(): NativeCalls {
+/** Loading takes some milliseconds: only when there is something to call. */
+function lazily(path: string): NativeCalls {
   let loadedFunctions: Functions | undefined;
-  const functions = (): Functions => (loadedFunctions ??= functionsOf(require('koffi') as Koffi));
+  const functions = (): Functions => (loadedFunctions ??= functionsOf(loadKoffi(path)));
+  const allocate = (fd: number, mode: number, offset: number, length: number): void => {
+    const { fallocate, failure } = functions();
+    if (fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, offset, length) !== 0) throw failure('fallocate');
+  };
   return {
-    punchHole: (fd, offset, length) => {
-      const { fallocate, failure } = functions();
-      const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-      if (fallocate(fd, mode, offset, length) !== 0) throw failure('fallocate');
-    },
+    punchHole: (fd, offset, length) => allocate(fd, FALLOC_FL_PUNCH_HOLE, offset, length),
+    zeroRange: (fd, offset, length) => allocate(fd, FALLOC_FL_ZERO_RANGE, offset, length),
     startWriting: (fd) => {
       const { syncFileRange } = functions();
       // length 0: to the end
@@ -90,6 +77,14 @@ function lazily(): NativeCalls {
             error === null ? resolve(result === 0) : reject(error),
         ),
       );
+    },
+    seek: (fd, offset, what) => {
+      const { lseek, failure } = functions();
+      const found = lseek(fd, offset, SEEK[what]);
+      if (found >= 0) return found;
+      const cause = failure('lseek');
+      if (cause.code === 'ENXIO') return null;
+      throw cause;
     },
     willRead: (fd, offset, length) => {
       // a hint: what it answers does not matter
@@ -126,6 +121,7 @@ function lazily(): NativeCalls {
 interface Functions {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   fcntl(fd: number, command: number, type: 'void *', flock: Buffer): number;
+  lseek(fd: number, offset: number, whence: number): number;
   fadvise(fd: number, offset: number, length: number, advice: number): number;
   ioctl(fd: number, request: number, type: 'void *', argument: Buffer): number;
   readonly syncFileRange: Pick<KoffiFunction, 'async'>;
@@ -137,6 +133,7 @@ function functionsOf(koffi: Koffi): Functions {
   return {
     fallocate: libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
     fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
+    lseek: libc.func('int64_t lseek(int fd, int64_t offset, int whence)'),
     fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)'),
     ioctl: libc.func('int ioctl(int fd, unsigned long request, ...)'),
     syncFileRange: libc.func(

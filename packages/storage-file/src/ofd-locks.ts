@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { nativeCalls } from './native.ts';
 
 /**
@@ -56,7 +55,9 @@ export const perlLocks: LockCalls = {
   },
 };
 
-function perl(fd: number, ...bytes: readonly (readonly number[])[]): Promise<number | null> {
+async function perl(fd: number, ...bytes: readonly (readonly number[])[]): Promise<number | null> {
+  // of no use to most, and the sockets that come with it take milliseconds of a start
+  const { spawn } = await import('node:child_process');
   return new Promise((resolve, reject) => {
     const lists = bytes.map((list) => list.join());
     const child = spawn('perl', ['-MErrno', '-e', PERL, ...lists], {

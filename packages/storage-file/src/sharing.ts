@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
-import fs from 'node:fs/promises';
 import { StorageError } from '@downfold/storage';
 import type { Calls } from './calls.ts';
-import { calling, storageError } from './errno.ts';
+import { storageError } from './errno.ts';
+import { openFile } from './open-file.ts';
 
 /** Blocks of files that can be shared are multiples of this in size and place; a file system of larger ones refuses what is cut. */
 export const BLOCK_BYTES = 4096;
@@ -38,8 +38,7 @@ export async function sharesBlocks(
   if (shareBlocks === null) return false;
   await using opened = new AsyncDisposableStack();
   const open = async (path: string, flags: number): Promise<number> => {
-    const work = (): Promise<fs.FileHandle> => fs.open(path, flags | constants.O_NONBLOCK);
-    return opened.use(await calling(path, 'open', work)).fd;
+    return opened.use(await openFile(path, flags | constants.O_NONBLOCK)).fd;
   };
   try {
     const [source, target] = [

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { openStorage } from '@downfold/storage';
@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { nodeCalls } from '../src/calls.ts';
 import { FileDriver } from '../src/file-driver.ts';
 import { fileBackend } from '../src/index.ts';
+import { openFile } from '../src/open-file.ts';
 import { scratch, systemError } from './support.ts';
 
 const SYSTEM = '/sys/class/block';
@@ -41,11 +42,11 @@ describe.skipIf(here.length === 0)('block devices of this machine', () => {
 
 /** A driver that takes a file for a device of one page, whose end the kernel guards with ENOSPC. */
 async function pretendedDevice(path: string): Promise<FileDriver> {
-  const handle = await fs.open(path, 'w+');
-  await handle.write(new Uint8Array(4096).fill(7));
+  await fs.writeFile(path, new Uint8Array(4096).fill(7));
+  const descriptor = await openFile(path, constants.O_RDWR);
   return new FileDriver(
     {
-      handle,
+      descriptor,
       label: path,
       writable: true,
       identity: { device: '1', inode: '0' },

@@ -10,14 +10,14 @@ import { scratch, systemError } from './support.ts';
 const at = hostOffset;
 const MEBIBYTE = 1 << 20;
 
-/** Runs `work` on two files whose system calls are changed. */
+/** Runs `work` on two files whose system calls are changed; zeros are written. */
 async function withCalls(
   changed: Partial<Calls>,
   work: (file: Storage, other: Storage, path: string) => Promise<void>,
 ): Promise<void> {
   await using directory = await scratch();
   const path = join(directory.path, 'file');
-  const backend = openBackend(fileBackendDriver({ ...nodeCalls, ...changed }));
+  const backend = openBackend(fileBackendDriver({ ...nodeCalls, zeroRange: null, ...changed }));
   await using file = await backend.create(path, { secret: false });
   await using other = await backend.create(`${path}-other`, { secret: false });
   await work(file, other, path);
@@ -53,7 +53,7 @@ describe('counts', () => {
     });
   });
 
-  test('no call moves more than 1 GiB: Node takes lengths of 31 bits', async () => {
+  test('no read moves more than 1 GiB: Node takes lengths of 31 bits; no write more than 256 KiB', async () => {
     const lengths: number[] = [];
     const count = (bytes: Uint8Array): number => {
       lengths.push(bytes.length);
@@ -68,9 +68,11 @@ describe('counts', () => {
       // the memory is never touched, and so never there
       const huge = new Uint8Array(2 ** 31 + 1);
       await file.read(at(0), huge);
+      expect(lengths.splice(0)).toEqual([2 ** 30, 2 ** 30, 1]);
       await file.write(at(0), huge);
     });
-    expect(lengths).toEqual([2 ** 30, 2 ** 30, 1, 2 ** 30, 2 ** 30, 1]);
+    expect([...new Set(lengths)]).toEqual([256 << 10, 1]);
+    expect(lengths).toHaveLength(2 ** 13 + 1);
   });
 });
 
@@ -183,6 +185,32 @@ describe('what copies read from a disk', () => {
   });
 });
 
+test('copies at once announce what they read of a disk before the first of them waits for it', async () => {
+  const seen: string[] = [];
+  let now = 0;
+  const changed: Partial<Calls> = {
+    now: () => now,
+    shareBlocks: null,
+    willRead: () => void seen.push('announced'),
+    readSync: (fd, target, offset) => {
+      now += 4;
+      seen.push('read');
+      return nodeCalls.readSync(fd, target, offset);
+    },
+  };
+  await withCalls(changed, async (file, other) => {
+    await file.setLength(byteLength(16 * MEBIBYTE));
+    const copy = (from: number): Promise<void> =>
+      other.copyFrom([
+        { source: file, from: at(from), to: at(from), length: byteLength(MEBIBYTE) },
+      ]);
+    await copy(0);
+    seen.length = 0;
+    await Promise.all([4, 8, 12].map((mebibyte) => copy(mebibyte * MEBIBYTE)));
+    expect(seen.slice(0, 4)).toEqual(['announced', 'announced', 'announced', 'read']);
+  });
+});
+
 describe('a signal that interrupts a call', () => {
   test('makes no difference to reads and writes', async () => {
     let left = 0;
@@ -262,7 +290,8 @@ describe('errors', () => {
         return nodeCalls[item.call as 'readSync'](fd, of.subarray(0, 600_000), offset);
       };
       let failure: unknown;
-      await withCalls({ [item.call]: changed }, async (file, other) => {
+      // what is zeroed is no hole
+      await withCalls({ [item.call]: changed, seek: null }, async (file, other) => {
         for (const one of [file, other]) await one.setLength(range.length);
         armed = true;
         failure = await item.run(file, other).then(

@@ -39,7 +39,7 @@ export function fileSubjects(
   { holes }: { readonly holes: boolean } = { holes: nodeCalls.punchHole !== null },
 ): SubjectFactory<StorageSubject & AsyncDisposable, StorageAbility> {
   return {
-    abilities: holes ? new Set([...ABILITIES, 'discard'] as const) : ABILITIES,
+    abilities: holes ? new Set([...ABILITIES, 'discard', 'holes'] as const) : ABILITIES,
     create: async () => {
       const directory = await scratch();
       const driver = faulty(makeDriver());

@@ -2,8 +2,9 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { openBackend } from '@downfold/storage';
 import { describe, expect, test } from 'vitest';
-import { fileBackend } from '../src/index.ts';
+import { fileBackend, fileBackendDriver, nodeCalls } from '../src/index.ts';
 import { scratch } from './support.ts';
 
 /** A program that uses the backend, in a process of its own. */
@@ -54,6 +55,36 @@ describe.skipIf(!strace)('strace sees', () => {
   });
 });
 
+describe('a file that is to replace another', () => {
+  test('has its mode, and never a wider one', async () => {
+    await using directory = await scratch();
+    const path = (name: string): string => join(directory.path, name);
+    for (const mode of [0o600, 0o640, 0o666, 0o444]) {
+      await fs.writeFile(path('old'), '');
+      await fs.chmod(path('old'), mode);
+      await using _ = await fileBackend().create(path('new'), { secret: false, like: path('old') });
+      expect((await fs.stat(path('new'))).mode & 0o7777).toBe(mode);
+      await fs.rm(path('new'));
+      await fs.rm(path('old'));
+    }
+    await expect(
+      fileBackend().create(path('new'), { secret: false, like: path('gone') }),
+    ).rejects.toMatchObject({ code: 'STORAGE_NOT_FOUND' });
+    await expect(fs.stat(path('new'))).rejects.toThrow('ENOENT');
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('has its owner and group', async () => {
+    await using directory = await scratch();
+    const path = (name: string): string => join(directory.path, name);
+    await fs.writeFile(path('old'), '');
+    await fs.chown(path('old'), 12_345, 23_456);
+    await fs.chmod(path('old'), 0o640);
+    await using _ = await fileBackend().create(path('new'), { secret: false, like: path('old') });
+    const { uid, gid, mode } = await fs.stat(path('new'));
+    expect([uid, gid, mode & 0o7777]).toEqual([12_345, 23_456, 0o640]);
+  });
+});
+
 describe('a file that may not grow any more', () => {
   test('takes what fits, as a full disk does, and says where it ended', async () => {
     await using directory = await scratch();
@@ -82,7 +113,8 @@ describe('a file that may not grow any more', () => {
 describe('the event loop turns', () => {
   test('while a long range is copied or zeroed: timers and signals get their chance', async () => {
     await using directory = await scratch();
-    const backend = fileBackend();
+    // a file system that makes zeros by itself is done at once
+    const backend = openBackend(fileBackendDriver({ ...nodeCalls, zeroRange: null }));
     const length = (40 << 20) as never;
     await using source = await backend.create(join(directory.path, 'source'), { secret: false });
     await using target = await backend.create(join(directory.path, 'target'), { secret: false });

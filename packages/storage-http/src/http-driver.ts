@@ -1,4 +1,10 @@
-import { type FileIdentity, type StorageDriver, StorageError } from '@downfold/storage';
+import {
+  bytesTo,
+  type FileIdentity,
+  type FileRun,
+  type StorageDriver,
+  StorageError,
+} from '@downfold/storage';
 import { type ByteLength, byteLength, type HostOffset } from '@downfold/units';
 import { ChunkCache } from './chunk-cache.ts';
 import type { HttpClient } from './http-client.ts';
@@ -17,6 +23,7 @@ export class HttpDriver implements StorageDriver {
   readonly writable = false;
   readonly supports = { discard: false, resize: false };
   readonly identity: FileIdentity;
+  readonly descriptor = null;
   readonly version: Version;
   readonly #client: HttpClient;
   readonly #cache = new ChunkCache(CHUNKS, (chunk) => this.#chunk(chunk));
@@ -43,6 +50,10 @@ export class HttpDriver implements StorageDriver {
         await this.#fetch(offset + done, wanted.subarray(done, done + REQUEST_BYTES));
     this.#assertUnchanged();
     return count;
+  }
+
+  async runAt(offset: HostOffset): Promise<FileRun> {
+    return bytesTo(this.version.length, offset);
   }
 
   async write(): Promise<void> {

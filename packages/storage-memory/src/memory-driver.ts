@@ -1,4 +1,4 @@
-import type { FileIdentity, StorageDriver, StorageSupport } from '@downfold/storage';
+import type { FileIdentity, FileRun, StorageDriver, StorageSupport } from '@downfold/storage';
 import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@downfold/units';
 import type { MemoryDisk } from './memory-disk.ts';
 import type { MemoryFile } from './memory-file.ts';
@@ -20,6 +20,7 @@ export class MemoryDriver implements StorageDriver {
   readonly writable: boolean;
   readonly supports: StorageSupport = SUPPORT;
   readonly identity: FileIdentity;
+  readonly descriptor = null;
   readonly #inode: number;
   readonly #file: MemoryFile;
   readonly #observer: DiskObserver | undefined;
@@ -39,6 +40,10 @@ export class MemoryDriver implements StorageDriver {
 
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {
     return this.#file.read(offset, target);
+  }
+
+  async runAt(offset: HostOffset): Promise<FileRun> {
+    return this.#file.runAt(offset);
   }
 
   async write(offset: HostOffset, source: Uint8Array, what: string): Promise<void> {

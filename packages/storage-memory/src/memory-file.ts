@@ -1,3 +1,5 @@
+import { bytesTo, type FileRun, NOTHING_MORE } from '@downfold/storage';
+import { hostOffset } from '@downfold/units';
 import { PAGE_BYTES } from './page-hash.ts';
 import { PageTable } from './page-table.ts';
 
@@ -49,6 +51,18 @@ export class MemoryFile {
       at += count;
     }
     return Math.max(0, end - offset);
+  }
+
+  /** What there is at a byte: pages, or none, up to the next change. */
+  runAt(offset: number): FileRun {
+    if (offset >= this.#length) return NOTHING_MORE;
+    const index = Math.floor(offset / PAGE_BYTES);
+    const first = this.#table.next(index);
+    if (first === null) return NOTHING_MORE;
+    if (first > index) return { hole: true, end: hostOffset(first * PAGE_BYTES) };
+    let last = index;
+    while (this.#table.read(last) !== undefined) last++;
+    return bytesTo(Math.min(this.#length, last * PAGE_BYTES), offset);
   }
 
   write(offset: number, source: Uint8Array): void {

@@ -43,6 +43,14 @@ export class PageTable {
     return [...this.#entries()].length;
   }
 
+  /** The first page from `index` on; null: there is none. */
+  next(index: number): number | null {
+    if (this.#page(index) !== undefined) return index;
+    let least = Number.POSITIVE_INFINITY;
+    for (const [at] of this.#entries()) if (at >= index && at < least) least = at;
+    return Number.isFinite(least) ? least : null;
+  }
+
   /** The bytes of a page, not to be written. */
   read(index: number): Uint8Array | undefined {
     return this.#page(index)?.bytes;

@@ -21,6 +21,7 @@ const abilities: ReadonlySet<StorageAbility> = new Set<StorageAbility>([
   'resize',
   'locks',
   'sparse',
+  'holes',
 ]);
 
 /** A recording disk behind a faulty driver; a power cut leaves what is durable for certain. */

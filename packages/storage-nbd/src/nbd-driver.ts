@@ -1,5 +1,7 @@
 import {
+  bytesTo,
   type FileIdentity,
+  type FileRun,
   type StorageDriver,
   StorageError,
   type StorageSupport,
@@ -21,6 +23,7 @@ export class NbdDriver implements StorageDriver {
   readonly writable: boolean;
   readonly supports: StorageSupport;
   readonly identity: FileIdentity;
+  readonly descriptor = null;
   readonly #export: NbdExport;
   readonly #release: () => Promise<void>;
 
@@ -39,6 +42,10 @@ export class NbdDriver implements StorageDriver {
 
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {
     return await this.#export.read(offset, target);
+  }
+
+  async runAt(offset: HostOffset): Promise<FileRun> {
+    return bytesTo(this.#export.size, offset);
   }
 
   async write(offset: HostOffset, source: Uint8Array): Promise<void> {

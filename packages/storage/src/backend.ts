@@ -5,6 +5,17 @@ import type { FileIdentity, Storage, StorageDriver } from './storage.ts';
 /** `read`: nothing is ever written. `write`: reads and writes. */
 export type OpenMode = 'read' | 'write';
 
+/** Who may read a new file. */
+export interface CreateFileOptions {
+  /** Its owner only. */
+  readonly secret: boolean;
+  /**
+   * As this file, which it is to replace: its owner, group and mode, where the backend has such; rejects, and creates nothing, when they cannot be had.
+   * At no time may anybody read it who may not read that.
+   */
+  readonly like?: string;
+}
+
 /** What is known of a name without opening it for data. Links are followed. */
 export interface FileFacts {
   readonly kind: 'file' | 'block-device' | 'directory' | 'other';
@@ -46,8 +57,8 @@ export interface BackendDriver {
   readonly name: string;
   /** Never blocks on a FIFO: anything but a regular file or block device rejects with `STORAGE_NOT_REGULAR`. */
   open(path: string, mode: OpenMode): Promise<StorageDriver>;
-  /** Creates an empty file, readable by its owner only when `secret`; rejects with `STORAGE_EXISTS` when the name is taken. */
-  create(path: string, options: { readonly secret: boolean }): Promise<StorageDriver>;
+  /** Creates an empty file; rejects with `STORAGE_EXISTS` when the name is taken. */
+  create(path: string, options: CreateFileOptions): Promise<StorageDriver>;
   /** Rejects with `STORAGE_NOT_FOUND` when there is none. */
   remove(path: string): Promise<void>;
   /** Replaces `to` when it exists: at every moment, also after a crash, `to` names the old file or the new one. */
@@ -75,5 +86,5 @@ export interface BackendDriver {
 /** The caller's side of a backend: as `BackendDriver`, with files wrapped by `openStorage`. */
 export interface StorageBackend extends Omit<BackendDriver, 'open' | 'create'> {
   open(path: string, mode: OpenMode): Promise<Storage>;
-  create(path: string, options: { readonly secret: boolean }): Promise<Storage>;
+  create(path: string, options: CreateFileOptions): Promise<Storage>;
 }

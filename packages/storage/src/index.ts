@@ -1,11 +1,13 @@
 export type {
   BackendDriver,
+  CreateFileOptions,
   DirectoryEntry,
   FileFacts,
   OpenMode,
   StorageBackend,
   StorageLock,
 } from './backend.ts';
+export { bytesTo, NOTHING_MORE } from './bytes-to.ts';
 export { StorageError, type StorageErrorCode } from './errors.ts';
 export {
   conflictOf,
@@ -19,12 +21,13 @@ export {
 } from './lock.ts';
 export { LockTable, lockedError, type TableLock } from './lock-table.ts';
 export { numberOf } from './number-of.ts';
-export { openBackend, openStorage } from './open.ts';
+export { closesWith, openBackend, openStorage } from './open.ts';
 export { bytesOfPieces, piecesAfter, piecesUpTo } from './pieces.ts';
 export { type BackendLoader, isUrl, routed } from './routed.ts';
 export type {
   CopyPiece,
   FileIdentity,
+  FileRun,
   OperationOptions,
   Storage,
   StorageDriver,

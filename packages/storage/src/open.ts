@@ -7,9 +7,10 @@ import {
 } from '@downfold/units';
 import type { BackendDriver, StorageBackend } from './backend.ts';
 import { StorageError, type StorageErrorCode } from './errors.ts';
-import { piecesAfter } from './pieces.ts';
+import { bytesOfPieces, piecesAfter } from './pieces.ts';
 import type {
   CopyPiece,
+  FileRun,
   OperationOptions,
   Storage,
   StorageDriver,
@@ -22,6 +23,11 @@ const COPY_BUFFER_BYTES = 1 << 20;
 /** Wraps a driver: checks ranges and state, fills reads past the end with zeros, makes a failed flush final. */
 export function openStorage(driver: StorageDriver): Storage {
   return new OpenStorage(driver);
+}
+
+/** Has a file dispose of something once it is closed itself: of its lock, say. @throws TypeError for a file that `openStorage` did not make */
+export function closesWith(storage: Storage, held: AsyncDisposable): void {
+  OpenStorage.hold(storage, held);
 }
 
 /** Wraps a backend driver so that the files it opens are wrapped too. */
@@ -48,6 +54,14 @@ class OpenStorage implements Storage {
   /** Calls of the driver that have not settled. */
   #underWay = 0;
   #lastSettled: (() => void) | undefined;
+  /** Disposed of when the file is closed. */
+  readonly #held: AsyncDisposable[] = [];
+
+  static hold(storage: Storage, held: AsyncDisposable): void {
+    if (!(storage instanceof OpenStorage))
+      throw new TypeError(`${storage.label}: is no file of openStorage`);
+    storage.#held.push(held);
+  }
 
   constructor(driver: StorageDriver) {
     this.#driver = driver;
@@ -65,6 +79,9 @@ class OpenStorage implements Storage {
   get identity(): StorageDriver['identity'] {
     return this.#driver.identity;
   }
+  get descriptor(): number | null {
+    return this.#driver.descriptor;
+  }
 
   async length(): Promise<ByteLength> {
     this.#assertOpen();
@@ -77,6 +94,13 @@ class OpenStorage implements Storage {
     options?.signal?.throwIfAborted();
     const filled = await this.#call(this.#driver.read(offset, target));
     if (filled < target.length) target.fill(0, filled);
+  }
+
+  async runAt(offset: HostOffset, options?: OperationOptions): Promise<FileRun> {
+    this.#assertOpen();
+    this.#assertRange(offset, 0);
+    options?.signal?.throwIfAborted();
+    return await this.#call(this.#driver.runAt(offset));
   }
 
   async write(offset: HostOffset, source: Uint8Array, options?: WriteOptions): Promise<void> {
@@ -102,19 +126,20 @@ class OpenStorage implements Storage {
     }
     const what = options?.what ?? 'data';
     let buffer: Uint8Array | undefined;
+    // who was asked once, and cannot, is not asked for each piece
+    const indirect = new Set<Storage>();
     for (let left = piecesAfter(pieces, 0); left.length > 0; ) {
       // each time anew: the files may be closed and a flush may fail while the copy goes on
       this.#assertWritable(hostOffset(0), 0);
       options?.signal?.throwIfAborted();
-      const direct = await this.#copyDirect(left, what);
+      const { source, from, to, length } = left[0] as CopyPiece;
+      const direct = indirect.has(source) ? 0 : await this.#copyDirect(left, what);
       if (direct > 0) {
         left = piecesAfter(left, direct);
         continue;
       }
-      const { source, from, to, length } = left[0] as CopyPiece;
-      buffer ??= new Uint8Array(
-        Math.min(COPY_BUFFER_BYTES, Math.max(...left.map(({ length }) => length))),
-      );
+      indirect.add(source);
+      buffer ??= new Uint8Array(Math.min(COPY_BUFFER_BYTES, bytesOfPieces(left)));
       const part = buffer.subarray(0, length);
       await source.read(from, part);
       await this.write(to, part, { what });
@@ -164,6 +189,8 @@ class OpenStorage implements Storage {
       this.#lastSettled = resolve;
       await promise;
     }
+    await using held = new AsyncDisposableStack();
+    for (const one of this.#held) held.use(one);
     await this.#driver[Symbol.asyncDispose]();
   }
 

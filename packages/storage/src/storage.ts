@@ -16,6 +16,14 @@ export interface FileIdentity {
   readonly inode: string;
 }
 
+/** What a file has at some byte and behind it. */
+export interface FileRun {
+  /** Nothing is stored: it reads as zeros and takes no space. Else there may be bytes. */
+  readonly hole: boolean;
+  /** The byte behind the run; what follows may be of the same kind. */
+  readonly end: HostOffset;
+}
+
 /** What an operation carries besides its bytes. */
 export interface OperationOptions {
   /** Rejects with the signal's reason before the next system call; a write under way is finished first. */
@@ -51,9 +59,19 @@ export interface StorageDriver extends AsyncDisposable {
   readonly writable: boolean;
   readonly supports: StorageSupport;
   readonly identity: FileIdentity;
+  /**
+   * Of the open file, for who reads it by other calls than these: valid until it is closed, and what is read by it is what `read` gives.
+   * Null: there is none, or its bytes are not the file's as they are.
+   */
+  readonly descriptor: number | null;
   length(): Promise<ByteLength>;
   /** Reads until `target` is full or the file ends; resolves with the bytes read. */
   read(offset: HostOffset, target: Uint8Array): Promise<number>;
+  /**
+   * The run that byte `offset` is in, from there on. Past the end of the file is a hole, up to the largest offset there is. What was written before the
+   * call is in no hole, durable or not. A backend that does not know of holes says `bytesTo` of its length.
+   */
+  runAt(offset: HostOffset): Promise<FileRun>;
   /**
    * Writes all of `source` (loops on short counts). A write past the end grows the file; where the length is fixed it rejects with
    * `STORAGE_NO_SPACE`, and nothing is written.
@@ -64,7 +82,7 @@ export interface StorageDriver extends AsyncDisposable {
   /**
    * Copies inside the backend when the source is of the same kind, and resolves with the bytes copied, counted from the start
    * of the first piece: fewer than all when it stopped early, 0 when it cannot do it for the first piece (the wrapper then goes
-   * on with that one through a buffer). Never fewer because of an error: errors reject. Past the end of a source are zeros, as
+   * on through a buffer with what is of the same source). Never fewer because of an error: errors reject. Past the end of a source are zeros, as
    * in a read. No piece is empty, and none overlaps what another one reads or writes. Blocks that files share count as a copy.
    */
   copyFrom(pieces: readonly CopyPiece<StorageDriver>[], what: string): Promise<number>;
@@ -85,10 +103,17 @@ export interface Storage extends AsyncDisposable {
   readonly writable: boolean;
   readonly supports: StorageSupport;
   readonly identity: FileIdentity;
+  /** As the driver's. */
+  readonly descriptor: number | null;
   /** Bytes in the file now. */
   length(): Promise<ByteLength>;
   /** Fills `target` completely; bytes past the end of the file read as zero. */
   read(offset: HostOffset, target: Uint8Array, options?: OperationOptions): Promise<void>;
+  /**
+   * What the file has from byte `offset` on, without reading it. A hole is as true as a read that starts now: what is written later may fill it.
+   * Files that do not know their holes have none.
+   */
+  runAt(offset: HostOffset, options?: OperationOptions): Promise<FileRun>;
   /** Not durable until a later `flush` resolves. Overlapping writes in flight land in undefined order. */
   write(offset: HostOffset, source: Uint8Array, options?: WriteOptions): Promise<void>;
   /** The range reads as zeros afterwards; past the end it grows the file, as a write does. */

@@ -1,10 +1,18 @@
 import { posix } from 'node:path';
-import { type ByteLength, byteLength, type HostOffset, type HostRange } from '@downfold/units';
+import {
+  type ByteLength,
+  byteLength,
+  type HostOffset,
+  type HostRange,
+  hostOffset,
+} from '@downfold/units';
 import {
   type BackendDriver,
+  bytesTo,
   type CopyPiece,
   type DirectoryEntry,
   type FileFacts,
+  type FileRun,
   LockTable,
   type StorageDriver,
   StorageError,
@@ -174,6 +182,7 @@ class FlatDriver implements StorageDriver {
   readonly writable: boolean;
   readonly supports = { discard: true, resize: true };
   readonly identity: { readonly device: string; readonly inode: string };
+  readonly descriptor = null;
   readonly #file: FlatFile;
 
   constructor(path: string, file: FlatFile, writable: boolean) {
@@ -194,6 +203,15 @@ class FlatDriver implements StorageDriver {
       target.set(bytes ?? new Uint8Array(count), done);
     }
     return filled;
+  }
+
+  async runAt(offset: HostOffset): Promise<FileRun> {
+    const { length, pages } = this.#file;
+    let page = Math.floor(offset / PAGE_BYTES);
+    const hole = !pages.has(page);
+    while (page * PAGE_BYTES < length && pages.has(page) !== hole) page++;
+    if (offset >= length || page * PAGE_BYTES >= length) return bytesTo(hole ? 0 : length, offset);
+    return { hole, end: hostOffset(page * PAGE_BYTES) };
   }
 
   async write(offset: HostOffset, source: Uint8Array): Promise<void> {

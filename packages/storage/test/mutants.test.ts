@@ -7,6 +7,7 @@ import { flushMutants } from './mutants/flush-mutants.ts';
 import { lengthMutants } from './mutants/length-mutants.ts';
 import { lockMutants } from './mutants/lock-mutants.ts';
 import { nameMutants } from './mutants/name-mutants.ts';
+import { runMutants } from './mutants/run-mutants.ts';
 import { stateMutants } from './mutants/state-mutants.ts';
 import { transferMutants } from './mutants/transfer-mutants.ts';
 import { flatSubjects } from './support.ts';
@@ -19,6 +20,7 @@ const mutants = [
   ...nameMutants,
   ...lockMutants,
   ...stateMutants,
+  ...runMutants,
   ...fixedMutants,
 ];
 

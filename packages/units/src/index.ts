@@ -21,3 +21,4 @@ export {
   rangeEnd,
   splitRange,
 } from './ranges.ts';
+export { type DirectReads, SharedMap, SharedMapReader } from './shared-map.ts';

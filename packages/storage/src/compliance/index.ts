@@ -9,6 +9,7 @@ import { lockCases } from './lock-cases.ts';
 import { nameCases } from './name-cases.ts';
 import { randomCases } from './random-cases.ts';
 import { readCases } from './read-cases.ts';
+import { runCases } from './run-cases.ts';
 import { sparseCases } from './sparse-cases.ts';
 import { stateCases } from './state-cases.ts';
 import type { StorageCase } from './subject.ts';
@@ -28,6 +29,7 @@ export const storageKit: readonly StorageCase[] = [
   ...lockCases,
   ...factsCases,
   ...sparseCases,
+  ...runCases,
   ...concurrentCases,
   ...randomCases,
   ...fixedCases,

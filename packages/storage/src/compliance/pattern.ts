@@ -1,4 +1,5 @@
 import { byteLength } from '@downfold/units';
+import { bytesTo } from '../bytes-to.ts';
 import { openStorage } from '../open.ts';
 import type { Storage } from '../storage.ts';
 
@@ -10,12 +11,14 @@ export function patternStorage(length: number): Storage {
     writable: false,
     supports: { discard: false, resize: false },
     identity: { device: '0', inode: '0' },
+    descriptor: null,
     length: async () => byteLength(length),
     read: async (offset, target) => {
       const filled = Math.max(0, Math.min(target.length, length - offset));
       target.set(patternBytes(offset, filled));
       return filled;
     },
+    runAt: async (offset) => bytesTo(length, offset),
     write: refuse,
     writeZeroes: refuse,
     copyFrom: refuse,

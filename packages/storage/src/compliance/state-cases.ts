@@ -71,6 +71,7 @@ const states: readonly StorageCase[] = [
         ...changesOf(file, source),
         length: () => file.length(),
         read: () => readAt(file, 0, 10),
+        runAt: () => file.runAt(hostOffset(0)),
       };
       for (const [name, operation] of Object.entries(operations))
         await assertRefused('STORAGE_CLOSED', name, operation);
@@ -218,8 +219,10 @@ function withRead(storage: Storage, read: Storage['read']): Storage {
     writable: false,
     supports: { discard: false, resize: false },
     identity: { device: '0', inode: '0' },
+    descriptor: null,
     length: () => storage.length(),
     read,
+    runAt: (offset) => storage.runAt(offset),
     write: (offset, source) => storage.write(offset, source),
     writeZeroes: (range) => storage.writeZeroes(range),
     copyFrom: (pieces) => storage.copyFrom(pieces),

@@ -14,6 +14,7 @@ import type { CopyPiece, Storage } from '../storage.ts';
  * - `modified`, `allocated`: `facts` knows them.
  * - `locks`: `lock` works.
  * - `sparse`: a hole of terabytes takes no space and no time.
+ * - `holes`: `runAt` tells them from bytes.
  * - `links`: `hooks.link` and `hooks.symbolicLink`.
  * - `special-files`: `hooks.makeSpecial`.
  * - `permissions`: `hooks.othersMayRead`.
@@ -30,6 +31,7 @@ export type StorageAbility =
   | 'allocated'
   | 'locks'
   | 'sparse'
+  | 'holes'
   | 'links'
   | 'special-files'
   | 'permissions'

@@ -1,7 +1,13 @@
 import type { ByteLength, HostOffset, HostRange } from '@downfold/units';
 import type { BackendDriver } from '../backend.ts';
 import { bytesOfPieces, piecesUpTo } from '../pieces.ts';
-import type { CopyPiece, FileIdentity, StorageDriver, StorageSupport } from '../storage.ts';
+import type {
+  CopyPiece,
+  FileIdentity,
+  FileRun,
+  StorageDriver,
+  StorageSupport,
+} from '../storage.ts';
 import { type FaultOperation, type FaultRule, Faults, type FiredFault } from './rules.ts';
 
 /** A backend driver whose operations fail by rules, and count. Without a rule it is the driver that it wraps. */
@@ -67,6 +73,9 @@ class FaultyFile implements StorageDriver {
   get identity(): FileIdentity {
     return this.#file.identity;
   }
+  get descriptor(): null {
+    return null;
+  }
 
   length(): Promise<ByteLength> {
     return this.#run('length', '', () => this.#file.length());
@@ -76,6 +85,10 @@ class FaultyFile implements StorageDriver {
     return this.#transfer('read', '', target.length, (length) =>
       this.#file.read(offset, target.subarray(0, length)),
     );
+  }
+
+  runAt(offset: HostOffset): Promise<FileRun> {
+    return this.#run('runAt', '', () => this.#file.runAt(offset));
   }
 
   write(offset: HostOffset, source: Uint8Array, what: string): Promise<void> {

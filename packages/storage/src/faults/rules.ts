@@ -14,6 +14,7 @@ export type FaultOperation =
   | 'lock'
   | 'length'
   | 'read'
+  | 'runAt'
   | 'write'
   | 'writeZeroes'
   | 'copyFrom'

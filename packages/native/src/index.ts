@@ -1,0 +1,1 @@
+export { findKoffi, type Koffi, type KoffiFunction, loadKoffi } from './koffi.ts';
