@@ -7,6 +7,7 @@ import { DownfoldError } from '@downfold/units';
  * - `IMAGE_UNSUPPORTED`: a feature of the format that Downfold does not have; `details.feature` names it.
  * - `IMAGE_LIMIT`: legal, but above a limit set for safety; `details.limit` and `details.found`.
  * - `IMAGE_NEEDS_REPAIR`: opened for writing while marked corrupt, or dirty and worse than its refcounts can tell; a repair of more is needed first.
+ * - `IMAGE_SECRET_NEEDED`: guest data is encrypted, and no secret was given; `IMAGE_WRONG_SECRET`: the one that was given opens none of its key slots.
  * - `IMAGE_READ_ONLY`: a change to an image opened for reading.
  * - `IMAGE_RANGE`: outside the virtual disk.
  * - `IMAGE_NO_ROOM`: the header has no free place for a new backing reference or mark.
@@ -19,6 +20,8 @@ export type ImageErrorCode =
   | 'IMAGE_UNSUPPORTED'
   | 'IMAGE_LIMIT'
   | 'IMAGE_NEEDS_REPAIR'
+  | 'IMAGE_SECRET_NEEDED'
+  | 'IMAGE_WRONG_SECRET'
   | 'IMAGE_READ_ONLY'
   | 'IMAGE_RANGE'
   | 'IMAGE_NO_ROOM'

@@ -18,5 +18,5 @@ export type Allocation =
     }
   | { readonly status: 'unallocated' };
 
-/** A maximal run of one allocation status (`data`: also contiguous in the file). */
+/** A maximal run of one allocation status (`data` and preallocated zeros: also contiguous in the file). */
 export type Extent = GuestRange & Allocation;

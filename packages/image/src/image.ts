@@ -1,7 +1,10 @@
 import type { OpenMode, OperationOptions, Storage } from '@downfold/storage';
 import type { ByteLength, GuestOffset, GuestRange } from '@downfold/units';
+import type { Bitmaps } from './bitmaps.ts';
 import type { CheckOptions, CheckReport } from './check.ts';
-import type { Extent } from './extent.ts';
+import type { ExtentBatch } from './extent-batch.ts';
+import type { ExtentsOptions } from './holes.ts';
+import type { ImageSecret } from './secret.ts';
 import type { StageOptions, Staging, StagingToken } from './staging.ts';
 import type { CowSource, ImageCopyPiece, ImageWriteOptions } from './write-options.ts';
 
@@ -54,6 +57,8 @@ export interface ImageSnapshot {
 export interface ImageDescription {
   /** Opened for writing and not closed since: counts of clusters may be too low. */
   readonly dirty: boolean;
+  /** Guest data is encrypted in the file. */
+  readonly encrypted: boolean;
   readonly snapshots: readonly ImageSnapshot[];
   /** The format's own facts, as `qemu-img info` shows them under `format-specific.data`. */
   readonly specific: Readonly<Record<string, unknown>>;
@@ -83,6 +88,8 @@ export interface Image extends AsyncDisposable {
   readonly writable: boolean;
   readonly geometry: ImageGeometry;
   readonly backing: BackingReference | null;
+  /** Guest data is not in `data`'s file as the guest has it. */
+  readonly encrypted: boolean;
   readonly mark: ImageMark | null;
   /** What identifies this image's metadata: changes when its header does. CRC-32 of the header, as 8 hex digits. */
   readonly fingerprint: string;
@@ -90,6 +97,8 @@ export interface Image extends AsyncDisposable {
   readonly file: Storage;
   /** The file that `host` offsets of extents point into; for `Storage.copyFrom`. Not to be written. Most often its own. */
   readonly data: Storage;
+  /** Its persistent dirty bitmaps; absent: the format has none. */
+  readonly bitmaps?: Bitmaps;
   /** What else the image says of itself. @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT` when that cannot be read */
   describe(): Promise<ImageDescription>;
 
@@ -97,7 +106,7 @@ export interface Image extends AsyncDisposable {
    * The allocation of `range`: ordered, gapless, non-empty extents that cover exactly `range`, in batches (of about
    * one metadata table), merged into maximal runs within a batch.
    */
-  extents(range: GuestRange, options?: OperationOptions): AsyncIterable<readonly Extent[]>;
+  extents(range: GuestRange, options?: ExtentsOptions): AsyncIterable<ExtentBatch>;
   /**
    * Fills `target` with this layer's bytes; `unallocated` parts are filled by `below`, or with zeros when it is null.
    * Rejects with `IMAGE_RANGE` past the virtual size.
@@ -118,6 +127,8 @@ export interface Image extends AsyncDisposable {
   copyFrom(pieces: readonly ImageCopyPiece[], options: ImageWriteOptions): Promise<void>;
   /** The range reads as zeros and hides the backing file; by metadata where the format can. */
   writeZeroes(range: GuestRange, options: ImageWriteOptions): Promise<void>;
+  /** Whether the disk can have `virtualSize` bytes, without changing anything. Absent: any. @throws ImageError `IMAGE_UNSUPPORTED` or `IMAGE_LIMIT` */
+  assertCanGrow?(virtualSize: number): void;
   /**
    * The backing file shows again in every allocation unit that lies wholly in `range` (the last one may be cut by the end of
    * the disk); other bytes keep their content. Rejects with `IMAGE_UNSUPPORTED` when the format has no unallocated status.
@@ -165,12 +176,24 @@ export interface ImageLimits {
   readonly metadataBytes: ByteLength;
   /** Largest virtual size, in bytes. Default 64 TiB. */
   readonly virtualSize: ByteLength;
+  /**
+   * Iterations of hashing that trying a secret may cost, for all key slots together. Default 2^27, about half a minute; what QEMU makes by default takes
+   * two seconds a slot.
+   */
+  readonly keyWork: number;
 }
 
 /** Options of opening an image. */
 export interface OpenImageOptions extends OperationOptions {
   readonly mode: OpenMode;
   readonly limits?: Partial<ImageLimits>;
+  /** Opens the image when it is encrypted. Absent or null: it is refused with `IMAGE_SECRET_NEEDED`, unless `allowLocked`. */
+  readonly secret?: ImageSecret | null | undefined;
+  /**
+   * An encrypted image without a secret is opened all the same: it can be described, mapped, checked, relinked; what reads or writes guest data rejects
+   * with `IMAGE_SECRET_NEEDED`. Default false.
+   */
+  readonly allowLocked?: boolean;
   /**
    * Opens the external data file that an image names, a claim made by untrusted bytes; the image closes it. Absent: an image that has one
    * is refused with `IMAGE_UNSUPPORTED`.
@@ -207,6 +230,8 @@ export interface ImageFormat<Create extends CreateImageOptions = CreateImageOpti
  * - `backing`: may have a backing file. Absent: `create` with one, `setBacking` and `assertRoomFor` reject with `IMAGE_UNSUPPORTED`.
  * - `zero`: has a zero status of its own. Absent: `writeZeroes` writes data, and no extent is `zero`.
  * - `deallocate`, `mark`, `stage`. Absent: `deallocate`, `setMark`, `stage` reject with `IMAGE_UNSUPPORTED`.
+ * - `grow`: grows so that a crash at any moment leaves the old size, or zeros past the old end. Absent: `resize` to a larger size rejects with
+ *   `IMAGE_UNSUPPORTED`.
  * - `check`: has metadata that can be wrong. Absent: `check` finds nothing.
  */
-export type ImageAbility = 'backing' | 'zero' | 'deallocate' | 'mark' | 'check' | 'stage';
+export type ImageAbility = 'backing' | 'zero' | 'deallocate' | 'grow' | 'mark' | 'check' | 'stage';

@@ -7,4 +7,5 @@ const MIB = 2 ** 20;
 export const DEFAULT_IMAGE_LIMITS: ImageLimits = {
   metadataBytes: byteLength(64 * MIB),
   virtualSize: byteLength(64 * MIB * MIB),
+  keyWork: 128 * MIB,
 };

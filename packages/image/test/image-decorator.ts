@@ -5,7 +5,7 @@ import type {
   CheckOptions,
   CheckReport,
   CowSource,
-  Extent,
+  ExtentBatch,
   Image,
   ImageCopyPiece,
   ImageDescription,
@@ -41,6 +41,9 @@ export class ImageDecorator implements Image {
   get backing(): BackingReference | null {
     return this.inner.backing;
   }
+  get encrypted(): boolean {
+    return this.inner.encrypted;
+  }
   get mark(): ImageMark | null {
     return this.inner.mark;
   }
@@ -56,7 +59,7 @@ export class ImageDecorator implements Image {
   describe(): Promise<ImageDescription> {
     return this.inner.describe();
   }
-  extents(range: GuestRange, options?: OperationOptions): AsyncIterable<readonly Extent[]> {
+  extents(range: GuestRange, options?: OperationOptions): AsyncIterable<ExtentBatch> {
     return this.inner.extents(range, options);
   }
   read(

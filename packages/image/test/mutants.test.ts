@@ -23,6 +23,7 @@ const pretenders: readonly Subject[] = (
     ['backing', 'create/backing-absent'],
     ['zero', 'zero/absent-is-never-reported'],
     ['deallocate', 'deallocate/absent'],
+    ['grow', 'resize/growth-absent'],
     ['mark', 'mark/absent'],
     ['stage', 'stage/absent'],
   ] as const

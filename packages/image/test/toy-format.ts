@@ -14,7 +14,7 @@ const OF_IMAGE = { headAt: 0, shared: new Set<number>() };
 /** A format that exists to test the compliance kit. */
 export const toy: ImageFormat = {
   name: 'toy',
-  abilities: new Set(['backing', 'zero', 'deallocate', 'mark', 'check', 'stage']),
+  abilities: new Set(['backing', 'zero', 'deallocate', 'grow', 'mark', 'check', 'stage']),
   recognises: isHead,
 
   open: async (storage, { mode, limits, signal }) => {

@@ -16,6 +16,8 @@ import {
   type CheckReport,
   type CowSource,
   type Extent,
+  type ExtentBatch,
+  ExtentList,
   type Image,
   type ImageCopyPiece,
   type ImageDescription,
@@ -68,6 +70,7 @@ export class ToyImage implements Image {
   get backing(): BackingReference | null {
     return this.#state.backing;
   }
+  readonly encrypted = false;
   get mark(): ImageMark | null {
     return this.#state.mark;
   }
@@ -84,13 +87,13 @@ export class ToyImage implements Image {
   }
 
   async describe(): Promise<ImageDescription> {
-    return { dirty: false, snapshots: [], specific: { toy: 1 } };
+    return { dirty: false, encrypted: false, snapshots: [], specific: { toy: 1 } };
   }
 
   async *extents(
     range: GuestRange,
     options?: OperationOptions,
-  ): AsyncGenerator<readonly Extent[], void, undefined> {
+  ): AsyncGenerator<ExtentBatch, void, undefined> {
     this.#assertRange(range);
     options?.signal?.throwIfAborted();
     const batch: Extent[] = [];
@@ -101,7 +104,7 @@ export class ToyImage implements Image {
         batch[batch.length - 1] = { ...last, length: byteLength(last.length + next.length) };
       else batch.push(next);
     }
-    yield batch;
+    yield ExtentList.of(batch);
   }
 
   async read(

@@ -1,1 +1,1 @@
-export { raw } from './format.ts';
+export { isRaw, type RawCreateOptions, raw } from './format.ts';

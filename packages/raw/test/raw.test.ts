@@ -2,7 +2,7 @@ import type { CowSource, Image } from '@downfold/image';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { expect, test } from 'vitest';
-import { raw } from '../src/index.ts';
+import { isRaw, raw } from '../src/index.ts';
 
 const MIB = 2 ** 20;
 const TIB = 2 ** 40;
@@ -30,6 +30,53 @@ function padded(bytes: Uint8Array, length: number): Uint8Array {
   result.set(bytes);
   return result;
 }
+
+test('what is preallocated has a place in the file, and what was written stays', async () => {
+  const bytes = new Uint8Array(5000).fill(7);
+  const { disk, image } = await opened(bytes);
+  await using _ = image;
+  if (!isRaw(image)) throw new Error('no raw image');
+  await image.resize(byteLength(9 * MIB), { fill: null });
+  expect(disk.facts('/image').allocated).toBe(8192);
+  await image.preallocate({ offset: guestOffset(512), length: byteLength(6 * MIB) });
+  expect(disk.facts('/image').allocated).toBe(6 * MIB + 4096);
+  expect(await viewOf(image)).toEqual(padded(bytes, 9 * MIB));
+  const storage = await memoryBackend(disk).create('/new', { secret: false });
+  await using made = await raw.create(storage, {
+    virtualSize: byteLength(MIB),
+    preallocated: true,
+  });
+  expect(made.geometry.virtualSize).toBe(MIB);
+  expect(disk.facts('/new').allocated).toBe(MIB);
+});
+
+test('tells holes of the file from data, when it is asked, in whole units', async () => {
+  const { image } = await opened(new Uint8Array(5000).fill(7));
+  await using _ = image;
+  await image.resize(byteLength(9 * MIB + 512), { fill: null });
+  await image.write(guestOffset(5 * MIB), new Uint8Array(100), { fill: null });
+  const range = { offset: guestOffset(1000), length: byteLength(9 * MIB - 488) };
+  const told = async (holes?: number): Promise<unknown[]> => {
+    const all: unknown[] = [];
+    for await (const batch of image.extents(range, { holes }))
+      for (const { offset, length, status } of batch) all.push([offset, offset + length, status]);
+    return all;
+  };
+  const end = 9 * MIB + 512;
+  expect(await told()).toEqual([[1000, end, 'data']]);
+  expect(await told(1)).toEqual([
+    [1000, 8192, 'data'],
+    [8192, 5 * MIB, 'zero'],
+    [5 * MIB, 5 * MIB + 4096, 'data'],
+    [5 * MIB + 4096, end, 'zero'],
+  ]);
+  expect(await told(MIB)).toEqual([
+    [1000, MIB, 'data'],
+    [MIB, 5 * MIB, 'zero'],
+    [5 * MIB, 6 * MIB, 'data'],
+    [6 * MIB, end, 'zero'],
+  ]);
+});
 
 test('a file that ends inside a sector is completed with zeros, and not written for that', async () => {
   const bytes = new Uint8Array(1300).fill(7);
@@ -80,19 +127,19 @@ test('zeros are holes where the backend makes them', async () => {
   expect(await viewOf(image)).toEqual(new Uint8Array(4 * MIB).fill(7).fill(0, MIB, 3 * MIB));
 });
 
-test('a new image is one hole', async () => {
+test('a new image is one hole behind its first block', async () => {
   const disk = new MemoryDisk();
   const storage = await memoryBackend(disk).create('/image', { secret: false });
   await using image = await raw.create(storage, { virtualSize: byteLength(TIB) });
   expect(image.geometry.virtualSize).toBe(TIB);
-  expect(disk.facts('/image')).toMatchObject({ length: TIB, allocated: 0 });
+  expect(disk.facts('/image')).toMatchObject({ length: TIB, allocated: 4096 });
 });
 
 test('everything is data, where the guest sees it', async () => {
   await using image = (await opened(new Uint8Array(2048))).image;
   const batches = [];
   for await (const batch of image.extents({ offset: guestOffset(100), length: byteLength(1000) }))
-    batches.push(batch);
+    batches.push([...batch]);
   expect(batches).toEqual([[{ offset: 100, length: 1000, status: 'data', host: 100 }]]);
 });
 

@@ -42,7 +42,7 @@ export const crashCases: readonly ImageCase[] = histories.flatMap(([id, because,
   [false, true].map((backed) => ({
     id: `crash/${id}${backed ? '/backed' : ''}`,
     because,
-    needs: backed ? ['backing' as const] : [],
+    needs: [...(backed ? ['backing' as const] : []), ...(id === 'growth' ? ['grow' as const] : [])],
     run: async (bed, context) => {
       const layer = await bed.layer({ backed });
       await layer.write(0, bed.cluster * 2);

@@ -1,4 +1,11 @@
-import { openStorage, type Storage, type StorageDriver, StorageError } from '@downfold/storage';
+import {
+  bytesTo,
+  type FileRun,
+  openStorage,
+  type Storage,
+  type StorageDriver,
+  StorageError,
+} from '@downfold/storage';
 import { alignUp, type ByteLength, type HostOffset } from '@downfold/units';
 import type { FileChange, FileEvent } from './watched-file.ts';
 
@@ -91,6 +98,7 @@ class CrashedFile implements StorageDriver {
   readonly writable = false;
   readonly supports: Storage['supports'] = { discard: false, resize: false };
   readonly identity: Storage['identity'];
+  readonly descriptor = null;
   readonly #base: Storage;
   readonly #changes: readonly FileChange[];
 
@@ -107,6 +115,10 @@ class CrashedFile implements StorageDriver {
       if (change.do === 'length') length = change.length;
       else length = Math.max(length, endOf(change));
     return length as ByteLength;
+  }
+
+  async runAt(offset: HostOffset): Promise<FileRun> {
+    return bytesTo(await this.length(), offset);
   }
 
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {

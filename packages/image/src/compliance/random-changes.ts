@@ -69,7 +69,7 @@ export class RandomChanges {
     if (drawn < 0.5) return 'copyFrom';
     if (drawn < 0.75) return 'writeZeroes';
     if (drawn < 0.92) return this.#bed.abilities.has('deallocate') ? 'deallocate' : 'write';
-    return 'resize';
+    return this.#bed.abilities.has('grow') ? 'resize' : 'write';
   }
 
   /** `offset`, or the edge of a cluster near it: a third each. */

@@ -9,6 +9,7 @@ export const resizeCases: readonly ImageCase[] = [
     {
       id: 'resize/inside-the-last-cluster',
       because: 'a cluster that the old size cut must not show more than it had',
+      needs: ['grow'],
       run: async (layer, { cluster }) => {
         const start = lastCluster(layer.size, cluster);
         await layer.write(start, layer.size - start);
@@ -20,6 +21,7 @@ export const resizeCases: readonly ImageCase[] = [
     {
       id: 'resize/cut-cluster-partly-written',
       because: '`fill` completes the old part of the last cluster, and nothing of the new one',
+      needs: ['grow'],
       run: async (layer) => {
         await layer.write(layer.size - 3, 3);
         await layer.resize(layer.size + 512);
@@ -28,6 +30,7 @@ export const resizeCases: readonly ImageCase[] = [
     {
       id: 'resize/untouched',
       because: 'a new area over a longer backing file is explicit zeros, or old bytes show',
+      needs: ['grow'],
       run: async (layer, { cluster }) => {
         await layer.resize(layer.size + cluster * 9 + 512);
         await layer.verify();
@@ -37,6 +40,7 @@ export const resizeCases: readonly ImageCase[] = [
     {
       id: 'resize/after-zeroes',
       because: 'zeros at the old end stay zeros, and the new ones join them',
+      needs: ['grow'],
       run: async (layer, { cluster }) => {
         const start = lastCluster(layer.size, cluster);
         await layer.writeZeroes(start, layer.size - start);
@@ -56,6 +60,7 @@ export const resizeCases: readonly ImageCase[] = [
     {
       id: 'resize/many-tables',
       because: 'the tables grow with the disk',
+      needs: ['grow'],
       run: async (layer, { cluster }) => {
         const more = 140 * Math.min(cluster, 4096);
         await layer.write(0, cluster);
@@ -92,6 +97,7 @@ export const resizeCases: readonly ImageCase[] = [
     {
       id: 'resize/durable',
       because: 'the engine grows base before it copies, and does not flush in between',
+      needs: ['grow'],
       run: async (layer, { cluster }) => {
         await layer.write(0, cluster);
         await layer.image.flush();
@@ -105,6 +111,7 @@ export const resizeCases: readonly ImageCase[] = [
   {
     id: 'resize/odd-size',
     because: 'a size that is no whole number of sectors may be rounded up, not down, and stays',
+    needs: ['grow'],
     run: async (bed) => {
       const layer = await bed.layer();
       await layer.image.resize(byteLength(bed.size + 1), { fill: null });
@@ -118,7 +125,7 @@ export const resizeCases: readonly ImageCase[] = [
   {
     id: 'resize/short-backing-file',
     because: 'where the backing file ends before the disk, nothing of it can show in the new area',
-    needs: ['backing'],
+    needs: ['backing', 'grow'],
     run: async (bed) => {
       const { cluster } = bed;
       for (const belowBytes of [0, bed.size - cluster - 100, bed.size]) {
@@ -130,6 +137,21 @@ export const resizeCases: readonly ImageCase[] = [
         await layer.settle();
         expectEqual(layer.image.backing?.name, 'below.img', 'the backing name');
       }
+    },
+  },
+  {
+    id: 'resize/growth-absent',
+    because: 'what grew and shows noise after a crash is no base that a job may make larger',
+    whenAbsent: 'grow',
+    run: async (bed) => {
+      const { image, file, size } = await bed.layer();
+      const bytes = await file.bytes();
+      await expectRefused(
+        () => image.resize(byteLength(size + 512), { fill: null }),
+        'IMAGE_UNSUPPORTED',
+        'growth',
+      );
+      assertSameBytes(await file.bytes(), bytes, 'the file after a refusal');
     },
   },
 ];

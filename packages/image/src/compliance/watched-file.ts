@@ -1,4 +1,4 @@
-import { openStorage, type Storage, type StorageDriver } from '@downfold/storage';
+import { type FileRun, openStorage, type Storage, type StorageDriver } from '@downfold/storage';
 import type { ByteLength, HostOffset, HostRange } from '@downfold/units';
 
 /** A change of a file's bytes. */
@@ -44,6 +44,9 @@ class WatchedFile implements StorageDriver {
   get identity(): Storage['identity'] {
     return this.#inner.identity;
   }
+  get descriptor(): null {
+    return null;
+  }
 
   length(): Promise<ByteLength> {
     return this.#inner.length();
@@ -52,6 +55,10 @@ class WatchedFile implements StorageDriver {
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {
     await this.#inner.read(offset, target);
     return target.length;
+  }
+
+  runAt(offset: HostOffset): Promise<FileRun> {
+    return this.#inner.runAt(offset);
   }
 
   async write(offset: HostOffset, source: Uint8Array, what: string): Promise<void> {

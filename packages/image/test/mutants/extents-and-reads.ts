@@ -7,7 +7,13 @@ import {
   hostOffset,
   rangeEnd,
 } from '@downfold/units';
-import type { CowSource, Extent, ImageGeometry } from '../../src/index.ts';
+import {
+  type CowSource,
+  type Extent,
+  type ExtentBatch,
+  ExtentList,
+  type ImageGeometry,
+} from '../../src/index.ts';
 import { ImageDecorator } from '../image-decorator.ts';
 import { type Mutant, mutant } from './mutant.ts';
 
@@ -20,8 +26,9 @@ function withBatches(change: (batch: Batch) => Batch): typeof ImageDecorator {
     override async *extents(
       range: GuestRange,
       options?: OperationOptions,
-    ): AsyncGenerator<Batch, void, undefined> {
-      for await (const batch of this.inner.extents(range, options)) yield change(batch);
+    ): AsyncGenerator<ExtentBatch, void, undefined> {
+      for await (const batch of this.inner.extents(range, options))
+        yield ExtentList.of(change([...batch]));
     }
   };
 }
