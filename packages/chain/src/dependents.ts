@@ -1,5 +1,5 @@
 import type { FileIdentity } from '@downfold/storage';
-import { identityKey } from './open-chain.ts';
+import { identityKey } from './identity.ts';
 import type { PoolGraph, PoolImage } from './pool.ts';
 
 /** The image of an identity, or undefined. */

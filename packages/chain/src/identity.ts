@@ -12,3 +12,8 @@ export async function identityOf(
     throw cause;
   }
 }
+
+/** A text that is equal for equal identities. */
+export function identityKey(identity: FileIdentity): string {
+  return `${identity.device}:${identity.inode}`;
+}

@@ -1,9 +1,19 @@
-import type { BackingReference, Extent, Image, ImageGeometry, ImageMark } from '@downfold/image';
+import type { BackingReference, Image, ImageGeometry, ImageMark } from '@downfold/image';
 import type { FileIdentity, OperationOptions } from '@downfold/storage';
 import type { GuestRange } from '@downfold/units';
+import type { OwnedBatch } from './owned-batch.ts';
 
 /** An image's place in a graph: short, stable for one plan and its journal, never a file name. */
 export type NodeId = string;
+
+/** What is known of an image's external data file: who it is, and whether it was written to. */
+export interface DataFileFacts {
+  readonly identity: FileIdentity;
+  /** Bytes of the file. */
+  readonly length: number;
+  /** Last modification, ns since 1970 as decimal text. */
+  readonly modified: string;
+}
 
 /** What is known of one image without opening it again; plain JSON. */
 export interface LayerFacts {
@@ -12,6 +22,8 @@ export interface LayerFacts {
   readonly path: string;
   readonly format: string;
   readonly identity: FileIdentity;
+  /** The external data file that its guest data is in; absent: it has none, or that was not opened. */
+  readonly dataFile?: DataFileFacts;
   readonly geometry: ImageGeometry;
   readonly backing: BackingReference | null;
   readonly mark: ImageMark | null;
@@ -36,12 +48,6 @@ export interface OpenChain extends AsyncDisposable {
   readonly layers: readonly ChainLayer[];
 }
 
-/**
- * A run of the merged view of several layers. `owner` is the layer that decides, by its index or as the caller calls it; for
- * `unallocated` (no layer above the base decides) it is null. A `zero` that comes from the end of a short layer is owned by that layer.
- */
-export type OwnedExtent<Owner = number> = Extent & { readonly owner: Owner | null };
-
 /** Two ends of a chain, as indexes into `OpenChain.layers`: `base` exclusive (-1: nothing below), `top` inclusive. */
 export interface Subchain {
   readonly base: number;
@@ -53,4 +59,4 @@ export type SubchainExtents = (
   subchain: Subchain,
   range: GuestRange,
   options?: OperationOptions,
-) => AsyncIterable<readonly OwnedExtent[]>;
+) => AsyncIterable<OwnedBatch>;

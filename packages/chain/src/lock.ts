@@ -1,7 +1,7 @@
 import { isUrl, type LockRequest, type StorageLock } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import { identityOf } from './identity.ts';
-import type { ChainEnvironment } from './resolve.ts';
+import type { ChainEnvironment } from './policy.ts';
 
 /** An image to lock, by the path that it has now. */
 export interface LockWanted {

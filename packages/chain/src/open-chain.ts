@@ -1,15 +1,15 @@
+import { posix } from 'node:path';
 import type { Image } from '@downfold/image';
-import { type FileIdentity, type OpenMode, READER } from '@downfold/storage';
-import { ChainError } from './errors.ts';
+import { isUrl, type OpenMode, READER } from '@downfold/storage';
+import { openDataFileOf } from './data-file.ts';
+import { ChainError, sharedDataFile } from './errors.ts';
+import { withoutFilePrefix } from './file-name.ts';
+import { identityKey, identityOf } from './identity.ts';
 import type { ChainLayer, LayerFacts, OpenChain } from './layer.ts';
+import { type ResolvedBacking, resolveBacking, rootsFor } from './locate.ts';
 import { lockImage } from './lock.ts';
-import {
-  type ChainEnvironment,
-  factsOf,
-  openImageAt,
-  resolveBacking,
-  rootsFor,
-} from './resolve.ts';
+import type { ChainEnvironment } from './policy.ts';
+import { factsOf, openImageAt } from './resolve.ts';
 
 const HARDEST_DEPTH = 1024;
 
@@ -34,9 +34,10 @@ export async function openChain(
   const leaf = await backend.realPath(path);
   const roots = await rootsFor(leaf, environment);
   const images: { path: string; image: Image }[] = [];
-  const seen = new Map<string, string>();
+  const seen: Seen = new Map();
   await using opened = new AsyncDisposableStack();
   let next: { path: string; format: string } | null = { path: leaf, format };
+  let named = path;
   while (next !== null) {
     environment.signal?.throwIfAborted();
     if (images.length >= Math.min(policy.depth, HARDEST_DEPTH))
@@ -50,16 +51,24 @@ export async function openChain(
     const image: Image = opened.use(
       await openImageAt(next.path, next.format, 'read', environment, place),
     );
+    assertOwnDataFile(next.path, image, seen);
     images.push({ path: next.path, image });
     const missing = (cause: unknown): null => {
       if (untilMissing && cause instanceof ChainError && cause.code === 'CHAIN_MISSING')
         return null;
       throw cause;
     };
-    next =
-      image.backing === null
-        ? null
-        : await resolveBacking(image.backing, next.path, roots, backend).catch(missing);
+    if (image.backing === null) break;
+    const { name } = image.backing;
+    const below: ResolvedBacking | null = await resolveBacking(
+      image.backing,
+      next.path,
+      roots,
+      backend,
+    ).catch(missing);
+    if (below === null) break;
+    named = await nameBelow(named, next.path, name, below.path, environment);
+    next = below;
   }
   images.reverse();
   const layers: ChainLayer[] = [];
@@ -69,20 +78,62 @@ export async function openChain(
   return { layers, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
+/**
+ * What QEMU would open as the backing file of an image that was named `named` and lies at `path`, by its name alone: it looks beside the name, and
+ * `path` may lie elsewhere, when links lead there.
+ * @param below where the backing file was found
+ * @throws ChainError `CHAIN_AMBIGUOUS` when that is another file
+ */
+async function nameBelow(
+  named: string,
+  path: string,
+  name: string,
+  below: string,
+  { backend }: ChainEnvironment,
+): Promise<string> {
+  if (isUrl(name) || isUrl(named)) return below;
+  const plain = withoutFilePrefix(name);
+  // not made shorter: the system goes up from where a linked directory really lies
+  const beside = posix.isAbsolute(plain) ? plain : `${posix.dirname(named)}/${plain}`;
+  if (posix.dirname(named) === posix.dirname(path)) return beside;
+  const [there, found] = [await identityOf(beside, backend), await identityOf(below, backend)];
+  if (there === null || (found !== null && identityKey(there) === identityKey(found)))
+    return beside;
+  throw new ChainError(
+    'CHAIN_AMBIGUOUS',
+    `${named}: is a link to '${path}', and its backing file '${name}' is '${beside}' beside the link and '${below}' beside the image; name the image itself, '${path}', if that is meant`,
+    { image: path, name, beside, below },
+  );
+}
+
+/** Files of a chain by identity: the path of the layer, and whether it is that layer's data file. */
+type Seen = Map<string, { readonly path: string; readonly data: boolean }>;
+
 async function assertNoLoop(
   path: string,
-  seen: Map<string, string>,
+  seen: Seen,
   environment: ChainEnvironment,
 ): Promise<void> {
   const { identity } = await environment.backend.facts(path);
   const key = identityKey(identity);
   const before = seen.get(key);
+  if (before?.data === true) throw sharedDataFile(before.path, path);
   if (before !== undefined)
     throw new ChainError('CHAIN_LOOP', `${path}: backs itself; the chain has no end`, {
       image: path,
-      seenAs: before,
+      seenAs: before.path,
     });
-  seen.set(key, path);
+  seen.set(key, { path, data: false });
+}
+
+/** @throws ChainError `CHAIN_SHARED_DATA` when the data file of a layer is another layer, or another one's data file */
+function assertOwnDataFile(path: string, image: Image, seen: Seen): void {
+  const data = openDataFileOf(image);
+  if (data === null) return;
+  const key = identityKey(data.identity);
+  const before = seen.get(key);
+  if (before !== undefined) throw sharedDataFile(path, before.path);
+  seen.set(key, { path, data: true });
 }
 
 /**
@@ -96,16 +147,17 @@ export async function openLayer(
 ): Promise<ChainLayer> {
   // how it may be read was decided when it was looked at; here it is a part of a job
   const image = await openImageAt(facts.path, facts.format, mode, environment, 'below');
-  if (identityKey(image.file.identity) === identityKey(facts.identity)) return { facts, image };
+  const same = identityKey(image.file.identity) === identityKey(facts.identity);
+  if (same && hasDataFileOf(image, facts)) return { facts, image };
   await image[Symbol.asyncDispose]();
   throw new ChainError(
     'CHAIN_MISSING',
-    `${facts.path}: is another file now than when it was looked at`,
+    `${facts.path}: ${same ? 'its data file is' : 'is'} another file now than when it was looked at`,
     { image: facts.path },
   );
 }
 
-/** A text that is equal for equal identities. */
-export function identityKey(identity: FileIdentity): string {
-  return `${identity.device}:${identity.inode}`;
+/** By the inode alone: an image that was moved with its data file to another file system's mount is the same. */
+function hasDataFileOf(image: Image, { dataFile }: LayerFacts): boolean {
+  return openDataFileOf(image)?.identity.inode === dataFile?.identity.inode;
 }

@@ -1,19 +1,13 @@
 import { posix } from 'node:path';
 import { StorageError } from '@downfold/storage';
-import { DownfoldError, hostOffset } from '@downfold/units';
-import { identityKey } from './open-chain.ts';
-import type { ChainPolicy } from './policy.ts';
+import { DownfoldError } from '@downfold/units';
+import { identityKey } from './identity.ts';
+import { locateBacking, noFormat, rootsFor } from './locate.ts';
+import type { ChainEnvironment, ChainPolicy } from './policy.ts';
 import type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
-import {
-  type ChainEnvironment,
-  factsOf,
-  locateBacking,
-  noFormat,
-  openImageAt,
-  rootsFor,
-} from './resolve.ts';
+import { recognise } from './recognise.ts';
+import { factsOf, openImageAt } from './resolve.ts';
 
-const HEAD_BYTES = 512;
 /** Subdirectories are not entered deeper than this. */
 const DEEPEST = 16;
 
@@ -39,7 +33,7 @@ interface Found {
 
 /** What one scan carries along. */
 interface Scan {
-  /** Marked images are opened too. */
+  /** Marked and encrypted images are opened too. */
   readonly environment: ChainEnvironment;
   /** Where backing files may lie. */
   readonly roots: readonly string[];
@@ -60,7 +54,14 @@ export async function scanPool(
   options: ScanOptions = {},
 ): Promise<PoolGraph> {
   const { backend } = environment;
-  const policy: ChainPolicy = { ...environment.policy, allowMarked: true };
+  // who is only looked for may be in use: nothing of a pool is locked, data files neither; and no guest data is read: finding a key takes
+  // seconds for each image
+  const policy: ChainPolicy = {
+    ...environment.policy,
+    allowMarked: true,
+    locks: 'none',
+    allowLocked: true,
+  };
   const inside: ChainEnvironment = { ...environment, policy };
   const real = [
     ...new Set(await Promise.all(directories.map((directory) => backend.realPath(directory)))),
@@ -119,7 +120,7 @@ async function visit({ path, format }: Candidate, scan: Scan): Promise<void> {
       found.set(key, { ...known, said: true });
       return;
     }
-    const name = format ?? (await recognise(path, environment));
+    const name = format ?? (await formatNameAt(path, environment));
     if (name === null) return;
     await using image = await openImageAt(path, name, 'read', environment);
     const node = known?.image.node ?? `p${found.size}`;
@@ -136,11 +137,9 @@ async function visit({ path, format }: Candidate, scan: Scan): Promise<void> {
   }
 }
 
-async function recognise(path: string, environment: ChainEnvironment): Promise<string | null> {
+async function formatNameAt(path: string, environment: ChainEnvironment): Promise<string | null> {
   await using storage = await environment.backend.open(path, 'read');
-  const head = new Uint8Array(HEAD_BYTES);
-  await storage.read(hostOffset(0), head);
-  return environment.formats.find((one) => one.recognises(head))?.name ?? null;
+  return (await recognise(storage, environment.formats))?.name ?? null;
 }
 
 /**

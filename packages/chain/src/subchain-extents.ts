@@ -1,56 +1,38 @@
-import type { Extent } from '@downfold/image';
-import type { OperationOptions } from '@downfold/storage';
+import { type ExtentBatch, ExtentCursor, type ExtentsOptions, KIND } from '@downfold/image';
 import {
-  type ByteLength,
   type GuestOffset,
   type GuestRange,
-  type HostOffset,
   intersect,
   rangeBetween,
   rangeEnd,
 } from '@downfold/units';
-import type { ChainLayer, OwnedExtent, Subchain } from './layer.ts';
+import type { ChainLayer, Subchain } from './layer.ts';
+import { type OwnedBatch, OwnedList } from './owned-batch.ts';
 
-/** One layer's extents: where the merge stands in them. Only reading the next batch waits. */
-class LayerCursor<Owner> {
+/** One layer's extents. */
+class LayerCursor<Owner> extends ExtentCursor {
   /** Who decides what this layer decides. */
   readonly owner: Owner;
   /** Bytes of the layer's disk. */
   readonly size: number;
-  readonly #batches: AsyncIterator<readonly Extent[]>;
-  #batch: readonly Extent[] = [];
-  #next = 0;
 
-  constructor({ layer, owner }: OwnedLayer<Owner>, range: GuestRange, options?: OperationOptions) {
+  constructor({ layer, owner }: OwnedLayer<Owner>, range: GuestRange, options?: ExtentsOptions) {
+    const { image } = layer;
+    const size = image.geometry.virtualSize;
+    const inside = intersect(range, rangeBetween(0 as GuestOffset, size));
+    super(inside === null ? nothing() : image.extents(inside, options));
     this.owner = owner;
-    this.size = layer.image.geometry.virtualSize;
-    const inside = intersect(range, rangeBetween(0 as GuestOffset, this.size));
-    this.#batches =
-      inside === null
-        ? emptyIterator()
-        : layer.image.extents(inside, options)[Symbol.asyncIterator]();
+    this.size = size;
   }
 
-  /** The extent that holds byte `at`; null: it is not in this batch any more. `at` never goes back. */
-  at(at: number): Extent | null {
-    for (; this.#next < this.#batch.length; this.#next++) {
-      const extent = this.#batch[this.#next] as Extent;
-      if (rangeEnd(extent) > at) return extent;
-    }
-    return null;
-  }
-
-  async readOn(): Promise<void> {
-    const { value, done } = await this.#batches.next();
-    if (done === true) throw new Error(`the extents of layer ${this.owner} end too early`);
-    this.#batch = value;
-    this.#next = 0;
-  }
-
-  async close(): Promise<void> {
-    await this.#batches.return?.();
+  /** @throws Error when there are no more, although the layer does not end here */
+  override async readOn(): Promise<boolean> {
+    if (await super.readOn()) return true;
+    throw new Error(`the extents of layer ${this.owner} end too early`);
   }
 }
+
+async function* nothing(): AsyncGenerator<ExtentBatch, void, undefined> {}
 
 /** Extents of one batch at most. */
 const BATCH_EXTENTS = 1024;
@@ -66,8 +48,8 @@ export function subchainExtents(
   layers: readonly ChainLayer[],
   { base, top }: Subchain,
   range: GuestRange,
-  options?: OperationOptions,
-): AsyncGenerator<readonly OwnedExtent[], void, undefined> {
+  options?: ExtentsOptions,
+): AsyncGenerator<OwnedBatch, void, undefined> {
   const owned = layers.map((layer, owner) => ({ layer, owner })).slice(base + 1, top + 1);
   return mergedExtents(owned, range, options);
 }
@@ -80,23 +62,22 @@ export function subchainExtents(
 export async function* mergedExtents<Owner>(
   layers: readonly OwnedLayer<Owner>[],
   range: GuestRange,
-  options?: OperationOptions,
-): AsyncGenerator<readonly OwnedExtent<Owner>[], void, undefined> {
+  options?: ExtentsOptions,
+): AsyncGenerator<OwnedBatch<Owner>, void, undefined> {
   const cursors = layers.toReversed().map((layer) => new LayerCursor(layer, range, options));
   const end = rangeEnd(range);
-  let batch: OwnedExtent<Owner>[] = [];
+  let batch = new OwnedList<Owner>();
   try {
     for (let at: number = range.offset; at < end; ) {
-      const extent = decide(cursors, at, end);
-      if (extent instanceof LayerCursor) {
-        await extent.readOn();
+      const next = decide(cursors, at, end, batch);
+      if (typeof next !== 'number') {
+        await next.readOn();
         continue;
       }
-      append(batch, extent);
-      at = rangeEnd(extent);
+      at = next;
       if (batch.length >= BATCH_EXTENTS) {
         yield batch;
-        batch = [];
+        batch = new OwnedList<Owner>();
         options?.signal?.throwIfAborted();
       }
     }
@@ -106,63 +87,33 @@ export async function* mergedExtents<Owner>(
   }
 }
 
-/** The run from `at` on that one layer decides, ending where any layer above it changes; or the cursor that has to read on first. */
+/**
+ * Adds to `batch` the run from `at` on that one layer decides, ending where any layer above it changes; returns its end, or the cursor that
+ * has to read on first.
+ */
 function decide<Owner>(
   cursors: readonly LayerCursor<Owner>[],
   at: number,
   end: number,
-): OwnedExtent<Owner> | LayerCursor<Owner> {
+  batch: OwnedList<Owner>,
+): number | LayerCursor<Owner> {
   let stop = end;
   for (const cursor of cursors) {
+    const { owner } = cursor;
     if (at >= cursor.size) {
-      const [offset, length] = [at as GuestOffset, (stop - at) as ByteLength];
-      return { offset, length, status: 'zero', preallocated: false, owner: cursor.owner };
+      batch.addOwned(owner, KIND.zero, at, stop, 0);
+      return stop;
     }
-    const extent = cursor.at(at);
-    if (extent === null) return cursor;
-    stop = Math.min(stop, rangeEnd(extent));
-    if (extent.status !== 'unallocated') return owned(extent, at, stop, cursor.owner);
+    const from = cursor.here(at);
+    if (from === null) return cursor;
+    const { index } = cursor;
+    const kind = from.kinds[index] as number;
+    stop = Math.min(stop, from.ends[index] as number);
+    if (kind === KIND.unallocated) continue;
+    const inside = at - (from.starts[index] as number);
+    batch.addOwned(owner, kind, at, stop, (from.hosts[index] as number) + inside);
+    return stop;
   }
-  return {
-    offset: at as GuestOffset,
-    length: (stop - at) as ByteLength,
-    status: 'unallocated',
-    owner: null,
-  };
-}
-
-/** The part of `extent` in [at, stop). One literal a kind, nothing copied together: there are millions. */
-function owned<Owner>(extent: Extent, at: number, stop: number, owner: Owner): OwnedExtent<Owner> {
-  const offset = at as GuestOffset;
-  const length = (stop - at) as ByteLength;
-  switch (extent.status) {
-    case 'data': {
-      const host = (extent.host + (at - extent.offset)) as HostOffset;
-      return { offset, length, status: 'data', host, owner };
-    }
-    case 'zero':
-      return { offset, length, status: 'zero', preallocated: extent.preallocated, owner };
-    default:
-      return { offset, length, status: extent.status, owner };
-  }
-}
-
-/** Adds a run, joined to the last one when the two are one. */
-function append<Owner>(batch: OwnedExtent<Owner>[], extent: OwnedExtent<Owner>): void {
-  const last = batch.at(-1);
-  if (last === undefined || last.owner !== extent.owner || !continues(last, extent))
-    batch.push(extent);
-  else batch[batch.length - 1] = { ...last, length: (last.length + extent.length) as ByteLength };
-}
-
-function continues(last: Extent, next: Extent): boolean {
-  if (last.status === 'data')
-    return next.status === 'data' && next.host === last.host + last.length;
-  if (last.status === 'zero')
-    return next.status === 'zero' && next.preallocated === last.preallocated;
-  return last.status === next.status;
-}
-
-function emptyIterator(): AsyncIterator<readonly Extent[]> {
-  return { next: async () => ({ value: undefined, done: true }) };
+  batch.addOwned(null, KIND.unallocated, at, stop, 0);
+  return stop;
 }

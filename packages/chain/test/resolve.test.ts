@@ -1,6 +1,6 @@
 import { memoryBackend } from '@downfold/storage-memory';
 import { describe, expect, it } from 'vitest';
-import { openChain, resolveBacking } from '../src/index.ts';
+import { type OpenChain, openChain, resolveBacking } from '../src/index.ts';
 import {
   counting,
   diskOf,
@@ -168,6 +168,31 @@ describe('openChain', () => {
       code: 'CHAIN_LOOP',
       details: { image: path, seenAs: '/p/a' },
     });
+  });
+
+  it('refuses an image named by a link where QEMU would find another backing file beside the link', async () => {
+    const disk = await diskOf({
+      '/p/a': plain,
+      '/p/b': over('a'),
+      '/p/c': over('b'),
+      '/links/a': plain,
+    });
+    const open = (links: Readonly<Record<string, string>>, path: string): Promise<OpenChain> =>
+      openChain(path, 'toy', environmentOn(disk, { backend: withLinks(disk, links) }));
+    await expectRefusal(
+      open({ '/links/b': '/p/b' }, '/links/b'),
+      'CHAIN_AMBIGUOUS',
+      '/links/a',
+      '/p/a',
+    );
+    // a layer further down: QEMU looks for it beside the link, and for its own backing file there too
+    await expectRefusal(
+      open({ '/links/b': '/p/b', '/links/c': '/p/c' }, '/links/c'),
+      'CHAIN_AMBIGUOUS',
+      '/links/a',
+    );
+    await using same = await open({ '/q/b': '/p/b', '/q/a': '/p/a' }, '/q/b');
+    expect(same.layers.map(({ facts }) => facts.path)).toEqual(['/p/a', '/p/b']);
   });
 
   it.each([

@@ -2,6 +2,8 @@ import {
   type BackingReference,
   type CreateImageOptions,
   type Extent,
+  type ExtentBatch,
+  ExtentList,
   type Image,
   ImageError,
   type ImageFormat,
@@ -127,11 +129,12 @@ function toyImage(storage: Image['data'], layer: ToyLayer): Image {
       allocationGranularity: byteLength(cellSize),
     },
     backing: layer.backing ?? null,
+    encrypted: false,
     mark: layer.mark ?? null,
     fingerprint: '00000000',
     file: storage,
     data: storage,
-    describe: async () => ({ dirty: false, snapshots: [], specific: {} }),
+    describe: async () => ({ dirty: false, encrypted: false, snapshots: [], specific: {} }),
     extents: (range) => extentsOf(layer, range.offset, range.offset + range.length),
     read,
     write: refuse,
@@ -154,7 +157,7 @@ async function* extentsOf(
   layer: ToyLayer,
   start: number,
   end: number,
-): AsyncGenerator<readonly Extent[], void, undefined> {
+): AsyncGenerator<ExtentBatch, void, undefined> {
   let batch: Extent[] = [];
   for (let at = start; at < end; ) {
     const cell = Math.floor(at / layer.cellSize);
@@ -163,7 +166,7 @@ async function* extentsOf(
     batch.push({ ...range, ...statusOf(layer, cell, at) });
     at = stop;
     if (batch.length < BATCH_CELLS && at < end) continue;
-    yield batch;
+    yield ExtentList.of(batch);
     batch = [];
   }
 }

@@ -3,7 +3,10 @@ import type { Clock } from '@downfold/commit';
 
 /** The time of this machine. */
 export const clock: Clock = {
-  now: () => performance.now(),
+  now: () => {
+    const [seconds, nanoseconds] = process.hrtime();
+    return seconds * 1e3 + nanoseconds / 1e6;
+  },
   sleep: async (milliseconds, signal) => {
     await sleep(milliseconds, undefined, signal === undefined ? {} : { signal }).catch(
       (cause: unknown) => {

@@ -1,2 +1,13 @@
 export { clock } from './clock.ts';
+export { HostError, type HostErrorCode } from './errors.ts';
+export { newJobId } from './job-id.ts';
+export { withoutMaglev } from './maglev.ts';
 export { isAlive, thisProcess } from './process.ts';
+export {
+  type GivenSecret,
+  secretFor,
+  secretGiven,
+  secretIn,
+  secretInArgument,
+  secretOf,
+} from './secrets.ts';

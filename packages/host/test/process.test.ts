@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, it } from 'vitest';
-import { clock, isAlive, thisProcess } from '../src/index.ts';
+import { clock, isAlive, newJobId, thisProcess } from '../src/index.ts';
 
 it('this process is alive, and one of the same id that started at another time is not it', () => {
   const me = thisProcess();
@@ -26,4 +26,11 @@ it('a process that has ended is gone', async () => {
 it('sleep ends with the reason of its signal', async () => {
   const reason = new Error('enough');
   await expect(clock.sleep(60_000, AbortSignal.abort(reason))).rejects.toBe(reason);
+});
+
+it('every job has an id of its own, a UUID', () => {
+  const ids = [newJobId(), newJobId()];
+  for (const id of ids)
+    expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  expect(ids[0]).not.toBe(ids[1]);
 });
