@@ -1,17 +1,17 @@
 import type { ChainEnvironment, NodeId } from '@downfold/chain';
 import type { Staging } from '@downfold/image';
-import { borrowedBy } from './borrowed.ts';
-import { CommitError } from './errors.ts';
-import { positionOf } from './execute.ts';
+import { type Borrowed, borrowedBy } from './borrowed.ts';
+import { CommitError, isFailedFlush, storageErrorIn } from './errors.ts';
+import { noteFailedFlush, positionOf } from './execute.ts';
 import type { Journal } from './journal.ts';
-import { inPlace } from './journal-plan.ts';
+import { assertOrphan } from './journals.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
-import { markAbandoned } from './marks.ts';
+import { type Abandoned, markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
 import { type CommitPlan, pathOf } from './plan.ts';
-import { assertOrphan, isComplete, planFoundAgain } from './resume.ts';
+import { asFound, failedSinceBoot, isComplete, planFoundAgain } from './resume.ts';
 import { invalidated } from './step-runner.ts';
 
 /** What giving a job up came to. Plain JSON. */
@@ -24,7 +24,9 @@ export interface AbortResult {
   readonly mixed: readonly string[];
   /** Paths of images that are not there any more; it was not the job that removed them, and what reads through them cannot be read. */
   readonly gone: readonly string[];
-  /** Clusters given back that the job had taken. */
+  /** Images of no point in time that could not be marked so, and why. */
+  readonly unmarked: readonly { readonly image: string; readonly why: string }[];
+  /** Clusters given back that the job had taken; none after a failed flush, until a check gives them back. */
   readonly clustersFreed: number;
 }
 
@@ -44,44 +46,97 @@ export async function abortJob(
   if (journal.records.some(({ type }) => type === 'DONE' || type === 'PIVOT'))
     throw pastAbort(journal);
   const borrowed = borrowedBy(live === undefined ? {} : { live });
-  await using locks = await lockPlan(inPlace(journal), environment, borrowed);
+  await using locks = await lockPlan(await asFound(journal, parts), environment, borrowed);
   const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: false });
   const { plan, environment: inside, gone } = found;
   const position = positionOf(journal.records);
   await using layers = await openLayers(plan, { environment: inside, locks, borrowed, gone });
-  const given = journal.records.some(({ type }) => type === 'ABORT');
-  if (!given) {
-    const stagings = await openStagings(plan, layers, position);
-    // a publish may have come through that no cursor tells of
-    if (isComplete(position) || stagings.some(({ published }) => published))
-      throw pastAbort(journal);
-    // from here on there is no way back: a staging that is going cannot be gone on with
-    await journal.append({ type: 'ABORT' });
-    for (const staging of stagings) await staging.discard();
-  }
-  let clustersFreed = 0;
-  for (const node of plan.writes) {
-    if (gone.has(node)) continue;
-    const { image, facts } = layers.get(node);
-    // what seems to leak there belongs to requests
-    if (borrowed?.isActive(facts.identity) !== true) clustersFreed += await image.reclaimLeaks({});
-  }
-  await layers.putInPlace();
   // what is only staged has ended nobody's meaning yet
-  const onlyStaged = Object.keys(position.stagings).length > 0;
-  const nodes = onlyStaged ? [] : [...invalidated(journal)].filter((node) => !gone.has(node));
+  const nodes = isOnlyStaged(position)
+    ? []
+    : [...invalidated(journal)].filter((node) => !gone.has(node));
   const mark = { job: journal.intent.job, date: parts.clock.date() };
-  const mixed = await markAbandoned(nodes, layers, parts.backend, mark);
+  let clustersFreed = 0;
+  let marked: Abandoned = { mixed: [], unmarked: [] };
+  try {
+    await giveUpStagings(plan, layers, position, journal);
+    clustersFreed = await giveBack({ parts, journal, position, plan, layers, gone, borrowed });
+    await layers.putInPlace();
+    marked = await markAbandoned(nodes, layers, parts.backend, mark);
+  } catch (cause) {
+    const error = storageErrorIn(cause);
+    if (error !== null && isFailedFlush(cause)) await noteFailedFlush(journal, parts.owner, error);
+    throw cause;
+  }
+  const { mixed, unmarked } = marked;
   await journal.remove();
   const path = (node: NodeId): string => pathOf(plan, node);
   return {
     job: journal.intent.job,
     strategy: plan.strategy.name,
-    undone: mixed.length === 0,
+    undone: mixed.length + unmarked.length === 0,
     mixed: mixed.map(path),
     gone: [...gone].map(path),
+    unmarked: unmarked.map(({ node, why }) => ({ image: path(node), why })),
     clustersFreed,
   };
+}
+
+/** Whether all that was written lies in fresh clusters, which nothing refers to yet. */
+function isOnlyStaged({ stagings }: Position): boolean {
+  return Object.keys(stagings).length > 0;
+}
+
+/** Lets what was only staged go. @throws CommitError `COMMIT_PAST_ABORT` */
+async function giveUpStagings(
+  plan: CommitPlan,
+  layers: Layers,
+  position: Position,
+  journal: Journal,
+): Promise<void> {
+  if (journal.records.some(({ type }) => type === 'ABORT')) return;
+  const stagings = await openStagings(plan, layers, position);
+  // a publish may have come through that no cursor tells of
+  if (isComplete(position) || stagings.some(({ published }) => published)) throw pastAbort(journal);
+  // from here on there is no way back: a staging that is going cannot be gone on with
+  await journal.append({ type: 'ABORT' });
+  for (const staging of stagings) await staging.discard();
+}
+
+/** What giving clusters back needs. */
+interface Taken {
+  readonly parts: EngineParts;
+  readonly journal: Journal;
+  readonly position: Position;
+  readonly plan: CommitPlan;
+  readonly layers: Layers;
+  readonly gone: ReadonlySet<NodeId>;
+  readonly borrowed: Borrowed | null;
+}
+
+/**
+ * Gives back what the job had taken for nothing. Not after a flush that failed since the machine was started, when the job had begun to overwrite or
+ * deallocate: what seems unused in memory may still be mapped on the disk, where a hole would be punched into it; and leaks do no harm.
+ */
+async function giveBack({
+  parts,
+  journal,
+  position,
+  plan,
+  layers,
+  gone,
+  borrowed,
+}: Taken): Promise<number> {
+  const isChanged = invalidated(journal).size > 0 && !isOnlyStaged(position);
+  if (isChanged && failedSinceBoot(parts, journal) !== null) return 0;
+  let freed = 0;
+  for (const node of plan.writes) {
+    if (gone.has(node)) continue;
+    const { image, facts } = layers.get(node);
+    // what seems to leak there belongs to requests
+    if (borrowed?.isActive(facts.identity) !== true) freed += await image.reclaimLeaks({});
+  }
+  return freed;
 }
 
 async function openStagings(

@@ -128,7 +128,11 @@ export class Borrowed {
     const fresh: Image[] = [];
     try {
       for (const { facts, image } of this.disk.layers.slice(0, -1))
-        if (this.#raised.has(image)) fresh.push((await openAgain(facts, image, inside)).image);
+        if (this.#raised.has(image)) {
+          // what closing it would write, the fresh one has to see
+          await image.bitmaps?.save();
+          fresh.push((await openAgain(facts, image, inside)).image);
+        }
       if (fresh.length > 0)
         await this.#replace((layer) =>
           this.#raised.has(layer.image)
@@ -160,10 +164,10 @@ export class Borrowed {
 /** Its size may have changed since the disk was opened. */
 function openAgain(
   facts: LayerFacts,
-  { data }: Image,
+  { file }: Image,
   environment: ChainEnvironment,
 ): Promise<ChainLayer> {
-  return openLayer({ ...facts, identity: data.identity }, 'read', environment);
+  return openLayer({ ...facts, identity: file.identity }, 'read', environment);
 }
 
 function isFile(image: Image, identity: FileIdentity): boolean {

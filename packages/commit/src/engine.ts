@@ -25,7 +25,7 @@ import type { CommitStrategy } from './strategy.ts';
 /** What an interrupted job's journal says. */
 export interface JournalSummary {
   readonly job: string;
-  /** Paths of its images are relative to the journal's directory. */
+  /** Paths of its images are absolute. */
   readonly plan: CommitPlan;
   /** What it needs of its images; absolute paths. */
   readonly claim: Claim;
@@ -139,7 +139,7 @@ function summaryOf(path: string, journal: Pick<Journal, 'intent' | 'records'>): 
   const pivoted = pivot === null ? null : pathOf(plan, pivot.to);
   const { copied } = positionOf(records);
   const [claim, owner] = [claimOf(plan), lastOwner(journal)];
-  return { job: intent.job, plan: intent.plan, claim, owner, copied, pivoted };
+  return { job: intent.job, plan, claim, owner, copied, pivoted };
 }
 
 function strategyOf(

@@ -1,3 +1,4 @@
+import { StorageError } from '@downfold/storage';
 import { DownfoldError } from '@downfold/units';
 
 /**
@@ -42,4 +43,16 @@ export type CommitErrorCode =
 /** Every failure of a commit that is not a failure of storage, image or chain. */
 export class CommitError extends DownfoldError<CommitErrorCode> {
   override readonly name: string = 'CommitError';
+}
+
+/** The storage error that an error is or comes of: an image that failed once says so to everyone, with what it was. */
+export function storageErrorIn(cause: unknown): StorageError | null {
+  for (let at = cause; at instanceof Error; at = at.cause)
+    if (at instanceof StorageError) return at;
+  return null;
+}
+
+/** Whether what a job failed of is a flush: the system says so once, and never again. */
+export function isFailedFlush(cause: unknown): boolean {
+  return storageErrorIn(cause)?.code === 'STORAGE_FLUSH_FAILED';
 }

@@ -1,8 +1,10 @@
 import { posix } from 'node:path';
 import { StorageError } from '@downfold/storage';
+import { BackOff } from './back-off.ts';
+import { applyBitmaps, pauseBitmaps } from './bitmaps.ts';
 import { borrowedBy } from './borrowed.ts';
 import { deleteInvalid } from './delete.ts';
-import { CommitError } from './errors.ts';
+import { CommitError, storageErrorIn } from './errors.ts';
 import {
   createJournal,
   type Journal,
@@ -77,6 +79,7 @@ export async function runSteps(
   const { parts, plan, strategy, options } = job;
   const view = chainView(factsOfPlan(plan, abilities(job)), layers);
   const mirror = mirrorOf(job, layers);
+  const backOff = backOffOf(job);
   const runner = new StepRunner({
     backend: parts.backend,
     layers,
@@ -87,9 +90,13 @@ export async function runSteps(
     throttle: options.throttle ?? new Throttle(0, parts.clock),
     from,
     mirror,
+    backOff,
     date: parts.clock.date(),
   });
   try {
+    // before the first checkpoint it may have been cut short; what was done is not done twice
+    if (from === START) await applyBitmaps(plan, layers);
+    else await pauseBitmaps(plan, layers);
     for await (const batch of strategy.steps(plan, view, from.cursor)) {
       for (const step of batch) if (!runner.gather(step)) await runner.run(step);
       if (runner.ending === 'cancel') break;
@@ -105,11 +112,15 @@ export async function runSteps(
     await journal.remove();
     return resultOf(job, journal, runner, from, { deleted, started });
   } catch (cause) {
-    await runner.stop(cause);
-    throw await stopped(job, journal, runner.copied, cause);
+    throw await stopped(job, journal, runner.copied, await runner.stop(cause));
   } finally {
     mirror?.stop();
+    backOff?.stop();
   }
+}
+
+function backOffOf({ parts, options: { live } }: Job): BackOff | null {
+  return live === undefined ? null : new BackOff(live.latency, parts.clock);
 }
 
 /** From before the first step on it knows what changes. */
@@ -130,8 +141,8 @@ export function abilities({
     parts.formats.find(({ name }) => name === format)?.abilities.has(ability) ?? false;
 }
 
-/** What a job rejects with: how far it came, why it stopped, and how to go on. A failed flush is written down, for those who resume. */
-async function stopped(
+/** What a job rejects with that failed of `cause`: how far it came, why it stopped, and how to go on. A failed flush is written down, for those who resume. */
+export async function stopped(
   job: Job,
   journal: Journal,
   copied: number,
@@ -161,15 +172,8 @@ async function stopped(
   );
 }
 
-/** The storage error that an error is or comes of: an image that failed once says so to everyone, with what it was. */
-function storageErrorIn(cause: unknown): StorageError | null {
-  for (let at = cause; at instanceof Error; at = at.cause)
-    if (at instanceof StorageError) return at;
-  return null;
-}
-
 /** Writes down for those who resume that a flush failed. Resolves with what to say when that fails too. */
-async function noteFailedFlush(
+export async function noteFailedFlush(
   journal: Journal,
   owner: JournalOwner,
   cause: StorageError,

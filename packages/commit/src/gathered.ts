@@ -16,21 +16,15 @@ export interface GatheredCopies {
 
 /** Collects copies until they are worth a call, or go to another image: scattered clusters would take one each. */
 export class Gathered {
-  readonly #most: number;
   #node: NodeId | null = null;
   #pieces: ImageCopyPiece[] = [];
   #claims: Claim[] = [];
   #bytes = 0;
 
-  /** `most`: bytes of one call. */
-  constructor(most: number) {
-    this.#most = most;
-  }
-
-  /** A copy of bytes that lie at `host` of a file. False when there is no room. */
-  add(claim: Claim, source: Storage, host: HostOffset): boolean {
+  /** A copy of bytes that lie at `host` of a file. False when they would be more than `most` with those that are there, or go to another image. */
+  add(claim: Claim, source: Storage, host: HostOffset, most: number): boolean {
     const { node: to, range } = claim;
-    if (this.#bytes + range.length > this.#most || (this.#node !== null && this.#node !== to))
+    if (this.#bytes + range.length > most || (this.#node !== null && this.#node !== to))
       return false;
     this.#node = to;
     this.#pieces.push({ source, from: host, offset: range.offset, length: range.length });

@@ -1,11 +1,15 @@
+export { type ExtentBatch, ExtentCursor, isZeroKind, KIND } from '@downfold/image';
 export type { AbortResult } from './abort.ts';
+export type { BitmapFate, BitmapsMode } from './bitmap-fate.ts';
 export { type Claim, claimOf, conflictBetween } from './claim.ts';
 export { type AbortOptions, createEngine, type Engine, type JournalSummary } from './engine.ts';
 export { CommitError, type CommitErrorCode } from './errors.ts';
 export { type JournalOwner, type JournalRecord, journalPath, parseJournal } from './journal.ts';
+export { assertNoJournal, assertNoStaging } from './journals.ts';
 export type {
   ActiveEnding,
   ConvergeOptions,
+  GuestLatency,
   LiveDisk,
   LiveMirror,
   LiveSection,

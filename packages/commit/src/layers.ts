@@ -42,7 +42,7 @@ export interface Layers extends AsyncDisposable {
   putInPlace(): Promise<void>;
   /** @throws CommitError `COMMIT_CHANGED` when an image is not as the plan found it; the message names the difference. */
   assertUnchanged(backend: StorageBackend): Promise<void>;
-  /** @throws CommitError `COMMIT_UNCHECKED`, or ImageError `IMAGE_NO_ROOM`, when an image cannot be written safely. */
+  /** @throws CommitError `COMMIT_UNCHECKED`, or ImageError, when an image cannot be written safely, has no room for a name, or cannot grow. */
   preflight(
     report: { readonly onProgress?: (progress: Progress) => void },
     signal?: AbortSignal,
@@ -222,6 +222,10 @@ class OpenLayers implements Layers {
     }
     for (const { overlay, to } of relinks)
       if (to !== null) await this.get(overlay).image.assertRoomFor(to);
+    // once the journal says that base is changed it would be too late to find out
+    const { growBaseTo, request } = this.#plan;
+    if (growBaseTo !== null && request.base !== null)
+      this.get(request.base).image.assertCanGrow?.(growBaseTo);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -259,8 +263,8 @@ class OpenLayers implements Layers {
     if (node !== lowest.node || !hasFoundation(this.#plan)) return [];
     if (this.borrowed === null) return this.#foundation?.layers ?? [];
     const { layers } = this.borrowed.disk;
-    const key = identityKey(this.get(node).image.data.identity);
-    const at = layers.findIndex(({ image }) => identityKey(image.data.identity) === key);
+    const key = identityKey(this.get(node).image.file.identity);
+    const at = layers.findIndex(({ image }) => identityKey(image.file.identity) === key);
     return layers.slice(0, Math.max(0, at));
   }
 
@@ -312,13 +316,19 @@ export function isLinked(image: Image, to: Image['backing']): boolean {
 }
 
 const COMPARED = ['format', 'fingerprint', 'fileLength', 'modified'] as const;
+/** Of an external data file: the image itself does not change when clusters that it has are written. */
+const COMPARED_DATA = ['length', 'modified'] as const;
 
 function assertSame(then: LayerFacts, now: LayerFacts): void {
-  for (const key of COMPARED)
-    if (then[key] !== now[key])
-      throw new CommitError(
-        'COMMIT_CHANGED',
-        `${then.path}: changed since the plan was made (${key} was ${then[key]}, is ${now[key]}); plan again`,
-        { image: then.path, what: key },
-      );
+  const compare = (what: string, was: unknown, is: unknown): void => {
+    if (was === is) return;
+    throw new CommitError(
+      'COMMIT_CHANGED',
+      `${then.path}: changed since the plan was made (${what} was ${was}, is ${is}); plan again`,
+      { image: then.path, what },
+    );
+  };
+  for (const key of COMPARED) compare(key, then[key], now[key]);
+  for (const key of COMPARED_DATA)
+    compare(`data file: ${key}`, then.dataFile?.[key], now.dataFile?.[key]);
 }

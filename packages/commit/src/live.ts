@@ -54,6 +54,14 @@ export interface LiveMirror {
   stop(): void;
 }
 
+/** How long requests of the guest take beside jobs and without them. */
+export interface GuestLatency {
+  /** A job's work begins; it rests when the returned function is called. */
+  beside(): () => void;
+  /** How many times as long as without a job requests took lately; null: nobody uses the disk, or it is not known. */
+  strain(): number | null;
+}
+
 /**
  * The disk that is in use while a job works beneath it. It owns its layers and its locks; a job borrows them. `Device` of `@downfold/device` is one.
  * Layers may change between any two calls (a snapshot is put on top): what a section or `holding` is given counts.
@@ -65,6 +73,8 @@ export interface LiveDisk {
   readonly layers: readonly ChainLayer[];
   /** The locks that are held on the layers, by path. A job raises one and lowers it again, and lets go those of layers that left the disk. */
   readonly locks: Pick<ImageLocks, 'change' | 'release'>;
+  /** What a job's pace follows. */
+  readonly latency: GuestLatency;
   /** Runs `work` while no request runs; those that come meanwhile are held. */
   drained<T>(
     work: (section: LiveSection) => Promise<T>,

@@ -1,4 +1,4 @@
-import type { ChainEnvironment, ChainPolicy, Formats } from '@downfold/chain';
+import type { ChainEnvironment, ChainPolicy, Formats, SharedLocks } from '@downfold/chain';
 import type { StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
 import type { JournalOwner } from './journal.ts';
@@ -14,6 +14,8 @@ export interface EngineParts {
   readonly formats: Formats;
   readonly strategies: readonly CommitStrategy[];
   readonly policy?: Partial<ChainPolicy>;
+  /** Where whoever runs jobs has their images open, too. */
+  readonly dataFileLocks?: SharedLocks | undefined;
   /** This process. */
   readonly owner: JournalOwner;
   /** Whether another owner still runs. */

@@ -23,7 +23,8 @@ export async function leftAsCopy(
   const { base, top } = plan.request;
   const nodes = [...invalidated(journal)].filter((node) => node !== base && node !== top);
   const mark = { job: journal.intent.job, date: parts.clock.date() };
-  await markAbandoned(nodes, layers, parts.backend, mark);
+  const { unmarked } = await markAbandoned(nodes, layers, parts.backend, mark);
+  for (const { node, why } of unmarked) runner.unmarked.push({ image: pathOf(plan, node), why });
   await journal.remove();
   const invalidates = plan.invalidates.filter(({ node }) => node !== top);
   const copied = { ...job, plan: { ...plan, invalidates } };

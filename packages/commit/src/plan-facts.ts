@@ -1,10 +1,10 @@
-import { backingName, type LayerFacts, type NodeId } from '@downfold/chain';
-import type { BackingReference } from '@downfold/image';
+import { backingName, type LayerFacts, type NodeId, type OwnedBatch } from '@downfold/chain';
+import { type BackingReference, ExtentCursor, isZeroKind } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
-import { byteLength, type GuestOffset, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import { byteLength, guestOffset, rangeBetween } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import type { CaseBytes, CommitPlan, CommitRequest, ImageCost, Relink } from './plan.ts';
-import type { ChainView, CommitStrategy, NodeExtent } from './strategy.ts';
+import type { ChainView, CommitStrategy } from './strategy.ts';
 
 /** Everything about a commit that does not depend on the strategy. */
 export interface PlanFacts
@@ -54,7 +54,11 @@ export async function planFacts(
       `${top.path} has overlays: emptying it would change what they read`,
       { image: top.path },
     );
-  const others = [...overlays, ...view.outsiders].filter((one) => !chain.includes(one));
+  // who reads base through a mixed image is an outsider; that image itself is none
+  const isOutsider = ({ node }: LayerFacts): boolean =>
+    view.outsiders.some((one) => one.node === node);
+  const readers = view.overlaysOf(base.node).filter((one) => !isOutsider(one));
+  const others = [...overlays, ...readers, ...view.outsiders].filter((one) => !chain.includes(one));
   return {
     base,
     top,
@@ -190,67 +194,61 @@ async function countCases(
   const range = rangeBetween(guestOffset(0), top.geometry.virtualSize);
   const under = view.links[top.node] as NodeId;
   const below =
-    under === base ? null : new Follower(view.extentsAbove({ base, top: under }, range, options));
-  let [unallocated, intermediateOnly, several, topOnly] = [0, 0, 0, 0];
-  let [bytesToCopy, bytesToZero, runs] = [0, 0, 0];
+    under === base
+      ? null
+      : new ExtentCursor(view.extentsAbove({ base, top: under }, range, options));
+  const cases = { unallocated: 0, intermediateOnly: 0, several: 0, topOnly: 0 };
+  let bytesToCopy = 0;
+  let bytesToZero = 0;
+  let runs = 0;
   for await (const batch of view.extentsAbove({ base, top: top.node }, range, options)) {
-    for (const extent of batch) {
-      if (extent.owner === null) unallocated += extent.length;
-      else if (extent.owner !== top.node) intermediateOnly += extent.length;
+    // by column: of a large disk there are millions
+    const { starts, ends, kinds, owners } = batch;
+    for (let index = 0; index < batch.length; index++) {
+      const start = starts[index] as number;
+      const end = ends[index] as number;
+      const owner = owners[index] ?? null;
+      const length = end - start;
+      if (owner === null) cases.unallocated += length;
+      else if (owner !== top.node) cases.intermediateOnly += length;
       else {
-        const both = below === null ? 0 : await below.allocatedIn(extent.offset, rangeEnd(extent));
-        several += both;
-        topOnly += extent.length - both;
+        // a promise for each extent would take longer than all the rest
+        const inMemory = below === null ? 0 : allocatedHere(below, start, end);
+        const both = inMemory ?? (await allocatedIn(below as Below, start, end));
+        cases.several += both;
+        cases.topOnly += length - both;
       }
-      if (extent.status === 'zero') bytesToZero += extent.length;
-      else if (extent.owner !== null) {
-        bytesToCopy += extent.length;
+      if (isZeroKind(kinds[index])) bytesToZero += length;
+      else if (owner !== null) {
+        bytesToCopy += length;
         runs++;
       }
     }
   }
   await below?.close();
-  return {
-    cases: { unallocated, intermediateOnly, several, topOnly },
-    bytesToCopy,
-    bytesToZero,
-    runs,
-  };
+  return { cases, bytesToCopy, bytesToZero, runs };
 }
 
-/** Follows a second stream of extents, for ranges asked for in order. */
-class Follower {
-  readonly #batches: AsyncIterator<readonly NodeExtent[]>;
-  #batch: readonly NodeExtent[] = [];
-  #next = 0;
+type Below = ExtentCursor<OwnedBatch<NodeId>>;
 
-  constructor(extents: AsyncIterable<readonly NodeExtent[]>) {
-    this.#batches = extents[Symbol.asyncIterator]();
-  }
+/** As `allocatedIn`, when one extent of those that were read says it; null: it does not. */
+function allocatedHere(extents: Below, from: number, to: number): number | null {
+  const batch = extents.here(from);
+  if (batch === null || (batch.ends[extents.index] as number) < to) return null;
+  return batch.owners[extents.index] === null ? 0 : to - from;
+}
 
-  /** Bytes of [from, to) that a layer decides. */
-  async allocatedIn(from: GuestOffset, to: number): Promise<number> {
-    let sum = 0;
-    for (;;) {
-      const extent = this.#batch[this.#next];
-      if (extent === undefined) {
-        const { value, done } = await this.#batches.next();
-        if (done === true) return sum;
-        this.#batch = value;
-        this.#next = 0;
-        continue;
-      }
-      if (extent.offset >= to) return sum;
-      if (extent.owner !== null)
-        sum += Math.max(0, Math.min(to, rangeEnd(extent)) - Math.max(from, extent.offset));
-      if (rangeEnd(extent) > to) return sum;
-      this.#next++;
-    }
+/** Bytes of [from, to) that a layer decides; asked in ascending order. */
+async function allocatedIn(extents: Below, from: number, to: number): Promise<number> {
+  let sum = 0;
+  for (let at = from; at < to; ) {
+    const batch = await extents.to(at);
+    if (batch === null) break;
+    const stop = Math.min(to, batch.ends[extents.index] as number);
+    if (batch.owners[extents.index] !== null) sum += stop - at;
+    at = stop;
   }
-
-  async close(): Promise<void> {
-    await this.#batches.return?.();
-  }
+  return sum;
 }
 
 /** What `bytes` of data in `runs` pieces and `zeros` made by metadata cost in the file of an image, at most; bytes. */

@@ -10,6 +10,7 @@ import {
   overlaysOf,
   type PoolGraph,
   type PoolImage,
+  sharedDataFile,
   strandedBy,
   unreadableIn,
 } from '@downfold/chain';
@@ -62,6 +63,29 @@ export function assertSiblings(
     `would change what ${images.length === 1 ? 'another image reads' : `${images.length} other images read`}: ${images.join(', ')}. Three ways on: keep what they read (--keep-siblings), accept the loss (--invalidate-siblings), or give them a backing file of their own first (downfold rebase)`,
     { images },
   );
+}
+
+/**
+ * @throws ChainError `CHAIN_SHARED_DATA` when a file of an open image, its own or its external data file, is another image's of the pool as well:
+ * what is written to one would change the other
+ */
+export function assertOwnDataFiles(graph: PoolGraph, open: readonly ChainLayer[]): void {
+  const opened = new Set(open.map(({ facts }) => identityKey(facts.identity)));
+  const isOpen = ({ identity }: LayerFacts): boolean => opened.has(identityKey(identity));
+  const owners = new Map<string, LayerFacts>();
+  for (const image of [
+    ...open.map(({ facts }) => facts),
+    ...graph.images.filter((one) => !isOpen(one)),
+  ])
+    for (const file of [image.identity, image.dataFile?.identity]) {
+      if (file === undefined) continue;
+      const owner = owners.get(identityKey(file));
+      if (owner !== undefined && (isOpen(owner) || isOpen(image)))
+        throw file === image.identity
+          ? sharedDataFile(owner.path, image.path)
+          : sharedDataFile(image.path, owner.path);
+      owners.set(identityKey(file), image);
+    }
 }
 
 /** What of the pool could not be read, and is none of the chain. */
@@ -141,7 +165,10 @@ export function linksOf(
   return links;
 }
 
-/** Overlays of the chain's images that are not in the chain. */
+/**
+ * Overlays of the chain's images that are not in the chain. A mixed one too: those above it still read right through it, and through what it
+ * leaves to the image below.
+ */
 export function othersOf(
   graph: PoolGraph,
   chain: OpenChain,
@@ -151,7 +178,8 @@ export function othersOf(
   return chain.layers.flatMap(({ facts }) => {
     const image = imageOf(graph, facts.identity);
     return (image === undefined ? [] : overlaysOf(graph, image))
-      .filter(({ identity, mark }) => mark === null && !inChain.has(identityKey(identity)))
+      .filter(({ mark }) => mark === null || mark.state === 'mixed')
+      .filter(({ identity }) => !inChain.has(identityKey(identity)))
       .map((overlay) => ({ backing: facts.node, facts: named(overlay, nodes) }));
   });
 }

@@ -8,6 +8,7 @@ import {
   type LayerFacts,
   lockImage,
   type NodeId,
+  namesProtocol,
   type OpenChain,
   openChain,
   openImageAt,
@@ -16,16 +17,19 @@ import {
 } from '@downfold/chain';
 import { isUrl, READER, type StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
+import type { BitmapsMode } from './bitmap-fate.ts';
+import { planBitmaps } from './bitmaps.ts';
 import { CommitError } from './errors.ts';
 import { estimateSeconds } from './estimate.ts';
 import { abilities } from './execute.ts';
-import { assertNoJournalOf } from './journals.ts';
+import { assertJournalStays, assertNoJournalOf } from './journals.ts';
 import { type Layers, pathDown } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import type { EngineParts } from './parts.ts';
 import type { CommitPlan, CommitRequest } from './plan.ts';
 import { aboveFoundation, assertPlace, chainInUse, withoutFoundation } from './plan-live.ts';
 import {
+  assertOwnDataFiles,
   assertReadable,
   assertSiblings,
   dependentsOn,
@@ -55,6 +59,8 @@ export interface PlanRequest {
   readonly base?: string | undefined;
   /** `rebase`: the format of the new backing file; never guessed. */
   readonly baseFormat?: string | undefined;
+  /** `rebase`: how the reference is to name the new backing file, relative to the image; a name that does not lead there is not taken. Default: one made of its path. */
+  readonly baseName?: string | undefined;
   /** `commit`. Default: `file`. */
   readonly top?: string | undefined;
   readonly strategy: string;
@@ -67,6 +73,8 @@ export interface PlanRequest {
   readonly ignoreUnreadable?: boolean;
   /** See `CommitRequest`. */
   readonly keepUndo?: boolean;
+  /** `commit`: see `BitmapsMode`. Default `keep`. */
+  readonly bitmaps?: BitmapsMode;
   readonly unsafe?: boolean;
   /** Bytes that a crash may cost to copy again, at most. Default 128 MiB. */
   readonly checkpointBytes?: ByteLength;
@@ -107,6 +115,7 @@ export async function planRequest(
   const graph = await scanPool([...directories, ...(request.pools ?? [])], environment, {
     recursive: false,
   });
+  assertOwnDataFiles(graph, open);
   const nodes = namesOf(graph, chain, open);
   const outsiders = strategy.operation === 'commit' ? lostBy(graph, chain, ends) : [];
   assertSiblings(outsiders, siblingsOf(request), strategy);
@@ -125,13 +134,41 @@ export async function planRequest(
   const others = strategy.keepsSiblings ? facts.others : [];
   await using layers = await lookedAt(facts, open, others, environment, live?.layers ?? []);
   const view = chainView(facts, layers);
-  const commit = commitRequest(request, strategy, chain, ends, onto);
+  const baseName = await baseNameOf(request, chain, onto, environment);
+  const commit = commitRequest(request, strategy, chain, ends, onto, baseName);
   const plan = await strategy.plan(commit, view, environment);
-  await assertNoJournalOf(plan, live?.layers ?? whole.layers, parts.backend);
+  assertGrows(plan, parts.formats);
+  await assertJournalStays(plan, parts);
+  await assertNoJournalOf(plan, live?.layers ?? whole.layers, graph, parts);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
   const told = live === undefined ? plan : withoutFoundation(plan);
-  const shares = await sharedWithTarget(told, parts.backend);
-  return { ...told, unreadable, pools: graph.directories, shares, estimatedSeconds };
+  const isOwnFile = (node: NodeId): boolean => {
+    const { data, file } = layers.get(node).image;
+    return data === file;
+  };
+  const shares = await sharedWithTarget(told, parts.backend, isOwnFile);
+  const bitmaps = await bitmapsFor(request, strategy, chain, ends, live);
+  return { ...told, unreadable, pools: graph.directories, ...bitmaps, shares, estimatedSeconds };
+}
+
+/** What becomes of the bitmaps of base. @throws CommitError for what else than `keep` cannot be done */
+async function bitmapsFor(
+  { bitmaps: mode = 'keep', file }: PlanRequest,
+  { operation, name }: CommitStrategy,
+  { layers }: OpenChain,
+  { base, top }: Ends,
+  live: LiveDisk | undefined,
+): Promise<Pick<CommitPlan, 'bitmaps'>> {
+  if (operation !== 'commit') return {};
+  if (mode !== 'keep' && live !== undefined)
+    throw new CommitError(
+      'COMMIT_UNSUPPORTED',
+      `${file}: bitmaps beneath a disk in use record; they are not merged or dropped`,
+      { image: file, strategy: name },
+    );
+  return {
+    bitmaps: await planBitmaps(mode, layers[base] as ChainLayer, layers.slice(base + 1, top + 1)),
+  };
 }
 
 /** The chain of the request's image; of one that is only given another name to read through, it alone: the old one may be wrong. */
@@ -156,16 +193,19 @@ function commitRequest(
   chain: OpenChain,
   { base, top }: Ends,
   onto: Onto,
+  baseName: string | null,
 ): CommitRequest {
   const nodeAt = (index: number): NodeId | null => chain.layers[index]?.facts.node ?? null;
   return {
     operation,
     base: operation === 'rebase' ? onto.node : nodeAt(base),
     ...(onto.absent === undefined ? {} : { absent: onto.absent }),
+    ...(baseName === null ? {} : { baseName }),
     top: nodeAt(top) as NodeId,
     emptyTop: request.emptyTop ?? false,
     siblings: siblingsOf(request),
     keepUndo: request.keepUndo ?? false,
+    ...(request.bitmaps === undefined ? {} : { bitmaps: request.bitmaps }),
     unsafe: request.unsafe ?? false,
     checkpointBytes: request.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES,
   };
@@ -271,6 +311,28 @@ async function ontoOf(
   };
 }
 
+/** The name that the user wants for the new backing file, when it leads there from the image; null: it does not, or nobody wants one. */
+async function baseNameOf(
+  { base, baseFormat, baseName }: PlanRequest,
+  { layers }: OpenChain,
+  { absent }: Onto,
+  environment: ChainEnvironment,
+): Promise<string | null> {
+  if (base === undefined || baseName === undefined || namesProtocol(baseName)) return null;
+  const { facts } = layers.at(-1) as ChainLayer;
+  const at = posix.resolve(posix.dirname(facts.path), baseName);
+  if (absent !== undefined) {
+    const there = await absentFile(at, baseFormat ?? '', environment);
+    return there.path === absent.path ? baseName : null;
+  }
+  const [meant, found] = [
+    await identityOf(base, environment.backend),
+    await identityOf(at, environment.backend),
+  ];
+  const same = meant !== null && found !== null && identityKey(meant) === identityKey(found);
+  return same ? baseName : null;
+}
+
 /** A new backing file that is not there: where it would be, links on the way to it resolved. */
 async function absentFile(
   path: string,
@@ -337,4 +399,19 @@ async function lookedAt(
     path: (base, top) => pathDown(links, get, base, top),
     [Symbol.asyncDispose]: () => own.disposeAsync(),
   };
+}
+
+/** @throws CommitError `COMMIT_UNSUPPORTED` when base has to grow, and a crash meanwhile would leave it longer and not zero there */
+function assertGrows(
+  { growBaseTo, images, request }: CommitPlan,
+  formats: ChainEnvironment['formats'],
+): void {
+  const base = images.find(({ node }) => node === request.base);
+  const format = formats.find(({ name }) => name === base?.format);
+  if (growBaseTo === null || base === undefined || format?.abilities.has('grow') !== false) return;
+  throw new CommitError(
+    'COMMIT_UNSUPPORTED',
+    `${base.path}: is smaller than what is committed, and a ${base.format} image does not grow beneath a job; make it larger first: downfold resize`,
+    { image: base.path },
+  );
 }

@@ -1,6 +1,7 @@
 import type { LayerFacts, NodeId } from '@downfold/chain';
 import type { BackingReference } from '@downfold/image';
 import type { ByteLength, GuestRange } from '@downfold/units';
+import type { BitmapFate, BitmapsMode } from './bitmap-fate.ts';
 
 /** What a job is for: data down into base, data up into top, or another backing file for top. */
 export type Operation = 'commit' | 'stream' | 'rebase';
@@ -15,6 +16,8 @@ export interface CommitRequest {
   readonly base: NodeId | null;
   /** `rebase`, `unsafe`: the new backing file where there is no file yet; `base` is null. Its path is absolute. */
   readonly absent?: { readonly path: string; readonly format: string };
+  /** `rebase`: how the reference names the new backing file. Absent: by a name made of its path. */
+  readonly baseName?: string;
   /** `commit`: its data, and that of the layers between, goes to base. `stream`, `rebase`: receives data. */
   readonly top: NodeId;
   /** Deallocate everything in top once base holds it (`qemu-img commit` without `-d`). Only when top has no overlay. */
@@ -23,6 +26,8 @@ export interface CommitRequest {
   readonly siblings: 'refuse' | 'invalidate' | 'keep';
   /** `staged`: the old base stays as an internal snapshot. */
   readonly keepUndo: boolean;
+  /** `commit`: what becomes of persistent dirty bitmaps. Absent: `keep`. */
+  readonly bitmaps?: BitmapsMode;
   /** `rebase`: trusts that the new backing file shows the same disk; copies nothing. */
   readonly unsafe: boolean;
   /** Bytes copied between two checkpoints at most. */
@@ -125,6 +130,8 @@ export interface CommitPlan {
   /** Directories that were searched for them. */
   readonly pools: readonly string[];
   readonly relinks: readonly Relink[];
+  /** `commit`: what becomes of the persistent dirty bitmaps of base. Absent, in a plan of an older version: they record. */
+  readonly bitmaps?: readonly BitmapFate[];
   /** Base grows to this, in bytes; null: stays. */
   readonly growBaseTo: ByteLength | null;
   /** Explicit zeros in base past the end of a short top, so that longer overlays keep reading zeros; null: none needed. */

@@ -5,6 +5,9 @@ export interface Progress {
   readonly total: number;
 }
 
+/** How long a piece of the rate's size takes. */
+const PIECE_MILLISECONDS = 50;
+
 /** Makes bytes wait so that no more than `bytesPerSecond` pass; 0 lifts the limit. */
 export class Throttle {
   #bytesPerSecond: number;
@@ -19,9 +22,10 @@ export class Throttle {
     this.#clock = clock;
   }
 
-  /** Whether bytes wait: then they are copied as they come, and not gathered for one call that would let all of them pass at once. */
-  get limited(): boolean {
-    return this.#bytesPerSecond > 0;
+  /** Bytes that should pass at once at most: what 50 ms of the rate allow, so that another rate takes effect soon. Infinity: no limit. */
+  get atOnce(): number {
+    if (this.#bytesPerSecond === 0) return Number.POSITIVE_INFINITY;
+    return (this.#bytesPerSecond / 1000) * PIECE_MILLISECONDS;
   }
 
   /** Takes effect at once: who waits goes on, and what comes next waits by the new rate. */
@@ -54,7 +58,7 @@ export class Throttle {
 }
 
 /** What limits a job: a `Throttle`, or whoever else lets bytes pass. */
-export type Limit = Pick<Throttle, 'pass'> & Partial<Pick<Throttle, 'limited'>>;
+export type Limit = Pick<Throttle, 'pass'> & Partial<Pick<Throttle, 'atOnce'>>;
 
 /** Time, passed in so that tests can run it. */
 export interface Clock {

@@ -10,11 +10,12 @@ import type { StorageBackend } from '@downfold/storage';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { deleteFiles } from './delete.ts';
 import { CommitError } from './errors.ts';
-import { assertRunnable, positionOf, runSteps } from './execute.ts';
+import { assertRunnable, positionOf, runSteps, stopped } from './execute.ts';
 import { isFoundation } from './foundation.ts';
-import { type Journal, type JournalOwner, journalPath, lastOwner, pivotIn } from './journal.ts';
+import { type Journal, journalPath, pivotIn } from './journal.ts';
 import { inPlace } from './journal-plan.ts';
-import { openLayers } from './layers.ts';
+import { assertOrphan } from './journals.ts';
+import { type Layers, openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import { finishPivoted } from './pivot-end.ts';
@@ -44,13 +45,11 @@ export async function resumeJob(
   }
   const borrowed = borrowedBy(options);
   if (pivotIn(journal) !== null) {
-    const then = inPlace(journal);
-    const images = await Promise.all(then.images.map((one) => toBeMarked(one, parts.backend)));
-    const plan = { ...then, images };
+    const plan = await asFound(journal, parts);
     const job: Job = { parts, environment, plan, strategy: strategyFor(plan), options };
     return await finishPivoted(job, journal, borrowed);
   }
-  await using locks = await lockPlan(inPlace(journal), environment, borrowed);
+  await using locks = await lockPlan(await asFound(journal, parts), environment, borrowed);
   const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: true });
   const { plan, environment: inside, gone } = found;
   const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
@@ -58,6 +57,23 @@ export async function resumeJob(
   await using layers = await openLayers(plan, { environment: inside, locks, borrowed, gone });
   await journal.append({ type: 'RESUMED', owner: parts.owner });
   const position = positionOf(journal.records);
+  try {
+    await makeSound(job, layers, position, borrowed);
+  } catch (cause) {
+    // a flush that fails here may have lost what the process before wrote, and is as final
+    throw await stopped(job, journal, position.copied, cause);
+  }
+  await layers.putInPlace();
+  return await runSteps(job, layers, journal, position, started);
+}
+
+/** Makes what a killed process left in the images that are written durable, and gives back what it took for nothing. */
+async function makeSound(
+  { plan, options }: Job,
+  layers: Layers,
+  position: Position,
+  borrowed: Borrowed | null,
+): Promise<void> {
   for (const node of plan.writes) {
     const { image, facts } = layers.get(node);
     // it was made sound before the disk was used, and what seems to leak belongs to requests
@@ -67,8 +83,14 @@ export async function resumeJob(
     // what the crash left counted but unreferenced is given back before anything is written
     await image.reclaimLeaks({ signal: options.signal, keep: position.stagings[node] ?? null });
   }
-  await layers.putInPlace();
-  return await runSteps(job, layers, journal, position, started);
+}
+
+/** The plan of a journal, with the identities that its images have now: a device may have another number since the machine was started. */
+export async function asFound(journal: Journal, parts: EngineParts): Promise<CommitPlan> {
+  const plan = inPlace(journal);
+  const rebooted = isRebooted(journal, parts);
+  const images = plan.images.map((one) => toBeMarked(one, rebooted, parts.backend));
+  return { ...plan, images: await Promise.all(images) };
 }
 
 /** Goes on with a job of which all is done but deleting what lost its meaning. */
@@ -108,24 +130,9 @@ export async function planFoundAgain(search: Search): Promise<FoundAgain> {
   return { ...found, environment: inside };
 }
 
-/** @throws CommitError `COMMIT_LIVE_OWNER` */
-export function assertOrphan(parts: EngineParts, journal: Journal): void {
-  const owner = lastOwner(journal);
-  if (!isSame(owner, parts.owner) && parts.isAlive(owner))
-    throw new CommitError(
-      'COMMIT_LIVE_OWNER',
-      `${journal.path}: process ${owner.pid} on ${owner.host} still runs this job`,
-      { journal: journal.path, pid: owner.pid },
-    );
-}
-
 /** All data is where it shall be: sources are not needed any more, and may be relinked or emptied. */
 export function isComplete({ cursor }: Position): boolean {
   return cursor?.['complete'] === true;
-}
-
-function isSame(a: JournalOwner, b: JournalOwner): boolean {
-  return a.pid === b.pid && a.bootId === b.bootId;
 }
 
 function assertNotAborted(journal: Journal): void {
@@ -137,19 +144,27 @@ function assertNotAborted(journal: Journal): void {
     );
 }
 
-/** What a failed flush left reads back from memory for as long as the machine runs, whether it is on the disk or not. */
-function assertFlushesHeld(parts: EngineParts, journal: Journal): void {
+/** The image of which a flush failed since this machine was started; null: of none that is known. */
+export function failedSinceBoot({ owner }: EngineParts, journal: Journal): string | null {
   for (const record of journal.records)
     if (
       record.type === 'FAILED' &&
-      record.owner.host === parts.owner.host &&
-      record.owner.bootId === parts.owner.bootId
+      record.owner.host === owner.host &&
+      record.owner.bootId === owner.bootId
     )
-      throw new CommitError(
-        'COMMIT_FLUSH_FAILED',
-        `${record.image}: a flush failed, and the system may show what is not on the disk; restart the machine, or unmount and mount the file system and say --after-failed-flush`,
-        { image: record.image },
-      );
+      return record.image;
+  return null;
+}
+
+/** What a failed flush left reads back from memory for as long as the machine runs, whether it is on the disk or not. */
+function assertFlushesHeld(parts: EngineParts, journal: Journal): void {
+  const image = failedSinceBoot(parts, journal);
+  if (image !== null)
+    throw new CommitError(
+      'COMMIT_FLUSH_FAILED',
+      `${image}: a flush failed, and the system may show what is not on the disk; restart the machine, or unmount and mount the file system and say --after-failed-flush`,
+      { image },
+    );
 }
 
 /**
@@ -162,13 +177,14 @@ async function foundAgain(
 ): Promise<Omit<FoundAgain, 'environment'>> {
   const { journal, parts, goesOn } = search;
   const plan = inPlace(journal);
+  const rebooted = isRebooted(journal, parts);
   const images: LayerFacts[] = [];
   const gone = new Set<NodeId>();
   for (const [index, then] of plan.images.entries()) {
     const { path } = then;
     const { node } = then;
     if (index >= plan.chainLength && !plan.writes.includes(node) && !plan.reads.includes(node)) {
-      images.push(await toBeMarked(then, parts.backend));
+      images.push(await toBeMarked(then, rebooted, parts.backend));
       continue;
     }
     const now = await lookAgain(then, search);
@@ -181,7 +197,7 @@ async function foundAgain(
       continue;
     }
     const isUsed = search.borrowed !== null && index === plan.chainLength - 1;
-    const changed = differenceOf(plan, then, now, { needsSources, isUsed });
+    const changed = differenceOf(plan, then, now, { needsSources, isUsed, rebooted });
     if (changed !== null)
       throw new CommitError(
         'COMMIT_CHANGED',
@@ -206,7 +222,14 @@ function notThere(image: string, { path }: Journal, canBeGivenUp: boolean): Comm
 }
 
 /** An image that is only to be marked may be gone by now; whether it is the same file is seen when it is opened. */
-async function toBeMarked(then: LayerFacts, backend: StorageBackend): Promise<LayerFacts> {
+async function toBeMarked(
+  then: LayerFacts,
+  rebooted: boolean,
+  backend: StorageBackend,
+): Promise<LayerFacts> {
+  // whatever has its name now counts as another one
+  if (rebooted && then.identity.inode === NAMELESS)
+    return { ...then, identity: { ...then.identity, inode: 'of another boot' } };
   const identity = await identityOf(then.path, backend);
   return identity?.inode === then.identity.inode ? { ...then, identity } : then;
 }
@@ -225,14 +248,33 @@ async function lookAgain(
   return await factsOf(then.node, then.path, image, parts.backend);
 }
 
-/** What is different in a way that forbids to go on; null: nothing. `isUsed`: the guest may have written to it, and made it larger. */
+/** What may have happened since a job was interrupted. */
+interface Since {
+  readonly needsSources: boolean;
+  /** The guest may have written to the image, and made it larger. */
+  readonly isUsed: boolean;
+  /** Devices may have other numbers than then. */
+  readonly rebooted: boolean;
+}
+
+/** Whether the machine is another one than that of the job's first process, or was started since. */
+function isRebooted({ intent }: Journal, { owner }: EngineParts): boolean {
+  return intent.owner.host !== owner.host || intent.owner.bootId !== owner.bootId;
+}
+
+/** In place of the inode of a block device that says nothing of itself: after a start of the machine its path may lead to another one. */
+const NAMELESS = '0';
+
+/** What is different in a way that forbids to go on; null: nothing. */
 function differenceOf(
   plan: CommitPlan,
   then: LayerFacts,
   now: LayerFacts,
-  { needsSources, isUsed }: { readonly needsSources: boolean; readonly isUsed: boolean },
+  { needsSources, isUsed, rebooted }: Since,
 ): string | null {
   if (then.identity.inode !== now.identity.inode) return 'another file has its name';
+  if (then.identity.inode === NAMELESS && rebooted)
+    return 'it is a block device without a name of its own, and the machine was started';
   const sizes = [
     then.geometry.virtualSize,
     ...(then.node === plan.request.base && plan.growBaseTo !== null ? [plan.growBaseTo] : []),
@@ -248,6 +290,7 @@ function differenceOf(
   if (isUsed || !needsSources || !plan.reads.includes(then.node)) return null;
   if (then.fileLength !== now.fileLength)
     return `its length changed from ${then.fileLength} to ${now.fileLength}`;
-  if (then.modified !== now.modified) return 'it was written to';
+  if (then.modified !== now.modified || then.dataFile?.modified !== now.dataFile?.modified)
+    return 'it was written to';
   return null;
 }

@@ -2,16 +2,18 @@ import type { NodeId } from '@downfold/chain';
 import type { CowSource, Staging, StagingToken } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
 import {
+  alignDown,
   type GuestRange,
   guestOffset,
   type HostOffset,
   hostOffset,
   rangeBetween,
   rangeEnd,
-  splitRange,
 } from '@downfold/units';
+import type { BackOff } from './back-off.ts';
+import { Buffers } from './buffers.ts';
 import { copyUnlike } from './copy-unlike.ts';
-import { CommitError } from './errors.ts';
+import { CommitError, isFailedFlush } from './errors.ts';
 import { Gathered } from './gathered.ts';
 import type { Journal } from './journal.ts';
 import { isLinked, type Layers } from './layers.ts';
@@ -29,6 +31,8 @@ import { type Claim, zeros } from './verify.ts';
 
 /** Bytes of one copy: what a signal or a throttle waits for at most. */
 const PIECE_BYTES = 4 << 20;
+/** Bytes of one copy that goes through memory: as many lie there as lanes do it at once. */
+const BUFFER_BYTES = 1 << 20;
 /** Copies under way at once between two barriers. */
 const LANES = 4;
 
@@ -44,6 +48,8 @@ export interface RunnerParts {
   readonly from: Position;
   /** Of a job that ends with a pivot: knows what changed since before its first step. */
   readonly mirror: LiveMirror | null;
+  /** Of a job beneath a disk in use. */
+  readonly backOff: BackOff | null;
   /** ISO date for marks. */
   readonly date: string;
 }
@@ -66,7 +72,8 @@ export class StepRunner {
   readonly #dirty: Set<NodeId> = new Set();
   readonly #stagings: Map<NodeId, Staging> = new Map();
   readonly #verifier: Verifier;
-  readonly #gathered: Gathered = new Gathered(PIECE_BYTES);
+  readonly #gathered: Gathered = new Gathered();
+  readonly #buffers: Buffers = new Buffers(BUFFER_BYTES);
   #epoch: Promise<void> = Promise.resolve();
   #failed: { readonly cause: unknown } | null = null;
   #relinked = 0;
@@ -95,18 +102,17 @@ export class StepRunner {
 
   /**
    * Takes a step to those that wait to be done in one call: a copy of bytes that lie plainly in a file, when there is room beside others
-   * to the same image and nothing limits the job. False: it has to be run.
+   * to the same image. False: it has to be run.
    */
   gather(step: Step): boolean {
     if (step.do !== 'copy' || step.host === null || step.unlike !== undefined) return false;
-    if (this.#parts.throttle.limited === true) return false;
     const { from, to, range, host } = step;
     const { data } = this.#parts.layers.get(from).image;
-    return this.#gathered.add({ node: to, range, from }, data, host);
+    const most = this.#pieceBytes(PIECE_BYTES, to);
+    return this.#gathered.add({ node: to, range, from }, data, host, most);
   }
 
   async run(step: Step): Promise<void> {
-    if (this.gather(step)) return;
     if (step.do === 'copy') return this.#copy(step);
     if (step.do === 'zero') return this.#zero(step);
     if (step.do === 'checkpoint') return this.#checkpoint(step.cursor);
@@ -141,12 +147,24 @@ export class StepRunner {
     await this.#beforeSwitch();
   }
 
-  /** Waits for what is under way after an error; after a cancellation makes what was copied durable too. */
-  async stop(cause: unknown): Promise<void> {
-    await Promise.allSettled([...this.#lanes, this.#epoch]);
+  /**
+   * Waits for what is under way after an error; after a cancellation makes what was copied durable too. Resolves with what the job ends of: a
+   * flush that failed meanwhile outweighs all else, for the system will not say it again.
+   */
+  async stop(cause: unknown): Promise<unknown> {
+    const settled = await Promise.allSettled([...this.#lanes, this.#epoch]);
+    const reasons = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []));
+    const failures: readonly unknown[] = [cause, this.#failed?.cause, ...reasons];
+    const flush = failures.find(isFailedFlush);
+    if (flush !== undefined) return flush;
     const { signal } = this.#parts.options;
-    if (signal?.aborted === true && cause === signal.reason && this.#failed === null)
+    if (signal?.aborted !== true || cause !== signal.reason || this.#failed !== null) return cause;
+    try {
       await this.#flush([...this.#dirty]);
+      return cause;
+    } catch (second) {
+      return second;
+    }
   }
 
   async #copy(step: StepOf<'copy'>): Promise<void> {
@@ -156,14 +174,14 @@ export class StepRunner {
     const from = layers.get(step.from).image;
     const to = this.#target(step.to);
     const fill = layers.below(step.to);
-    for (const piece of splitRange(step.range, PIECE_BYTES)) {
+    for (const piece of this.#pieces(step.range, BUFFER_BYTES, step.to, step.from)) {
       await this.#admit(piece.length);
       this.#wrote({ node: step.to, range: piece, from: step.from });
-      const copy = async (part: GuestRange): Promise<void> => {
-        const bytes = new Uint8Array(part.length);
-        await from.read(part.offset, bytes, null);
-        await to.write(part.offset, bytes, { fill });
-      };
+      const copy = (part: GuestRange): Promise<void> =>
+        this.#buffers.lend(part.length, async (bytes) => {
+          await from.read(part.offset, bytes, null);
+          await to.write(part.offset, bytes, { fill });
+        });
       await this.#lane(() => this.#inTurn(step.to, piece, copy), piece.length);
     }
   }
@@ -171,15 +189,32 @@ export class StepRunner {
   /** Bytes that lie in a file at `host`: gathered with others, in pieces that fit. */
   async #copyPlain({ from, to, range }: StepOf<'copy'>, host: HostOffset): Promise<void> {
     const { data } = this.#parts.layers.get(from).image;
-    for (const piece of splitRange(range, PIECE_BYTES)) {
+    for (const piece of this.#pieces(range, PIECE_BYTES, to, to)) {
       const at = hostOffset(host + (piece.offset - range.offset));
       const claim = { node: to, range: piece, from };
-      if (!this.#gathered.add(claim, data, at)) {
-        await this.#copyGathered();
-        this.#gathered.add(claim, data, at);
-      }
-      if (this.#parts.throttle.limited === true) await this.#copyGathered();
+      if (this.#gathered.add(claim, data, at, this.#pieceBytes(PIECE_BYTES, to))) continue;
+      await this.#copyGathered();
+      this.#gathered.add(claim, data, at, piece.length);
     }
+  }
+
+  /** The parts of a range that are copied at once, each as long as may be when its turn comes; they end on multiples of that. */
+  *#pieces(range: GuestRange, most: number, to: NodeId, from: NodeId): Generator<GuestRange> {
+    const end = rangeEnd(range);
+    for (let at: number = range.offset; at < end; ) {
+      const piece = this.#pieceBytes(most, to, from);
+      const stop = Math.min(end, alignDown(at, piece) + piece);
+      yield rangeBetween(guestOffset(at), stop);
+      at = stop;
+    }
+  }
+
+  /** Bytes of one copy: `most`, or what the throttle lets pass at once; whole clusters of both in any case, for parts of one are dear. */
+  #pieceBytes(most: number, to: NodeId, from: NodeId = to): number {
+    const { layers, throttle } = this.#parts;
+    const [mine, theirs] = [layers.get(to), layers.get(from)];
+    const cluster = Math.max(mine.image.geometry.clusterSize, theirs.image.geometry.clusterSize);
+    return Math.max(cluster, alignDown(Math.min(most, throttle.atOnce ?? most), cluster));
   }
 
   /** Copies what was gathered, in a lane. */
@@ -232,7 +267,7 @@ export class StepRunner {
   /** Compares before it writes, so it goes one piece after the other. */
   async #copyUnlike(node: NodeId, range: GuestRange, unlike: NodeId | null): Promise<void> {
     const { layers } = this.#parts;
-    for (const piece of splitRange(range, PIECE_BYTES)) {
+    for (const piece of this.#pieces(range, PIECE_BYTES, node, node)) {
       await this.#admit(piece.length);
       this.#dirty.add(node);
       const [now, other] = [layers.view(node), unlike === null ? zeros : layers.view(unlike)];
@@ -257,10 +292,23 @@ export class StepRunner {
   async #admit(bytes: number): Promise<void> {
     const { options, throttle } = this.#parts;
     options.signal?.throwIfAborted();
+    await this.#giveWay();
     await throttle.pass(bytes, options.signal);
     options.signal?.throwIfAborted();
     while (this.#lanes.size >= LANES) await Promise.race(this.#lanes);
     if (this.#failed !== null) throw this.#failed.cause;
+  }
+
+  /** Rests while the guest needs the disk. */
+  async #giveWay(): Promise<void> {
+    const { backOff, options } = this.#parts;
+    if (backOff === null) return;
+    const rest = backOff.due;
+    if (rest > 0) {
+      await Promise.all(this.#lanes);
+      await backOff.rest(rest, options.signal);
+    }
+    backOff.work();
   }
 
   async #lane(work: () => Promise<void>, bytes: number): Promise<void> {
@@ -377,26 +425,31 @@ export class StepRunner {
   async #beforeSwitch(): Promise<void> {
     if (!this.#isComplete || this.#isSwitching) return;
     this.#isSwitching = true;
+    this.#parts.backOff?.stop();
     await this.#parts.options.beforeSwitch?.();
     this.#parts.options.signal?.throwIfAborted();
   }
 
   /** C3 to C5; `pivot.ts`. */
   async #pivot({ from, to }: StepOf<'pivot'>): Promise<void> {
-    const { layers, journal, plan, backend, options, mirror, throttle } = this.#parts;
+    const { layers, journal, plan, backend, options, mirror, throttle, backOff } = this.#parts;
     const { borrowed } = layers;
     if (borrowed === null || mirror === null)
       throw new CommitError('COMMIT_UNSUPPORTED', `${plan.strategy.name} needs a disk in use`);
     await this.#flush([...this.#dirty]);
     await mirror.converge({
       signal: options.signal,
-      pass: (bytes) => throttle.pass(bytes, options.signal),
+      pass: async (bytes) => {
+        await this.#giveWay();
+        await throttle.pass(bytes, options.signal);
+      },
       copied: (bytes) => {
         this.#mirrored += bytes;
         this.copied += bytes;
         this.#report();
       },
     });
+    backOff?.stop();
     this.#isComplete = true;
     this.#ending = await pivot({
       borrowed,

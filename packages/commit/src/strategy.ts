@@ -1,5 +1,5 @@
-import type { LayerFacts, NodeId, OwnedExtent } from '@downfold/chain';
-import type { Extent } from '@downfold/image';
+import type { LayerFacts, NodeId, OwnedBatch, OwnedExtent } from '@downfold/chain';
+import type { ExtentBatch } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
 import type { GuestRange } from '@downfold/units';
 import type { CommitPlan, CommitRequest, Dependent, Operation } from './plan.ts';
@@ -21,21 +21,17 @@ export interface ChainView {
   readonly dependents: readonly Dependent[];
   /** What `node`'s format can do. */
   can(node: NodeId, ability: 'deallocate' | 'mark' | 'stage' | 'zero'): boolean;
-  /** Allocation of one image within its own size, as it is now. */
-  extents(
-    node: NodeId,
-    range: GuestRange,
-    options?: OperationOptions,
-  ): AsyncIterable<readonly Extent[]>;
+  /** Allocation of one image within its own size, as it is now. Data in large holes of its file is `zero`. */
+  extents(node: NodeId, range: GuestRange, options?: OperationOptions): AsyncIterable<ExtentBatch>;
   /**
    * Merged allocation of the layers above `base` (null: of all) up to `top`, in the order in which the plan found the images linked;
-   * `owner` is the node that decides. Past a short layer's end: `zero`, owned by it.
+   * `owner` is the node that decides. Data in large holes of a file is `zero`. Past a short layer's end: `zero`, owned by it.
    */
   extentsAbove(
     subchain: { readonly base: NodeId | null; readonly top: NodeId },
     range: GuestRange,
     options?: OperationOptions,
-  ): AsyncIterable<readonly NodeExtent[]>;
+  ): AsyncIterable<OwnedBatch<NodeId>>;
 }
 
 /** A run of a merged view; `owner` decides it, null: no layer does. */

@@ -1,10 +1,17 @@
-import { type ChainLayer, type LayerFacts, mergedExtents, type NodeId } from '@downfold/chain';
-import type { OperationOptions } from '@downfold/storage';
+import {
+  type ChainLayer,
+  type LayerFacts,
+  mergedExtents,
+  type NodeId,
+  type OwnedBatch,
+  OwnedList,
+} from '@downfold/chain';
+import { type ExtentsOptions, WORTHWHILE_HOLE_BYTES } from '@downfold/image';
 import { type GuestRange, rangeBetween } from '@downfold/units';
 import { CommitError } from './errors.ts';
 import type { Layers } from './layers.ts';
 import type { CommitPlan, Dependent } from './plan.ts';
-import type { ChainView, NodeExtent } from './strategy.ts';
+import type { ChainView } from './strategy.ts';
 
 /** What a view knows of images without asking them. */
 export interface ViewFacts extends Pick<ChainView, 'chain' | 'onto' | 'links' | 'outsiders'> {
@@ -20,6 +27,11 @@ export function chainView(facts: ViewFacts, layers: Pick<Layers, 'get' | 'path'>
   const { chain, onto, links, outsiders, dependents, others } = facts;
   const all = new Map(
     [...chain, ...onto, ...others.map((one) => one.facts)].map((one) => [one.node, one]),
+  );
+  // what is copied is whole clusters, of whichever image: a hole that cuts one saves nothing
+  const holes = Math.max(
+    WORTHWHILE_HOLE_BYTES,
+    ...[...all.values()].map(({ geometry }) => geometry.clusterSize),
   );
   return {
     chain,
@@ -37,18 +49,19 @@ export function chainView(facts: ViewFacts, layers: Pick<Layers, 'get' | 'path'>
         throw new CommitError('COMMIT_BAD_REQUEST', `${node} is no image of the plan`, { node });
       return facts.can(format, ability);
     },
-    extents: (node, range, options) => layers.get(node).image.extents(range, options),
-    extentsAbove: ({ base, top }, range, options) => merged(layers.path(base, top), range, options),
+    extents: (node, range, options) => layers.get(node).image.extents(range, { ...options, holes }),
+    extentsAbove: ({ base, top }, range, options) =>
+      merged(layers.path(base, top), range, { ...options, holes }),
   };
 }
 
 async function* merged(
   layers: readonly ChainLayer[],
   range: GuestRange,
-  options?: OperationOptions,
-): AsyncGenerator<readonly NodeExtent[], void, undefined> {
+  options?: ExtentsOptions,
+): AsyncGenerator<OwnedBatch<NodeId>, void, undefined> {
   if (layers.length === 0) {
-    yield [{ ...range, status: 'unallocated', owner: null }];
+    yield OwnedList.ofOwned<NodeId>([{ ...range, status: 'unallocated', owner: null }]);
     return;
   }
   const owned = layers.map((layer) => ({ layer, owner: layer.facts.node }));

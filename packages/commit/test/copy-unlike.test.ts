@@ -24,7 +24,7 @@ async function cellsOf(image: Image): Promise<string> {
   const letters: string[] = [];
   const { virtualSize } = image.geometry;
   for await (const batch of image.extents(rangeBetween(guestOffset(0), virtualSize)))
-    letters.push(...batch.map(({ status }) => status[0] as string));
+    for (const { status } of batch) letters.push(status[0] as string);
   return letters.join('');
 }
 

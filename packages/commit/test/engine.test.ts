@@ -1,8 +1,20 @@
+import { type BitmapFacts, type Bitmaps, ImageError, type ImageFormat } from '@downfold/image';
+import {
+  type BackendDriver,
+  openBackend,
+  type StorageDriver,
+  StorageError,
+} from '@downfold/storage';
 import { byteLength } from '@downfold/units';
-import { expect, it } from 'vitest';
-import type { CommitPlan, PlanRequest, RunOptions } from '../src/index.ts';
+import { describe, expect, it } from 'vitest';
+import {
+  assertNoJournal,
+  type CommitPlan,
+  type PlanRequest,
+  type RunOptions,
+} from '../src/index.ts';
 import { plain } from './plain-strategy.ts';
-import { CLUSTER } from './toy-format.ts';
+import { CLUSTER, toy } from './toy-format.ts';
 import { Workshop } from './workshop.ts';
 
 const CHAIN = ['/base', '/mid', '/top', '/active'] as const;
@@ -86,6 +98,110 @@ it('copies runs that are longer than a piece', async () => {
   const result = await shop.engine().run(await shop.engine().plan(request));
   expect(result.bytesCopied).toBe(1099 * CLUSTER);
   expect(await shop.shown('/base')).toEqual(before);
+});
+
+it('copies no more at once than the throttle says now, and whole clusters', async () => {
+  const shop = new Workshop();
+  await shop.make({
+    '/base': { cells: '-'.repeat(64) },
+    '/top': { cells: 'd'.repeat(64), backing: 'base' },
+  });
+  const before = await shop.shown('/base', '/top');
+  const request = { file: '/top', format: 'toy', strategy: 'plain', emptyTop: false };
+  const plan = await shop.engine().plan(request);
+  const passed: number[] = [];
+  let rate = 4.5 * CLUSTER;
+  const throttle = {
+    get atOnce() {
+      return rate;
+    },
+    pass: async (bytes: number) => {
+      if (bytes > 0) passed.push(bytes / CLUSTER);
+      // a rate of less than a cluster, and then no limit
+      if (passed.length === 5) rate = 1;
+      if (passed.length === 10) rate = Number.POSITIVE_INFINITY;
+    },
+  };
+  await shop.engine().run(plan, { throttle });
+  expect(await shop.shown('/base')).toEqual(before);
+  expect(passed.reduce((sum, clusters) => sum + clusters, 0)).toBe(64);
+  expect(passed.slice(0, 5)).toEqual([4, 4, 4, 4, 4]);
+  // what was gathered by the rate before goes first
+  expect(Math.max(...passed.slice(6, 10))).toBe(1);
+  expect(Math.max(...passed.slice(10))).toBeGreaterThan(4);
+});
+
+it('cuts what it copies at clusters, wherever that begins', async () => {
+  const shop = new Workshop();
+  await shop.make({
+    '/base': { cells: '-'.repeat(64) },
+    '/top': { cells: `-${'d'.repeat(63)}`, backing: 'base' },
+  });
+  const request = { file: '/top', format: 'toy', strategy: 'plain', emptyTop: false };
+  const ends: number[] = [];
+  const toyThatTells = {
+    ...toy,
+    open: async (...args: Parameters<typeof toy.open>) => {
+      const image = await toy.open(...args);
+      const { copyFrom } = image;
+      return Object.assign(image, {
+        copyFrom: async (...[pieces, options]: Parameters<typeof copyFrom>) => {
+          ends.push(...pieces.map(({ offset, length }) => offset + length));
+          await copyFrom(pieces, options);
+        },
+      });
+    },
+  };
+  // a rate at which a piece is three clusters: the run begins inside of the first one
+  const throttle = { atOnce: 3 * CLUSTER, pass: async () => {} };
+  const engine = shop.engine({ formats: [toyThatTells] });
+  await engine.run(await engine.plan(request), { throttle });
+  expect(ends.length).toBeGreaterThan(1);
+  expect(ends.slice(0, -1).filter((end) => end % (3 * CLUSTER) !== 0)).toEqual([]);
+});
+
+it('changes bitmaps once its journal says so, and tries again what storage refused', async () => {
+  const shop = new Workshop();
+  await shop.make({
+    '/base': { cells: '-'.repeat(8) },
+    '/top': { cells: 'd'.repeat(8), backing: 'base' },
+  });
+  const list: BitmapFacts[] = [];
+  const calls: string[] = [];
+  const call = async (name: string): Promise<void> => {
+    const hasJournal = (await shop.files()).some((file) => file.endsWith('.downfold'));
+    calls.push(`${name}${hasJournal ? '' : ' too early'}`);
+    if (calls.length === 2) throw new StorageError('STORAGE_NO_SPACE', 'full');
+  };
+  const model = { name: 'b', granularity: CLUSTER, enabled: true, inconsistent: false };
+  const bitmapsOf = (path: string): Partial<Bitmaps> => ({
+    list: async () => (path === '/top' ? [model] : list),
+    content: async () => ({
+      granularity: CLUSTER,
+      virtualSize: 8 * CLUSTER,
+      bits: Uint8Array.of(0xff),
+    }),
+    assertCanAdd: async () => {},
+    add: async () => {
+      list.push(model);
+      await call('add');
+    },
+    mark: () => call('mark'),
+    pause: () => call('pause'),
+  });
+  const withBitmaps = {
+    ...toy,
+    open: async (...args: Parameters<typeof toy.open>) => {
+      const image = await toy.open(...args);
+      return Object.assign(image, { bitmaps: bitmapsOf(args[0].label) as Bitmaps });
+    },
+  };
+  const engine = shop.engine({ formats: [withBitmaps] });
+  const request = { file: '/top', format: 'toy', strategy: 'plain', emptyTop: false } as const;
+  const plan = await engine.plan({ ...request, bitmaps: 'merge' });
+  await engine.run(plan, { onFailure: async () => true });
+  expect(calls).toEqual(['add', 'mark', 'mark', 'pause']);
+  expect(await shop.files()).toEqual(['base', 'top']);
 });
 
 it('deletes what lost its meaning when it is asked to', async () => {
@@ -224,4 +340,240 @@ it('finds a difference before it relinks when it is told to verify', async () =>
   });
   expect(await shop.shown(...CHAIN)).toEqual(before);
   expect(await shop.head('/active')).toEqual({ backing: 'top', mark: null });
+});
+
+/** Jobs of this chain, which may take what others read. */
+const LOSING: PlanRequest = { ...REQUEST, invalidateSiblings: true };
+
+/** The same chain, and b, which reads through base too. */
+async function withSibling(): Promise<{ shop: Workshop; plan: CommitPlan }> {
+  const { shop } = await planned();
+  await shop.make({ '/b': { cells: '--d---', backing: 'base' } });
+  return { shop, plan: await shop.engine().plan(LOSING) };
+}
+
+it('is not begun while the journal of another image of the pool tells of a job that changes base', async () => {
+  const { shop, plan } = await withSibling();
+  await expect(shop.engine().run(plan, stopAfter(CLUSTER))).rejects.toThrow('stopped');
+  const other: PlanRequest = { ...LOSING, file: '/b', top: '/b', base: undefined };
+  await expect(shop.engine().plan(other)).rejects.toMatchObject({
+    code: 'COMMIT_INTERRUPTED_BEFORE',
+    details: { image: '/active' },
+  });
+  const beside = shop.engine({
+    owner: { host: 'here', bootId: 'b1', pid: 2 },
+    isAlive: ({ pid }) => pid === 1,
+  });
+  await expect(beside.plan(other)).rejects.toMatchObject({ code: 'COMMIT_LIVE_OWNER' });
+  await expect(assertNoJournal(shop.backend, '/base')).rejects.toMatchObject({
+    code: 'COMMIT_INTERRUPTED_BEFORE',
+    details: { image: '/active' },
+  });
+  await shop.engine().resume('/active');
+  await assertNoJournal(shop.backend, '/base');
+});
+
+it('runs beside a job of another chain that only reads the same images, interrupted or not', async () => {
+  const shop = new Workshop();
+  await shop.make({
+    '/golden': { cells: 'dddd' },
+    '/a': { cells: '-d--', backing: 'golden' },
+    '/a1': { cells: '--d-', backing: 'a' },
+    '/b': { cells: 'd---', backing: 'golden' },
+    '/b1': { cells: '---d', backing: 'b' },
+  });
+  const commit = (file: string): PlanRequest => ({
+    file,
+    format: 'toy',
+    strategy: 'plain',
+    checkpointBytes: byteLength(2 * CLUSTER),
+  });
+  const engine = shop.engine();
+  await expect(engine.run(await engine.plan(commit('/a1')), stopAfter(1))).rejects.toThrow();
+  const before = await shop.shown('/golden', '/b', '/b1');
+  await engine.run(await engine.plan(commit('/b1')));
+  expect(await shop.shown('/golden', '/b')).toEqual(before);
+  // golden is only read by both
+  await assertNoJournal(shop.backend, '/golden');
+  await engine.resume('/a1');
+});
+
+it('is not held up by what only looks like a journal, or is not ours to read', async () => {
+  const { shop, plan, before } = await planned();
+  shop.disk.makeDirectory('/backup.downfold');
+  await shop.make({ '/other': { cells: 'd' } });
+  const storage = await shop.backend.create('/other.downfold', { secret: true });
+  await storage[Symbol.asyncDispose]();
+  shop.faults.inject({
+    operation: 'open',
+    file: '/other.downfold',
+    code: 'STORAGE_ACCESS',
+    times: 99,
+  });
+  await shop.engine().run(plan);
+  expect(await shop.shown('/base', '/active')).toEqual(before);
+});
+
+const FLUSH_FAILED = { code: 'COMMIT_STOPPED', details: { code: 'STORAGE_FLUSH_FAILED' } };
+
+/** The same driver, whose files of some paths have other members. */
+function changed(
+  driver: BackendDriver,
+  membersOf: (path: string, file: StorageDriver) => Partial<StorageDriver>,
+): BackendDriver {
+  return {
+    ...driver,
+    open: async (path, mode) => {
+      const file = await driver.open(path, mode);
+      const members = membersOf(path, file);
+      return new Proxy(file, {
+        get: (of, key) => {
+          if (key in members) return Reflect.get(members, key);
+          const value: unknown = Reflect.get(of, key, of);
+          return typeof value === 'function' ? value.bind(of) : value;
+        },
+      });
+    },
+  };
+}
+
+/** The same files, which take their time to flush. */
+function slowToFlush(driver: BackendDriver): BackendDriver {
+  return changed(driver, (_path, file) => ({
+    flush: async (barrier) => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      await file.flush(barrier);
+    },
+  }));
+}
+
+describe('a flush that fails is final', () => {
+  it('when it makes durable what was copied before the job was cancelled', async () => {
+    const { shop, plan } = await planned();
+    shop.faults.inject({ operation: 'flush', file: '/base', nth: 1 });
+    await expect(shop.engine().run(plan, stopAfter(1))).rejects.toMatchObject(FLUSH_FAILED);
+    await expect(shop.engine().resume('/active')).rejects.toMatchObject({
+      code: 'COMMIT_FLUSH_FAILED',
+    });
+  });
+
+  it('when it fails in the background, after a write failed beside it', async () => {
+    const { shop, plan } = await planned();
+    shop.faults.inject({ operation: 'flush', file: '/base', nth: 1 });
+    shop.faults.inject({ operation: 'write', name: 'data', nth: 2 });
+    let asked = 0;
+    const engine = shop.engine({ backend: openBackend(slowToFlush(shop.faults)) });
+    const options = { onFailure: async () => ++asked < 9 };
+    await expect(engine.run(plan, options)).rejects.toMatchObject(FLUSH_FAILED);
+    expect(shop.faults.fired.map(({ operation }) => operation)).toEqual(['write', 'flush']);
+    expect(asked).toBe(0);
+  });
+
+  it('when a job is gone on with: what the process before wrote may be lost', async () => {
+    const { shop, plan } = await planned();
+    await expect(shop.engine().run(plan, stopAfter(1))).rejects.toThrow('stopped');
+    shop.faults.inject({ operation: 'flush', file: '/base', nth: 1 });
+    await expect(shop.engine().resume('/active')).rejects.toMatchObject(FLUSH_FAILED);
+    await expect(shop.engine().resume('/active')).rejects.toMatchObject({
+      code: 'COMMIT_FLUSH_FAILED',
+    });
+  });
+
+  it('also for who gives the job up: nothing is given back that the disk may still refer to', async () => {
+    const { shop, plan, before } = await planned();
+    const asked: string[] = [];
+    const watched: ImageFormat = {
+      ...toy,
+      open: async (storage, options) => {
+        const image = await toy.open(storage, options);
+        return Object.assign(image, {
+          reclaimLeaks: async () => {
+            asked.push(storage.label);
+            return 0;
+          },
+        });
+      },
+    };
+    shop.faults.inject({ operation: 'flush', file: '/base', nth: 1 });
+    await expect(shop.engine().run(plan)).rejects.toMatchObject(FLUSH_FAILED);
+    await shop.engine({ formats: [watched] }).abort('/active');
+    expect(asked).toEqual([]);
+    expect(await shop.shown(...CHAIN)).toEqual(before);
+  });
+});
+
+it('given up, it says what could not be marked, and ends all the same', async () => {
+  const { shop, plan } = await withSibling();
+  await expect(shop.engine().run(plan, stopAfter(CLUSTER))).rejects.toThrow('stopped');
+  await shop.backend.remove('/b');
+  const result = await shop.engine().abort('/active');
+  expect(result.mixed).toEqual(['/base', '/mid']);
+  expect(result.unmarked).toMatchObject([{ image: '/b' }]);
+  expect(await shop.files()).toEqual(['active', 'base', 'mid', 'top']);
+});
+
+it('refuses a base that cannot grow before anything says that it changes', async () => {
+  const shop = new Workshop();
+  await shop.make({ '/base': { cells: 'dd' }, '/top': { cells: '--dd', backing: 'base' } });
+  const rigid: ImageFormat = {
+    ...toy,
+    open: async (storage, options) =>
+      Object.assign(await toy.open(storage, options), {
+        assertCanGrow: () => {
+          throw new ImageError('IMAGE_LIMIT', `${storage.label}: too large`);
+        },
+      }),
+  };
+  const engine = shop.engine({ formats: [rigid] });
+  const plan = await engine.plan({ file: '/top', format: 'toy', strategy: 'plain' });
+  await expect(engine.run(plan)).rejects.toMatchObject({ code: 'IMAGE_LIMIT' });
+  expect(await shop.files()).toEqual(['base', 'top']);
+  expect(await shop.head('/base')).toMatchObject({ mark: null });
+});
+
+it('keeps the mark of a mixture on base when what is committed is one itself', async () => {
+  const { shop, plan } = await planned();
+  await expect(shop.engine().run(plan, stopAfter(CLUSTER))).rejects.toThrow('stopped');
+  await shop.engine().abort('/active');
+  const engine = shop.engine();
+  await engine.run(await engine.plan({ ...REQUEST, top: '/mid' }));
+  expect(await shop.head('/base')).toMatchObject({ mark: 'mixed' });
+  await engine.run(await engine.plan({ ...REQUEST, top: '/top' }));
+  expect(await shop.head('/base')).toMatchObject({ mark: null });
+});
+
+describe('a block device', () => {
+  const identity = { device: '7', inode: '0' };
+
+  /** The same files, one of them a device that says nothing of itself. */
+  const nameless = (driver: BackendDriver, device: string): BackendDriver => ({
+    ...changed(driver, (path) => (path === device ? { identity } : {})),
+    facts: async (path) => {
+      const facts = await driver.facts(path);
+      return path === device ? { ...facts, kind: 'block-device', identity } : facts;
+    },
+  });
+
+  it('without a name of its own may be another one after a start of the machine: no job goes on', async () => {
+    const { shop } = await planned();
+    const backend = openBackend(nameless(shop.faults, '/base'));
+    const engine = shop.engine({ backend });
+    await expect(engine.run(await engine.plan(REQUEST), stopAfter(CLUSTER))).rejects.toMatchObject({
+      code: 'COMMIT_CANCELLED',
+    });
+    const rebooted = shop.engine({ backend, owner: { host: 'here', bootId: 'b2', pid: 1 } });
+    const refused = { code: 'COMMIT_CHANGED', details: { image: '/base' } };
+    await expect(rebooted.resume('/active')).rejects.toMatchObject(refused);
+    await expect(rebooted.abort('/active')).rejects.toMatchObject(refused);
+    await engine.resume('/active');
+  });
+
+  it('is no leaf of a job: nothing beside it outlives the next start of the machine', async () => {
+    const { shop } = await planned();
+    const engine = shop.engine({ backend: openBackend(nameless(shop.faults, '/active')) });
+    await expect(engine.plan(REQUEST)).rejects.toMatchObject({
+      code: 'COMMIT_UNSUPPORTED',
+      details: { image: '/active' },
+    });
+  });
 });

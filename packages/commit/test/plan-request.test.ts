@@ -173,7 +173,7 @@ it('shows allocation of the chain, and of siblings to those that may keep them',
   const whole = { offset: 0, length: 16384 } as Parameters<ChainView['extents']>[1];
   const statuses: string[] = [];
   for await (const batch of view.extentsAbove({ base: asked.base, top: asked.top }, whole))
-    statuses.push(...batch.map(({ status, owner }) => `${status} ${owner}`));
+    for (const { status, owner } of batch) statuses.push(`${status} ${owner}`);
   const [, mid, top] = view.chain.map(({ node }) => node);
   expect(statuses).toEqual(['unallocated null', `data ${mid}`, `data ${top}`, 'unallocated null']);
   expect(

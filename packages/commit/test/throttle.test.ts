@@ -90,9 +90,11 @@ it('wakes who waits when the rate changes, and when the signal is aborted', asyn
   await expect(stopped).rejects.toBe(reason);
 });
 
-it('says whether bytes wait', () => {
-  const throttle = new Throttle(1, fakeClock());
-  expect(throttle.limited).toBe(true);
+it('says how many bytes should pass at once: what 50 ms of the rate allow', () => {
+  const throttle = new Throttle(1_000_000, fakeClock());
+  expect(throttle.atOnce).toBe(50_000);
+  throttle.setRate(20);
+  expect(throttle.atOnce).toBe(1);
   throttle.setRate(0);
-  expect(throttle.limited).toBe(false);
+  expect(throttle.atOnce).toBe(Number.POSITIVE_INFINITY);
 });

@@ -2,6 +2,7 @@ import {
   type BackingReference,
   type CreateImageOptions,
   type Extent,
+  ExtentList,
   type Image,
   ImageError,
   type ImageFormat,
@@ -38,7 +39,7 @@ interface Head {
  */
 export const toy: ImageFormat = {
   name: 'toy',
-  abilities: new Set(['backing', 'zero', 'deallocate', 'mark']),
+  abilities: new Set(['backing', 'zero', 'deallocate', 'grow', 'mark']),
   recognises: (bytes) => new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) === MAGIC,
   open: async (storage, { mode }) => toyImage(storage, await readHead(storage), mode),
   create: async (storage, { virtualSize, backing = null }: CreateImageOptions) => {
@@ -95,6 +96,7 @@ function toyImage(storage: Storage, read: Head, mode: OpenMode): Image {
     get backing() {
       return head.backing;
     },
+    encrypted: false,
     get mark() {
       return head.mark;
     },
@@ -103,10 +105,10 @@ function toyImage(storage: Storage, read: Head, mode: OpenMode): Image {
     },
     file: storage,
     data: storage,
-    describe: async () => ({ dirty: false, snapshots: [], specific: {} }),
+    describe: async () => ({ dirty: false, encrypted: false, snapshots: [], specific: {} }),
     extents: async function* (range) {
       for (const { offset, length } of splitRange(range, CLUSTER))
-        yield [extentAt(cellAt(offset), offset, length, place(offset))];
+        yield ExtentList.of([extentAt(cellAt(offset), offset, length, place(offset))]);
     },
     read: async (offset, target, below) => {
       const range = rangeBetween(offset, offset + target.length);

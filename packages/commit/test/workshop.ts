@@ -112,6 +112,8 @@ export function onlooker(
           images: view.chain,
           chainLength: view.chain.length,
           bytesToCopy: 0,
+          writes: [],
+          relinks: [],
         } as unknown as Awaited<ReturnType<CommitStrategy['plan']>>;
       },
     },

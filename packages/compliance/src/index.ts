@@ -11,6 +11,8 @@ export {
   talk,
   withinASecond,
 } from './fuzz.ts';
+export { httpServer } from './http-server.ts';
+export { makeEncrypted, secretObject } from './qemu-secret.ts';
 export { caseContext, seededRandom } from './random.ts';
 export { applies, killers, runCase, verify } from './run.ts';
 export { currentTier, perTier, type Tier } from './tier.ts';

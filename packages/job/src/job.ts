@@ -76,6 +76,8 @@ export class Job {
   /** How many parts of the work stand still. */
   #standing = 0;
   #wasReady = false;
+  /** The part that others see has begun: there is no way back. */
+  #isSwitching = false;
   #speed: number;
   #done = 0;
   #total = 0;
@@ -99,6 +101,11 @@ export class Job {
 
   get state(): JobState {
     return this.#state;
+  }
+
+  /** Whether a verb may be asked of it now. Once links are being switched a job cannot be cancelled, although it is still `pending`. */
+  takes(verb: JobVerb): boolean {
+    return TAKEN[verb].includes(this.#state) && !(verb === 'cancel' && this.#isSwitching);
   }
 
   /** @throws JobError `JOB_REFUSED` when it is paused already, or as all verbs `JOB_WRONG_STATE` */
@@ -133,7 +140,7 @@ export class Job {
 
   /**
    * Ends a ready job with its data in place and the links as they were (soft), or any job at once (`force`, and always before it is ready).
-   * @throws JobError
+   * @throws JobError also once links are being switched: who asks then is too late
    */
   cancel({ force }: { readonly force: boolean }): void {
     this.#assertTaken('cancel');
@@ -223,6 +230,9 @@ export class Job {
       this.#emit({ event: 'BLOCK_JOB_PENDING', data: { type: this.type, id: this.id } });
       await this.#finalized.promise;
     }
+    // the last moment for a cancellation, which may have come right behind `finalize`
+    signal.throwIfAborted();
+    this.#isSwitching = true;
     await this.#work.finish(this.#ending ?? 'complete');
   }
 
@@ -249,8 +259,8 @@ export class Job {
       get ending() {
         return job.#ending;
       },
-      get limited() {
-        return job.#speed > 0 || job.#paused !== null;
+      get atOnce() {
+        return job.#paused === null ? job.#throttle.atOnce : 0;
       },
       pass: async (bytes) => {
         await this.#whilePaused();
@@ -284,7 +294,9 @@ export class Job {
     operation: 'read' | 'write',
     { noSpace }: { readonly noSpace: boolean },
   ): Promise<'again' | 'give up'> {
-    const action = actionOf(this.#options.onError ?? 'report', noSpace);
+    // one that nobody could resume, as at its very end, does not stand still
+    const canWait = TAKEN.resume.includes(this.#state);
+    const action = canWait ? actionOf(this.#options.onError ?? 'report', noSpace) : 'report';
     this.#emit({ event: 'BLOCK_JOB_ERROR', data: { device: this.id, operation, action } });
     if (action === 'report') return 'give up';
     if (action === 'stop') {
@@ -326,7 +338,7 @@ export class Job {
   }
 
   #assertTaken(verb: JobVerb): void {
-    if (TAKEN[verb].includes(this.#state)) return;
+    if (this.takes(verb)) return;
     throw new JobError(
       'JOB_WRONG_STATE',
       `Job '${this.id}' in state '${this.#state}' cannot accept command verb '${verb}'`,

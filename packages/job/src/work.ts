@@ -8,8 +8,8 @@ export interface JobControl {
   /** Aborted when the job is cancelled by force. Work that rejects with the signal's reason was cancelled, not failed. */
   readonly signal: AbortSignal;
   readonly state: JobState;
-  /** Whether bytes have to wait: then they are to be moved in small pieces. */
-  readonly limited: boolean;
+  /** Bytes that are to be moved at once, at most: what 50 ms of the speed allow, 0 while the job is paused; Infinity: no limit. */
+  readonly atOnce: number;
   /** Resolves when `bytes` more may be moved: not while the job is paused, and no faster than its speed. Rejects with the signal's reason. */
   pass(bytes: number): Promise<void>;
   /** How far the work is, of how much; bytes. */

@@ -1,6 +1,13 @@
 import { seededRandom } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
-import { type JobState, Jobs, type JobVerb, type OnError, TAKEN } from '../src/index.ts';
+import {
+  type JobControl,
+  type JobState,
+  Jobs,
+  type JobVerb,
+  type OnError,
+  TAKEN,
+} from '../src/index.ts';
 import { clockOf, settled, Trial } from './support.ts';
 
 /** Orders and words: transcripts of QEMU 7.2.22, facts on the toolchain, appendix B. */
@@ -106,6 +113,36 @@ describe('who decides', () => {
       'concluded',
       'null',
     ]);
+    expect(trial.done).toEqual(['give up']);
+  });
+
+  test.each([
+    { how: 'softly', force: false },
+    { how: 'by force', force: true },
+  ])('a job that switches links is cancelled no more, $how', async ({ force }) => {
+    const switched = Promise.withResolvers<void>();
+    const trial = new Trial({}, { active: true, work: { finish: () => switched.promise } });
+    await trial.go();
+    trial.job.complete();
+    await settled();
+    expect(trial.job.takes('cancel')).toBe(false);
+    expect(() => trial.job.cancel({ force })).toThrow(
+      "Job 'c0' in state 'pending' cannot accept command verb 'cancel'",
+    );
+    expect(trial.control?.signal.aborted).toBe(false);
+    switched.resolve();
+    await trial.job.over;
+    expect(trial.events.slice(-3)).toEqual(['BLOCK_JOB_COMPLETED', 'concluded', 'null']);
+    expect(trial.done).toEqual(['complete']);
+  });
+
+  test('a cancellation right behind `finalize` comes before the switch', async () => {
+    const trial = new Trial({ autoFinalize: false });
+    await trial.go();
+    trial.job.finalize();
+    trial.job.cancel({ force: true });
+    await trial.job.over;
+    expect(trial.events).toContain('BLOCK_JOB_CANCELLED');
     expect(trial.done).toEqual(['give up']);
   });
 
@@ -297,6 +334,33 @@ describe('errors', () => {
     }
     await trial.job.over;
     expect(trial.done).toEqual([action === 'report' ? 'give up' : 'finish complete']);
+  });
+});
+
+test('an error at the very end is reported, whatever the policy: nobody could resume the job there', async () => {
+  let working: JobControl | null = null;
+  const trial = new Trial(
+    { onError: 'stop', autoFinalize: false },
+    {
+      work: {
+        run: async (control) => {
+          working = control;
+        },
+        finish: async () => {
+          if ((await working?.failed('write', { noSpace: true })) === 'give up')
+            throw new Error('No space left on device');
+        },
+      },
+    },
+  );
+  await settled();
+  expect(trial.job.state).toBe('pending');
+  trial.job.finalize();
+  await trial.job.over;
+  expect(trial.said.find(({ event }) => event === 'BLOCK_JOB_ERROR')?.data).toEqual({
+    device: 'c0',
+    operation: 'write',
+    action: 'report',
   });
 });
 

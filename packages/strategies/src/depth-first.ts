@@ -247,7 +247,7 @@ async function* drain(
     return;
   }
   for await (const extents of lifted(view, base, layer, next, top))
-    yield extents.flatMap((extent) => [...copyExtent(extent, next.node, epoch)]);
+    yield extents.flatMap((extent) => copyExtent(extent, next.node, epoch));
   const relink = plan.relinks.find(({ overlay }) => overlay === next.node);
   yield [
     { do: 'barrier', nodes: [base.node, layer.node, next.node] },

@@ -61,11 +61,14 @@ export function pullPlan(
 }
 
 function relinkOf(
-  { absent }: CommitRequest,
+  { absent, baseName }: CommitRequest,
   top: LayerFacts,
   base: LayerFacts | undefined,
 ): Relink {
-  if (base !== undefined) return relinkTo(top, base);
-  if (absent !== undefined) return relinkTo(top, { ...absent, node: null });
-  return { overlay: top.node, backing: null, from: top.backing, to: null };
+  const onto = base ?? (absent === undefined ? null : { ...absent, node: null });
+  if (onto === null) return { overlay: top.node, backing: null, from: top.backing, to: null };
+  const relink = relinkTo(top, onto);
+  return baseName === undefined
+    ? relink
+    : { ...relink, to: { name: baseName, format: onto.format } };
 }

@@ -1,11 +1,12 @@
-import type { LayerFacts, NodeId } from '@downfold/chain';
+import type { LayerFacts, NodeId, OwnedBatch } from '@downfold/chain';
 import {
   type ChainView,
   type CommitPlan,
   type CommitStrategy,
   type Cursor,
+  ExtentCursor,
   factsIn,
-  type NodeExtent,
+  isZeroKind,
   type Step,
 } from '@downfold/commit';
 import {
@@ -120,36 +121,24 @@ function append(batch: Run[], from: number, to: number): void {
 
 /** Which layer decides each byte of a view, asked in ascending order; null where it reads as zeros. */
 class Owners {
-  readonly #extents: AsyncIterator<readonly NodeExtent[]> | null;
-  #batch: readonly NodeExtent[] = [];
-  #next = 0;
+  readonly #extents: ExtentCursor<OwnedBatch<NodeId>> | null;
 
   constructor(view: ChainView, top: NodeId | null, from: number, to: number) {
+    const range = rangeBetween(guestOffset(from), to);
     this.#extents =
-      top === null
-        ? null
-        : view
-            .extentsAbove({ base: null, top }, rangeBetween(guestOffset(from), to))
-            [Symbol.asyncIterator]();
+      top === null ? null : new ExtentCursor(view.extentsAbove({ base: null, top }, range));
   }
 
   async at(at: number): Promise<{ readonly end: number; readonly owner: NodeId | null }> {
-    for (;;) {
-      const extent = this.#batch[this.#next];
-      if (extent !== undefined && rangeEnd(extent) > at)
-        return { end: rangeEnd(extent), owner: extent.status === 'zero' ? null : extent.owner };
-      if (extent !== undefined) {
-        this.#next++;
-        continue;
-      }
-      const { value, done } = (await this.#extents?.next()) ?? { value: undefined, done: true };
-      if (done === true) return { end: Number.POSITIVE_INFINITY, owner: null };
-      this.#batch = value;
-      this.#next = 0;
-    }
+    const batch = (await this.#extents?.to(at)) ?? null;
+    if (this.#extents === null || batch === null)
+      return { end: Number.POSITIVE_INFINITY, owner: null };
+    const { index } = this.#extents;
+    const end = batch.ends[index] as number;
+    return { end, owner: isZeroKind(batch.kinds[index]) ? null : (batch.owners[index] ?? null) };
   }
 
   async close(): Promise<void> {
-    await this.#extents?.return?.();
+    await this.#extents?.close();
   }
 }

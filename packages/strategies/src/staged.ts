@@ -33,6 +33,12 @@ export const staged: CommitStrategy = {
         `${facts.base.path}: a ${facts.base.format} image has no second mapping to write new content aside; use another strategy`,
         { image: facts.base.path, strategy: staged.name },
       );
+    if (facts.base.dataFile !== undefined)
+      throw new CommitError(
+        'COMMIT_UNSUPPORTED',
+        `${facts.base.path}: has an external data file, where new content would have no place beside the old; use another strategy`,
+        { image: facts.base.path, strategy: staged.name },
+      );
     const lost = writesBase(facts) ? [...facts.intermediates, ...view.outsiders] : [];
     const costs = commonCosts(facts, lost, request);
     const inBase = costs.find(({ node }) => node === facts.base.node)?.written ?? 0;

@@ -34,14 +34,12 @@ export class Epochs {
   }
 
   /** The step; before it a checkpoint, when more than an epoch would have been copied since the last one. */
-  *admit(step: Writing): Generator<Step, void, undefined> {
+  admit(step: Writing): readonly Step[] {
     const bytes = copiedBy(step);
-    if (this.#copied > 0 && this.#copied + bytes > this.#bytes) {
-      yield { do: 'checkpoint', cursor: { phase: 'copy', offset: step.range.offset } };
-      this.#copied = 0;
-    }
-    this.#copied += bytes;
-    yield step;
+    const full = this.#copied > 0 && this.#copied + bytes > this.#bytes;
+    this.#copied = bytes + (full ? 0 : this.#copied);
+    if (!full) return [step];
+    return [{ do: 'checkpoint', cursor: { phase: 'copy', offset: step.range.offset } }, step];
   }
 }
 
@@ -56,19 +54,14 @@ export function wholeDisk({ geometry }: LayerFacts): GuestRange {
 }
 
 /** Steps that give `to` what `extent` holds, in pieces of at most `piece` bytes; nothing when no layer decides it. */
-export function* copyExtent(
-  extent: NodeExtent,
-  to: NodeId,
-  piece: number,
-): Generator<Writing, void, undefined> {
-  if (extent.owner === null) return;
+export function copyExtent(extent: NodeExtent, to: NodeId, piece: number): readonly Writing[] {
+  if (extent.owner === null) return [];
   const { owner, offset, length } = extent;
-  if (extent.status === 'zero') {
-    yield { do: 'zero', node: to, range: { offset, length } };
-    return;
-  }
+  if (extent.status === 'zero') return [{ do: 'zero', node: to, range: { offset, length } }];
+  const steps: Writing[] = [];
   for (const range of splitRange(extent, piece))
-    yield { do: 'copy', from: owner, to, range, host: hostAt(extent, range.offset) };
+    steps.push({ do: 'copy', from: owner, to, range, host: hostAt(extent, range.offset) });
+  return steps;
 }
 
 /** Where guest byte `at` of an extent lies in its file; null when it does not lie there plainly. */

@@ -53,7 +53,7 @@ async function* steps(
     const epochs = new Epochs(plan);
     const from = Number(cursor?.['offset'] ?? 0);
     for await (const batch of pulled(view, factsIn(plan, top), base, from, epochOf(plan)))
-      yield batch.flatMap((step) => [...epochs.admit(step)]);
+      yield batch.flatMap((step) => epochs.admit(step));
     yield [
       { do: 'barrier', nodes: [top] },
       { do: 'checkpoint', cursor: { phase: 'relink', complete: true } },

@@ -1,3 +1,4 @@
+import { OwnedList } from '@downfold/chain';
 import type {
   ChainView,
   CommitPlan,
@@ -73,7 +74,7 @@ export function merging(view: ChainView, change: (extent: NodeExtent) => NodeExt
     ...view,
     extentsAbove: async function* (subchain, range, options) {
       for await (const batch of view.extentsAbove(subchain, range, options))
-        yield batch.map(change);
+        yield OwnedList.ofOwned(Array.from(batch, change));
     },
   };
 }

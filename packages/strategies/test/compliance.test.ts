@@ -1,5 +1,5 @@
 import { commitKit, type Scope, strategySubject } from '@downfold/commit/compliance';
-import { verify } from '@downfold/compliance';
+import { currentTier, verify } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
 import {
   active,
@@ -12,7 +12,7 @@ import {
   stream,
 } from '../src/index.ts';
 
-const scope = (process.env['DOWNFOLD_TIER'] ?? 'quick') as Scope;
+const scope: Scope = currentTier();
 const choices = [copyDown, depthFirst, preserve, staged];
 const strategies = [...choices, active, stream, rebase, auto(choices)];
 

@@ -1,4 +1,4 @@
-import type { NodeId } from '@downfold/chain';
+import { type NodeId, type OwnedBatch, OwnedList } from '@downfold/chain';
 import type { Allocation } from '@downfold/image';
 import { type GuestRange, guestOffset, hostOffset, rangeBetween, rangeEnd } from '@downfold/units';
 import type { CommitPlan } from '../plan.ts';
@@ -104,7 +104,7 @@ async function* batches(
   pool: Pool,
   range: GuestRange,
   at: (sector: number) => Owned,
-): AsyncGenerator<readonly NodeExtent[], void, undefined> {
+): AsyncGenerator<OwnedBatch<NodeId>, void, undefined> {
   const [from, to] = [range.offset / SECTOR_BYTES, rangeEnd(range) / SECTOR_BYTES];
   let batch: NodeExtent[] = [];
   for (let sector = from; sector < to; ) {
@@ -115,10 +115,10 @@ async function* batches(
     batch.push({ ...extent, ...first });
     sector = end;
     if (batch.length < pool.setting.batch) continue;
-    yield batch;
+    yield OwnedList.ofOwned(batch);
     batch = [];
   }
-  if (batch.length > 0) yield batch;
+  if (batch.length > 0) yield OwnedList.ofOwned(batch);
 }
 
 function continues(first: Owned, next: Owned, distance: number): boolean {

@@ -1,0 +1,22 @@
+import { execFileSync } from 'node:child_process';
+
+/** QEMU's arguments for the secret `s`, which is in a file. */
+export function secretObject(file: string): readonly string[] {
+  return ['--object', `secret,id=s,file=${file}`];
+}
+
+/** What QEMU says when it makes a LUKS header and finds, now and then, that it cannot tell how fast the machine is. */
+const CANNOT_TELL = 'Unable to get accurate CPU usage';
+const MOST_TRIES = 20;
+
+/** Runs a `qemu-img` that makes a LUKS header, again when QEMU cannot tell how many iterations that takes. @throws with its output when it fails */
+export function makeEncrypted(...args: readonly string[]): void {
+  for (let tries = 1; ; tries++) {
+    try {
+      execFileSync('qemu-img', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+      return;
+    } catch (cause) {
+      if (tries > MOST_TRIES || !String(cause).includes(CANNOT_TELL)) throw cause;
+    }
+  }
+}
