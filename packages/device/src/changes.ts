@@ -15,14 +15,16 @@ const METADATA_PIECE = 2 ** 28;
 /** Zeros as data are written in pieces of this. */
 const DATA_PIECE = 2 ** 20;
 
-/** Makes a range read as zeros, by metadata where the active layer can. */
+/** Makes a range read as zeros, by metadata where the active layer can. As the others here it ends between two pieces when `signal` aborts. */
 export async function zero(
   { active, below }: LiveChain,
   range: GuestRange,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const piece of splitRange(range, METADATA_PIECE))
+  for (const piece of splitRange(range, METADATA_PIECE)) {
+    signal.throwIfAborted();
     await active.writeZeroes(piece, { fill: below, signal });
+  }
 }
 
 /** Makes a range read as zeros and have space of its own. */
@@ -32,8 +34,11 @@ export async function zeroAsData(
   signal: AbortSignal,
 ): Promise<void> {
   const zeros = new Uint8Array(Math.min(DATA_PIECE, range.length));
-  for (const { offset, length } of splitRange(range, DATA_PIECE))
+  for (const { offset, length } of splitRange(range, DATA_PIECE)) {
+    // not every format looks at it
+    signal.throwIfAborted();
     await active.write(offset, zeros.subarray(0, length), { fill: below, signal });
+  }
 }
 
 /** Gives back the space of units of allocation. They read as zeros; what lies below does not show, now or later. */
@@ -44,7 +49,10 @@ export async function giveBack(
 ): Promise<void> {
   const { active, below } = chain;
   if (below !== null || active.backing !== null) return zero(chain, units, signal);
-  for (const piece of splitRange(units, METADATA_PIECE)) await active.deallocate(piece, { signal });
+  for (const piece of splitRange(units, METADATA_PIECE)) {
+    signal.throwIfAborted();
+    await active.deallocate(piece, { signal });
+  }
 }
 
 /** The units of allocation of the active layer that lie wholly in a range; the last one may be cut by the end of the disk. */

@@ -5,6 +5,7 @@ import type { OperationOptions } from '@downfold/storage';
 import {
   type ByteLength,
   byteLength,
+  type DirectReads,
   type GuestOffset,
   type GuestRange,
   rangeBetween,
@@ -12,8 +13,10 @@ import {
 } from '@downfold/units';
 import { type BlockStatus, firstStatuses, joined } from './block-status.ts';
 import { giveBack, unitsIn, zero, zeroAsData } from './changes.ts';
+import { DirectMap } from './direct-map.ts';
 import { DeviceError, type DeviceErrorCode } from './errors.ts';
 import { Flushers } from './flusher.ts';
+import { Latency } from './latency.ts';
 import { isReopened, type LiveChain, linkLayers } from './live-chain.ts';
 import { Mirror } from './mirror.ts';
 import { type Change, Observers, type WriteObserver } from './observers.ts';
@@ -52,6 +55,8 @@ export class Device implements AsyncDisposable {
   readonly readOnly: boolean;
   /** The locks on the layers, for jobs that raise one and lower it again. The disk does not touch them. */
   readonly locks: LayerLocks;
+  /** How long reads and changes take, for jobs that leave the disk to the guest. */
+  readonly latency: Latency;
   #chain: LiveChain;
   #size: number;
   readonly #now: () => number;
@@ -63,6 +68,8 @@ export class Device implements AsyncDisposable {
   readonly #exempt: Set<Image> = new Set();
   /** The drained section that a call is made from. */
   readonly #inside: AsyncLocalStorage<LiveSection> = new AsyncLocalStorage();
+  /** What threads read by themselves; null: nobody asked for that. */
+  #direct: DirectMap | null = null;
   /** Ends what has not begun when a closing is hurried. */
   readonly #hurry = new AbortController();
   #closing: Promise<void> | null = null;
@@ -77,6 +84,7 @@ export class Device implements AsyncDisposable {
     this.#size = this.#chain.active.geometry.virtualSize;
     this.#now = now;
     this.#queue = new RequestQueue(now);
+    this.latency = new Latency(now);
     this.#zeroesByMetadata = zeroesByMetadata;
   }
 
@@ -97,9 +105,12 @@ export class Device implements AsyncDisposable {
 
   /** Fills `target`. @throws DeviceError, ImageError or StorageError */
   async read(offset: GuestOffset, target: Uint8Array, options?: OperationOptions): Promise<void> {
-    await this.#run('read', { offset, length: byteLength(target.length) }, options, (signal) =>
+    const range = { offset, length: byteLength(target.length) };
+    const begun = this.latency.begin();
+    await this.#run('read', range, options, (signal) =>
       this.#chain.active.read(offset, target, this.#chain.below, { signal }),
     );
+    this.latency.end(begun);
   }
 
   /** @throws DeviceError, ImageError or StorageError; some of the bytes may have been written then */
@@ -176,6 +187,17 @@ export class Device implements AsyncDisposable {
     });
   }
 
+  /** For threads that read bytes of the disk from its files by themselves. What they find there is what a read through the disk shows. */
+  async direct(): Promise<DirectReads> {
+    // within a section: no change is under way that it does not know of
+    await this.drained(async () => {
+      this.#direct ??= new DirectMap((range, work) =>
+        this.#run('none', range, undefined, () => work(this.#chain.layers)),
+      );
+    });
+    return this.#direct as DirectMap;
+  }
+
   /** Tells `observer` of every change that has not been acknowledged yet, and of all later ones; what it returns ends that. */
   observe(observer: WriteObserver): () => void {
     return this.#observers.add(observer);
@@ -206,7 +228,7 @@ export class Device implements AsyncDisposable {
     work: (layers: readonly ChainLayer[]) => Promise<T>,
   ): Promise<T> {
     return this.#run(without === 'changes' ? 'read' : 'change', range, undefined, () =>
-      work(this.#chain.layers),
+      this.#apart(range, () => work(this.#chain.layers)),
     );
   }
 
@@ -281,14 +303,30 @@ export class Device implements AsyncDisposable {
     work: (signal: AbortSignal) => Promise<GuestRange>,
   ): Promise<void> {
     this.#assertChangeable();
+    const begun = this.latency.begin();
     await this.#run('change', change, options, async (signal) => {
       this.#assertSound();
       if (change.length === 0) return;
-      const changed = await this.#applied(change, () => work(signal));
+      const changed = await this.#applied(change, () => this.#apart(change, () => work(signal)));
       if (changed.length === 0) return;
       await this.#tell({ ...change, ...changed, failed: false });
       if (options?.fua === true) await this.#flushImage(this.#chain.active);
     });
+    this.latency.end(begun);
+  }
+
+  /** Runs `work`, which may change or move bytes of a range, while nobody reads them but through the disk. */
+  async #apart<T>(range: GuestRange, work: () => Promise<T>): Promise<T> {
+    const direct = this.#direct;
+    if (direct === null) return work();
+    const span = direct.begin(range);
+    try {
+      const idle = direct.map.idle();
+      if (idle !== null) await idle;
+      return await work();
+    } finally {
+      direct.end(span);
+    }
   }
 
   /** What `work` resolves with. When it fails, observers know that the range may have changed. */
@@ -310,10 +348,12 @@ export class Device implements AsyncDisposable {
   async #alone<T>(work: (section: DrainedSection) => Promise<T>): Promise<Drained<T>> {
     return this.#queue.alone(async () => {
       const section = this.#section();
+      await this.#direct?.suspend();
       try {
         return await this.#inside.run(section, work, section);
       } finally {
         section.end();
+        this.#direct?.resume(this.#chain.layers, this.#size);
       }
     });
   }

@@ -93,6 +93,20 @@ describe('zeros and discards', () => {
     }
   });
 
+  it('as data end between two pieces when nobody wants them any more, whether or not the format looks', async () => {
+    const layer = await toyLayer({ size: 4 << 20, unit: 1 });
+    const unwanted = new AbortController();
+    let pieces = 0;
+    layer.image.write = async () => {
+      if (++pieces === 2) unwanted.abort(new Error('nobody waits'));
+    };
+    const device = deviceOn([layer]);
+    const { signal } = unwanted;
+    const zeros = device.writeZeroes(range(0, 4 << 20), { mayUnmap: false, signal });
+    await expect(zeros).rejects.toThrow('nobody waits');
+    expect(pieces).toBe(2);
+  });
+
   it('where they are no metadata, fast zeros are refused and discards do nothing', async () => {
     const plain = await toyLayer({ size, unit: 1 });
     await put(plain, 1, 0, 1);

@@ -1,4 +1,4 @@
-import { type Extent, type Image, ImageError } from '@downfold/image';
+import { type ExtentBatch, ExtentList, type Image, ImageError } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
 import {
   alignDown,
@@ -38,6 +38,7 @@ export interface ToyOptions {
  */
 export class ToyImage implements Image {
   readonly format = 'toy';
+  readonly encrypted = false;
   readonly mark = null;
   readonly fingerprint = '00000000';
   readonly label: string;
@@ -89,15 +90,16 @@ export class ToyImage implements Image {
     return new TextDecoder().decode(this.#cells);
   }
 
-  async *extents(range: Parameters<Image['extents']>[0]): AsyncGenerator<readonly Extent[]> {
+  async *extents(range: Parameters<Image['extents']>[0]): AsyncGenerator<ExtentBatch> {
     this.#assertInside(range.offset, range.length);
     for (const { offset, length } of splitRange(range, CELL)) {
       await this.#pause('extents', offset);
       const cell = this.#cellAt(offset);
       const host = hostOffset(DATA_AT + offset);
-      if (cell === 'd') yield [{ offset, length, status: 'data', host }];
-      else if (cell === 'z') yield [{ offset, length, status: 'zero', preallocated: false }];
-      else yield [{ offset, length, status: 'unallocated' }];
+      if (cell === 'd') yield ExtentList.of([{ offset, length, status: 'data', host }]);
+      else if (cell === 'z')
+        yield ExtentList.of([{ offset, length, status: 'zero', preallocated: false }]);
+      else yield ExtentList.of([{ offset, length, status: 'unallocated' }]);
     }
   }
 

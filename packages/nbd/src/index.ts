@@ -1,3 +1,4 @@
+export type { DirectReads } from '@downfold/units';
 export type {
   ClientChangeOptions,
   ClientZeroOptions,
@@ -87,6 +88,7 @@ export {
   type Style,
 } from './protocol.ts';
 export type {
+  CallOptions,
   ChangeOptions,
   Export,
   ExportSupport,

@@ -4,6 +4,25 @@ import { ByteQueue } from './codec/byte-queue.ts';
 /** Unsent bytes above which whoever answers should stop until `onDrain`. */
 const MAX_UNSENT = 1 << 20;
 
+/** What the transmission phase needs of a connection, whoever has its socket. */
+export interface Wire {
+  readonly queue: ByteQueue;
+  /** Sends pieces, in order; they are the wire's from now on. @param sent called once they left for the kernel, or never will */
+  send(pieces: readonly Uint8Array[], sent?: () => void): void;
+  /** No more bytes until `resume`: the kernel makes the peer wait. */
+  pause(): void;
+  resume(): void;
+  /** Closes after all that was sent has left. */
+  end(): void;
+}
+
+/** What is used of a socket's handle, which Node does not document: it has been like this since version 8. */
+interface Handle {
+  readonly fd?: unknown;
+  reading?: boolean;
+  readStop?: unknown;
+}
+
 /** What a link tells its owner. Nothing is told after `onClose`. */
 export interface LinkOwner {
   /** `queue` has grown. */
@@ -20,7 +39,7 @@ export interface LinkOwner {
  * A socket, plain and later perhaps with TLS: what comes in goes to `queue`, what goes out in one turn of the event loop goes
  * out in one system call.
  */
-export class Link {
+export class Link implements Wire {
   readonly queue: ByteQueue = new ByteQueue();
   readonly #owner: LinkOwner;
   #socket: Socket;
@@ -91,6 +110,25 @@ export class Link {
     socket.pause();
     for (const event of ['data', 'drain', 'end'] as const) socket.off(event, this.#heard[event]);
     return socket;
+  }
+
+  /**
+   * Reads no more, so that somebody else can have the socket, whose descriptor it returns; what came in already is in `queue`. Nothing may be
+   * sent meanwhile, and `resume` is not to be called. Null: this socket cannot be given away.
+   */
+  detach(): number | null {
+    const socket = this.#socket;
+    const { _handle: handle } = socket as unknown as { readonly _handle?: Handle };
+    const { fd, readStop } = handle ?? {};
+    if (typeof fd !== 'number' || fd < 0 || typeof readStop !== 'function') return null;
+    if (socket.destroyed || socket.writableLength > 0) return null;
+    socket.pause();
+    socket.off('data', this.#heard.data);
+    if (socket.readableLength > 0) this.queue.push(socket.read());
+    // reading what was there may have begun to read again
+    readStop.call(handle);
+    if (handle !== undefined) handle.reading = false;
+    return fd;
   }
 
   /** Goes on over a TLS socket. */

@@ -3,6 +3,7 @@ import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import {
+  type CallOptions,
   COMMAND,
   connectNbd,
   ERRNO,
@@ -52,6 +53,16 @@ function gate(disk: MemoryExport): { open(): void } {
 
 const read = (cookie: number, length = 4096) =>
   encodeRequestHeader({ command: COMMAND.read, flags: 0, cookie, offset: 0, length }, false);
+
+/** A client that asked for a read and hung up; the read is under way until the gate is opened. */
+async function leftBehind(on: Awaited<ReturnType<typeof stage>>): Promise<{ open(): void }> {
+  const held = gate(on.disk);
+  await using client = new RawClient(on.path);
+  await client.go('disk', 'simple');
+  client.send(read(1));
+  await expect.poll(() => on.disk.named('read').length).toBe(1);
+  return held;
+}
 
 describe('one client does not harm others', () => {
   test('slow handshakes are cut off, however busy they look', async () => {
@@ -256,12 +267,7 @@ describe('the end of a connection', () => {
 
   test('removing an export whose client is gone, and has left work behind', async () => {
     await using on = await stage();
-    const held = gate(on.disk);
-    const client = new RawClient(on.path);
-    await client.go('disk', 'simple');
-    client.send(read(1));
-    await expect.poll(() => on.disk.named('read').length).toBe(1);
-    await client[Symbol.asyncDispose]();
+    const held = await leftBehind(on);
     const removed = on.server.remove('disk');
     setTimeout(() => held.open(), 20);
     await removed;
@@ -270,12 +276,7 @@ describe('the end of a connection', () => {
 
   test('closing waits for the export even when the client is gone', async () => {
     await using on = await stage();
-    const held = gate(on.disk);
-    const client = new RawClient(on.path);
-    await client.go('disk', 'simple');
-    client.send(read(1));
-    await expect.poll(() => on.disk.named('read').length).toBe(1);
-    await client[Symbol.asyncDispose]();
+    const held = await leftBehind(on);
     let closed = false;
     const closing = on.server.close({ grace: 10 }).then(() => {
       closed = true;
@@ -284,6 +285,81 @@ describe('the end of a connection', () => {
     expect(closed).toBe(false);
     held.open();
     await closing;
+  });
+
+  describe('a call that would go on for long', () => {
+    const cache = { command: COMMAND.cache, flags: 0, offset: 0, length: MiB };
+    const zeros = { ...cache, command: COMMAND.writeZeroes };
+    const leave = { ...cache, command: COMMAND.disconnect, length: 0, cookie: 99 };
+
+    /** Whose calls of `cache` and `writeZeroes` end when they are told to, and not before. */
+    function endless(disk: MemoryExport): { readonly under: Set<string> } {
+      const under = new Set<string>();
+      const until = async (what: string, { signal }: CallOptions): Promise<never> => {
+        under.add(what);
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        under.delete(what);
+        throw signal.reason;
+      };
+      let count = 0;
+      disk.cache = (_offset, _length, how) => until(`cache ${count++}`, how);
+      disk.writeZeroes = (_offset, _length, how) => until('zeros', how);
+      return { under };
+    }
+
+    test('ends when its client hangs up, and the connection with it', async () => {
+      await using on = await stage();
+      const { under } = endless(on.disk);
+      const client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      for (let cookie = 1; cookie <= 15; cookie++)
+        client.send(encodeRequestHeader({ ...cache, cookie }, false));
+      client.send(encodeRequestHeader({ ...zeros, cookie: 16 }, false));
+      await expect.poll(() => under.size).toBe(16);
+      await client[Symbol.asyncDispose]();
+      await expect.poll(() => on.server.clients).toBe(0);
+      expect(under.size).toBe(0);
+      // nothing failed
+      expect(on.errors).toEqual([]);
+    });
+
+    test('a client that said that it would leave still wants its zeros, until the server closes', async () => {
+      await using on = await stage();
+      const { under } = endless(on.disk);
+      const client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      for (const [index, request] of [cache, zeros].entries())
+        client.send(encodeRequestHeader({ ...request, cookie: index }, false));
+      client.send(encodeRequestHeader(leave, false));
+      await expect.poll(() => under.size).toBe(2);
+      await client[Symbol.asyncDispose]();
+      await expect.poll(() => [...under]).toEqual(['zeros']);
+      await on.server.close({ grace: 50 });
+      expect(under.size).toBe(0);
+    });
+
+    test('ends when the grace of a removal is over, though the client waits', async () => {
+      await using on = await stage();
+      const { under } = endless(on.disk);
+      await using client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      client.send(encodeRequestHeader({ ...zeros, cookie: 1 }, false));
+      await expect.poll(() => under.size).toBe(1);
+      await on.server.remove('disk', { grace: 50 });
+      expect(under.size).toBe(0);
+    });
+  });
+
+  test('who hung up counts as a client until its calls are over', async () => {
+    await using on = await stage({ clients: 1 });
+    const held = await leftBehind(on);
+    const refused = connectNbd({ server: { path: on.path }, name: 'disk' });
+    await expect(refused).rejects.toMatchObject({ code: 'NBD_CONNECT' });
+    expect(on.errors).toMatchObject([{ code: 'NBD_LIMIT' }]);
+    held.open();
+    await expect.poll(() => on.server.clients).toBe(0);
+    await using again = await connectNbd({ server: { path: on.path }, name: 'disk' });
+    await again.flush();
   });
 
   test('clients that do not take their answers are cut off after the grace', async () => {

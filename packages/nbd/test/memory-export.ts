@@ -2,8 +2,10 @@ import {
   ALLOCATION_DEPTH,
   BASE_ALLOCATION,
   type BlockSize,
+  type CallOptions,
   type ChangeOptions,
   DEFAULT_BLOCK_SIZE,
+  type DirectReads,
   type Export,
   type ExportSupport,
   errnoError,
@@ -14,7 +16,7 @@ import {
 } from '../src/index.ts';
 
 /** Bytes that are data or a hole together. */
-const GRAIN = 4096;
+export const GRAIN = 4096;
 
 /** A call as the export got it. */
 export interface Call {
@@ -32,6 +34,7 @@ export class MemoryExport implements Export {
   readonly blockSize: BlockSize;
   readonly supports: ExportSupport;
   readonly contexts: readonly string[] = [BASE_ALLOCATION, ALLOCATION_DEPTH];
+  readonly direct: DirectReads | null = null;
   readonly bytes: Buffer;
   /** What a power cut would leave. */
   readonly durable: Buffer;
@@ -86,8 +89,12 @@ export class MemoryExport implements Export {
     if (fua) this.#harden(offset, source.length);
   }
 
-  async writeZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
-    await this.#enter('writeZeroes', offset, length, { ...options });
+  async writeZeroes(
+    offset: number,
+    length: number,
+    { signal: _, ...options }: ZeroOptions,
+  ): Promise<void> {
+    await this.#enter('writeZeroes', offset, length, options);
     if (options.fast && (offset % GRAIN !== 0 || length % GRAIN !== 0))
       throw errnoError('ENOTSUP', 'zeros of parts of blocks are not fast');
     this.bytes.fill(0, offset, offset + length);
@@ -109,7 +116,7 @@ export class MemoryExport implements Export {
     this.bytes.copy(this.durable);
   }
 
-  async cache(offset: number, length: number): Promise<void> {
+  async cache(offset: number, length: number, _options: CallOptions): Promise<void> {
     await this.#enter('cache', offset, length);
   }
 
@@ -125,6 +132,11 @@ export class MemoryExport implements Export {
     return this.#runs(offset, length)
       .slice(0, limit)
       .map((run) => ({ length: run.length, status: run.allocated ? data : hole }));
+  }
+
+  /** Whether the grain of a byte is data. */
+  isData(offset: number): boolean {
+    return this.#allocated[Math.floor(offset / GRAIN)] === 1;
   }
 
   /** Calls of one kind. */

@@ -22,6 +22,7 @@ export function strict(of: Export, violations: string[]): Export {
     blockSize: of.blockSize,
     supports: of.supports,
     contexts: of.contexts,
+    direct: of.direct,
     read: (offset, target) => {
       check('read', offset, target.length, maximumPayload);
       return of.read(offset, target);
@@ -44,15 +45,15 @@ export function strict(of: Export, violations: string[]): Export {
       return of.trim(offset, length, options);
     },
     flush: () => of.flush(),
-    cache: (offset, length) => {
+    cache: (offset, length, options) => {
       can('cache', of.supports.cache);
       check('cache', offset, length);
-      return of.cache(offset, length);
+      return of.cache(offset, length, options);
     },
-    blockStatus: (context, offset, length, limit) => {
+    blockStatus: (context, offset, length, limit, options) => {
       if (!of.contexts.includes(context) || limit < 1) violations.push(`status of ${context}`);
       check('blockStatus', offset, length);
-      return of.blockStatus(context, offset, length, limit);
+      return of.blockStatus(context, offset, length, limit, options);
     },
   };
 }

@@ -21,10 +21,43 @@ export const SIMPLE_BYTES = 16;
 /** A simple reply. @param tag of the request @param error `null` for success */
 export function encodeSimpleReply(tag: Buffer, error: Errno | null): Buffer {
   const bytes = Buffer.allocUnsafe(SIMPLE_BYTES);
-  bytes.writeUInt32BE(MAGIC.simpleReply, 0);
-  bytes.writeUInt32BE(error === null ? 0 : ERRNO[error], 4);
-  tag.copy(bytes, 8, 0, 8);
+  putSimpleReply(bytes, 0, tag, 0, error === null ? 0 : ERRNO[error]);
   return bytes;
+}
+
+function putSimpleReply(to: Buffer, at: number, tag: Buffer, tagAt: number, error: number): void {
+  to.writeUInt32BE(MAGIC.simpleReply, at);
+  to.writeUInt32BE(error, at + 4);
+  tag.copy(to, at + 8, tagAt, tagAt + 8);
+}
+
+/** Bytes of what precedes the data of a read that is answered in one piece. */
+export const DATA_HEADER_BYTES: Readonly<Record<Style, number>> = {
+  simple: SIMPLE_BYTES,
+  structured: CHUNK_BYTES.structured + 8,
+  extended: CHUNK_BYTES.extended + 8,
+};
+
+/** A read that is answered in one piece, without the data: `length` bytes of the export from `offset`. */
+export interface WholeRead {
+  readonly style: Style;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Writes what precedes the data of a read to byte `at`. @param tagAt where the tag of the request begins in `tag` */
+export function putDataHeader(
+  to: Buffer,
+  at: number,
+  { style, offset, length }: WholeRead,
+  tag: Buffer,
+  tagAt: number,
+): void {
+  if (style === 'simple') putSimpleReply(to, at, tag, tagAt, 0);
+  else {
+    putChunk(to, at, { style, done: true, type: CHUNK.data, payload: 8 + length }, tag, tagAt);
+    writeU64(to, at + CHUNK_BYTES[style], offset);
+  }
 }
 
 /** Which reply a chunk belongs to, and whether it is its last. */
@@ -39,14 +72,32 @@ export interface ChunkOf {
 function chunk(of: ChunkOf, type: number, inline: number, payload: number): [Buffer, number] {
   const header = CHUNK_BYTES[of.style];
   const bytes = Buffer.allocUnsafe(header + inline);
-  const extended = of.style === 'extended';
-  bytes.writeUInt32BE(extended ? MAGIC.extendedReply : MAGIC.structuredReply, 0);
-  bytes.writeUInt16BE(of.done ? CHUNK_FLAG_DONE : 0, 4);
-  bytes.writeUInt16BE(type, 6);
-  of.tag.copy(bytes, 8, 0, extended ? 16 : 8);
-  if (extended) writeU64(bytes, 24, payload);
-  else bytes.writeUInt32BE(payload, 16);
+  putChunk(bytes, 0, { style: of.style, done: of.done, type, payload }, of.tag, 0);
   return [bytes, header];
+}
+
+/** What the header of a chunk says, but for the tag. */
+interface ChunkFacts {
+  readonly style: ChunkStyle;
+  readonly done: boolean;
+  readonly type: number;
+  readonly payload: number;
+}
+
+function putChunk(
+  to: Buffer,
+  at: number,
+  { style, done, type, payload }: ChunkFacts,
+  tag: Buffer,
+  tagAt: number,
+): void {
+  const extended = style === 'extended';
+  to.writeUInt32BE(extended ? MAGIC.extendedReply : MAGIC.structuredReply, at);
+  to.writeUInt16BE(done ? CHUNK_FLAG_DONE : 0, at + 4);
+  to.writeUInt16BE(type, at + 6);
+  tag.copy(to, at + 8, tagAt, tagAt + (extended ? 16 : 8));
+  if (extended) writeU64(to, at + 24, payload);
+  else to.writeUInt32BE(payload, at + 16);
 }
 
 /** The chunk that says that nothing more comes. */

@@ -47,6 +47,29 @@ export function encodeRequestHeader(header: RequestHeader, extended: boolean): B
   return bytes;
 }
 
+/** Bytes of the header of a request. */
+export function headerBytes(extended: boolean): number {
+  return extended ? EXTENDED_BYTES : COMPACT_BYTES;
+}
+
+/** Whether a request may begin at byte `at`. */
+export function isRequest(bytes: Buffer, at: number, extended: boolean): boolean {
+  return bytes.readUInt32BE(at) === (extended ? MAGIC.extendedRequest : MAGIC.request);
+}
+
+/** What the header at byte `at` says of the length. */
+export function lengthAt(bytes: Buffer, at: number, extended: boolean): number {
+  return extended ? readU64(bytes, at + 24) : bytes.readUInt32BE(at + 24);
+}
+
+/** Bytes of the payload that follows the header at byte `at`. */
+export function payloadAt(bytes: Buffer, at: number, extended: boolean): number {
+  const carries = extended
+    ? (bytes.readUInt16BE(at + 4) & COMMAND_FLAG.payloadLength) !== 0
+    : bytes.readUInt16BE(at + 6) === COMMAND.write;
+  return carries ? lengthAt(bytes, at, extended) : 0;
+}
+
 /** Takes requests with their payloads from a queue. */
 export class RequestDecoder {
   readonly #extended: boolean;
@@ -57,6 +80,11 @@ export class RequestDecoder {
     this.#extended = extended;
   }
 
+  /** Whether a request has begun that is not complete. */
+  get isInside(): boolean {
+    return this.#header !== null;
+  }
+
   /**
    * The next request, or `null` when more bytes are needed.
    * @throws NbdError `NBD_PROTOCOL` for garbage, `NBD_LIMIT` for a payload above 32 MiB
@@ -65,7 +93,7 @@ export class RequestDecoder {
     this.#header ??= this.#start(queue);
     const header = this.#header;
     if (header === null) return null;
-    const payload = this.#payloadBytes(header);
+    const payload = payloadAt(header, 0, this.#extended);
     const bytes = payload === 0 ? null : queue.take(payload);
     if (bytes === null && payload > 0) return null;
     this.#header = null;
@@ -73,31 +101,20 @@ export class RequestDecoder {
       flags: header.readUInt16BE(4),
       command: header.readUInt16BE(6),
       offset: readU64(header, 16),
-      length: this.#length(header),
+      length: lengthAt(header, 0, this.#extended),
       payload: bytes,
       tag: header.subarray(8, 24),
     };
   }
 
   #start(queue: ByteQueue): Buffer | null {
-    const header = queue.take(this.#extended ? EXTENDED_BYTES : COMPACT_BYTES);
+    const header = queue.take(headerBytes(this.#extended));
     if (header === null) return null;
-    if (header.readUInt32BE(0) !== (this.#extended ? MAGIC.extendedRequest : MAGIC.request))
+    if (!isRequest(header, 0, this.#extended))
       throw protocolError('a request does not start with its magic');
-    const payload = this.#payloadBytes(header);
+    const payload = payloadAt(header, 0, this.#extended);
     if (payload > MAX_PAYLOAD)
       throw new NbdError('NBD_LIMIT', `a request has a payload of ${payload} bytes`, { payload });
     return header;
-  }
-
-  #length(header: Buffer): number {
-    return this.#extended ? readU64(header, 24) : header.readUInt32BE(24);
-  }
-
-  #payloadBytes(header: Buffer): number {
-    const carries = this.#extended
-      ? (header.readUInt16BE(4) & COMMAND_FLAG.payloadLength) !== 0
-      : header.readUInt16BE(6) === COMMAND.write;
-    return carries ? this.#length(header) : 0;
   }
 }

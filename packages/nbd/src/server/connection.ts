@@ -1,8 +1,12 @@
 import type { Socket } from 'node:net';
+import type { DirectReads } from '@downfold/units';
 import { encodeGreeting, OptionDecoder } from '../codec/handshake.ts';
 import { NbdError, protocolError } from '../errors.ts';
 import { Link } from '../link.ts';
-import { HANDSHAKE_FLAG } from '../protocol.ts';
+import { COMMAND, HANDSHAKE_FLAG } from '../protocol.ts';
+import type { Tally } from './direct/control.ts';
+import { ThreadWire } from './direct/thread-wire.ts';
+import type { Thread, Threads } from './direct/threads.ts';
 import { type Answer, Haggling, type HagglingHost, type Session } from './haggling.ts';
 import { acceptTls, type ServerTls } from './tls.ts';
 import { type Answered, type FlightLimits, Transmission } from './transmission.ts';
@@ -11,6 +15,8 @@ import { type Answered, type FlightLimits, Transmission } from './transmission.t
 export interface ConnectionHost extends HagglingHost {
   readonly tls: ServerTls | null;
   readonly flight: FlightLimits;
+  /** Threads for connections that read much. */
+  readonly threads: Threads;
   /** Milliseconds from the first byte until the transmission phase. */
   readonly handshakeTimeout: number;
   /** Hears why a client was dropped, and what failed. */
@@ -20,6 +26,11 @@ export interface ConnectionHost extends HagglingHost {
 }
 
 const NOBODY: Answered = () => {};
+
+/** A client that reads so often gets a thread that is idle; one that only looks around, or writes, needs none. */
+const READS_FOR_A_THREAD = 8;
+/** And one that reads so often a new one: starting it costs about as much as these reads. */
+const READS_FOR_A_NEW_THREAD = 512;
 
 const KNOWN_FLAGS = HANDSHAKE_FLAG.fixedNewstyle | HANDSHAKE_FLAG.noZeroes;
 
@@ -37,6 +48,13 @@ export class Connection {
   #haggling: Haggling | null = null;
   #transmission: Transmission | null = null;
   #session: Session | null = null;
+  /** Whether it may get a thread: it has none, and waits for none. */
+  #wantsThread = false;
+  /** A new thread was asked for; when there is none to be had, an idle one may still come. */
+  #hasAsked = false;
+  /** The wire of the thread that has the socket. */
+  #wire: ThreadWire | null = null;
+  #answered: Answered = NOBODY;
 
   constructor(socket: Socket, host: ConnectionHost) {
     this.#host = host;
@@ -58,15 +76,29 @@ export class Connection {
     return this.#session?.name ?? null;
   }
 
+  /** Whether a thread serves it. */
+  get hasThread(): boolean {
+    return this.#wire !== null;
+  }
+
+  /** Has whoever counts requests hear of those that the thread answered by itself. */
+  settle(): void {
+    this.#wire?.settle(this.#tally);
+  }
+
   /** Lets what is under way finish, and closes. A client within its handshake is told with its next option. */
   shutDown(): void {
     if (this.#phase === 'flags') this.#link.destroy();
+    this.#wire?.passAll();
     if (this.#phase === 'transmission') this.#guard(() => this.#transmission?.shutDown());
   }
 
-  /** Closes at once. */
+  /** Closes at once. What is under way for it ends as soon as the export lets it. */
   destroy(): void {
-    this.#link.destroy();
+    this.#transmission?.abandon();
+    // whoever has the socket lets go of it first
+    if (this.#wire === null) this.#link.destroy();
+    else this.#wire.destroy();
   }
 
   #pump(): void {
@@ -75,6 +107,8 @@ export class Connection {
       if (this.#phase === 'options') this.#takeOptions();
       if (this.#phase === 'transmission') this.#transmission?.pump();
     });
+    if (this.#wantsThread && (this.#transmission?.reads ?? 0) >= READS_FOR_A_THREAD)
+      this.#askForThread(this.#transmission?.reads ?? 0);
   }
 
   /** Whoever breaks the protocol is dropped; nobody else notices. */
@@ -91,7 +125,7 @@ export class Connection {
     if (this.#dropped) return;
     this.#dropped = true;
     this.#phase = 'closed';
-    this.#link.destroy();
+    this.destroy();
     this.#host.report(error);
   }
 
@@ -136,12 +170,78 @@ export class Connection {
   #startTransmission(session: Session): void {
     clearTimeout(this.#timer);
     this.#session = session;
+    this.#answered = this.#host.answered?.(session.name) ?? NOBODY;
     this.#transmission = new Transmission(this.#link, session, this.#host.flight, {
       onRoom: () => this.#pump(),
-      answered: this.#host.answered?.(session.name) ?? NOBODY,
+      answered: this.#answered,
       report: (error) => this.#host.report(error),
     });
     this.#phase = 'transmission';
+    // bytes of TLS are for the thread that has the keys
+    this.#wantsThread = session.export.direct !== null && this.#host.tls === null;
+  }
+
+  /** Until there is one the connection is served here. */
+  #askForThread(reads: number): void {
+    const { threads } = this.#host;
+    const idle = threads.takeIdle();
+    if (idle !== null) this.#moveTo(idle);
+    else if (reads >= READS_FOR_A_NEW_THREAD && !this.#hasAsked) {
+      this.#hasAsked = true;
+      void threads.take().then((thread) => {
+        if (thread === null) return;
+        // an idle one came first
+        if (this.#wantsThread) this.#moveTo(thread);
+        else threads.giveBack(thread);
+      });
+    }
+  }
+
+  #moveTo(thread: Thread): void {
+    this.#wantsThread = false;
+    const direct = this.#session?.export.direct ?? null;
+    this.#transmission?.whenStill((isOpen) => {
+      if (
+        !isOpen ||
+        this.#phase !== 'transmission' ||
+        direct === null ||
+        !this.#giveTo(thread, direct)
+      )
+        this.#host.threads.giveBack(thread);
+    });
+  }
+
+  /** Gives the socket, with what came in, to a thread. False: it cannot be given. */
+  #giveTo(thread: Thread, { map }: DirectReads): boolean {
+    const session = this.#session;
+    const reader = map.addReader();
+    const socket = reader === null ? null : this.#link.detach();
+    if (session === null || reader === null || socket === null) {
+      if (reader !== null) map.removeReader(reader);
+      return false;
+    }
+    const begun = this.#link.queue.take(this.#link.queue.length) ?? new Uint8Array();
+    const { style, export: of } = session;
+    const { size, blockSize } = of;
+    const wire = new ThreadWire(
+      thread,
+      { socket, begun: new Uint8Array(begun), style, size, blockSize, map: map.buffer, reader },
+      {
+        onBytes: () => this.#pump(),
+        onEnd: () => this.#transmission?.ended(),
+        onOver: (error) => {
+          this.settle();
+          map.removeReader(reader);
+          this.#host.threads.giveBack(thread);
+          this.#wire = null;
+          if (error === null) this.#link.end();
+          else this.#link.destroy();
+        },
+      },
+    );
+    this.#wire = wire;
+    this.#transmission?.moveTo(wire);
+    return true;
   }
 
   /** Bytes that are here before TLS is up were sent in the clear by somebody, perhaps not by the client. */
@@ -165,6 +265,11 @@ export class Connection {
       (error: unknown) => this.#drop(error),
     );
   }
+
+  /** Reads that took as long as each other. */
+  readonly #tally: Tally = (count, bytes, milliseconds) => {
+    this.#answered(COMMAND.read, bytes / count, null, milliseconds / count, count);
+  };
 
   #onClose(): void {
     clearTimeout(this.#timer);

@@ -1,3 +1,4 @@
+import type { DirectReads } from '@downfold/units';
 import type { BlockSize, StatusExtent } from '../protocol.ts';
 
 /** What an export can do beyond what every export must. What is `false` is not offered, and never called. */
@@ -20,6 +21,12 @@ export interface Hole {
   readonly length: number;
 }
 
+/** What calls get whose length is no measure of what they take: a client may ask for all of a disk, and hang up. */
+export interface CallOptions {
+  /** Aborted when nobody wants what was asked for any more: the call shall reject soon, with as much done as there is then. */
+  readonly signal: AbortSignal;
+}
+
 /** How a change is to be done. */
 export interface ChangeOptions {
   /** Resolve only once this change is on stable storage. */
@@ -27,7 +34,7 @@ export interface ChangeOptions {
 }
 
 /** How zeros are to be written. */
-export interface ZeroOptions extends ChangeOptions {
+export interface ZeroOptions extends ChangeOptions, CallOptions {
   /** Space may be given back. When `false` it stays, or becomes, reserved. */
   readonly mayTrim: boolean;
   /** Reject with `ENOTSUP`, and change nothing, when it takes as long as a write would. */
@@ -51,6 +58,8 @@ export interface Export {
   readonly supports: ExportSupport;
   /** Metadata contexts that `blockStatus` knows, such as `base:allocation`. */
   readonly contexts: readonly string[];
+  /** Null: all reads are calls of `read`. */
+  readonly direct: DirectReads | null;
   /**
    * Fills all of `target`, but for the runs of zeros that it resolves with: ordered, apart, inside of the range; `[]` when
    * there are none. A read that comes short rejects.
@@ -60,11 +69,11 @@ export interface Export {
   write(offset: number, source: Uint8Array, options: ChangeOptions): Promise<void>;
   writeZeroes(offset: number, length: number, options: ZeroOptions): Promise<void>;
   /** The contents of the range are of no more use. They may be anything afterwards. */
-  trim(offset: number, length: number, options: ChangeOptions): Promise<void>;
+  trim(offset: number, length: number, options: ChangeOptions & CallOptions): Promise<void>;
   /** Everything that was answered before the call is on stable storage when this resolves. */
   flush(): Promise<void>;
   /** The range will be read soon. */
-  cache(offset: number, length: number): Promise<void>;
+  cache(offset: number, length: number, options: CallOptions): Promise<void>;
   /**
    * Statuses of consecutive runs from `offset`: at least one, at most `limit`. It may stop before the range ends; the last
    * run may go on beyond it.
@@ -74,5 +83,6 @@ export interface Export {
     offset: number,
     length: number,
     limit: number,
+    options: CallOptions,
   ): Promise<readonly StatusExtent[]>;
 }

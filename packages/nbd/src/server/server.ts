@@ -3,6 +3,7 @@ import { assertBlockSize } from '../block-size.ts';
 import { encodeString } from '../codec/strings.ts';
 import { NbdError } from '../errors.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
+import { Threads } from './direct/threads.ts';
 import type { Export } from './export.ts';
 import { assertSecure, type Endpoint, endpointOf, listen } from './listen.ts';
 import { assertUsable, type ServerTls } from './tls.ts';
@@ -10,7 +11,7 @@ import type { Answered } from './transmission.ts';
 
 /** Numbers that keep one client from harming others. */
 export interface ServerLimits {
-  /** Connections at once; more are closed as they come. Default 100. */
+  /** Connections at once, also those whose client hung up while calls of an export are under way; more are closed as they come. Default 100. */
   readonly clients?: number | undefined;
   /** Milliseconds a client has for its handshake. Default 10,000. */
   readonly handshakeTimeout?: number | undefined;
@@ -18,6 +19,8 @@ export interface ServerLimits {
   readonly requests?: number | undefined;
   /** Bytes of data of one client at once. Default 32 MiB. */
   readonly bytes?: number | undefined;
+  /** Connections that threads of their own serve, where exports let them; the others share the event loop. Default 8; 0: none. */
+  readonly threads?: number | undefined;
 }
 
 /** How a server serves. */
@@ -42,6 +45,10 @@ export interface NbdServer extends AsyncDisposable {
   readonly clients: number;
   /** Connections that use the export of a name. */
   clientsOf(name: string): number;
+  /** Threads for connections: how many serve one, and how many wait for one. */
+  readonly threads: { readonly serving: number; readonly idle: number };
+  /** Has what `onAnswer` returned hear of the reads that threads answered so far. */
+  settle(): void;
   /** Serves one more export. @throws NbdError `NBD_NAME` when the name is taken or no name, `NBD_RANGE` when its sizes make no sense */
   add(name: string, of: Export): void;
   /**
@@ -58,7 +65,7 @@ export interface NbdServer extends AsyncDisposable {
 
 /** How long closing may take. */
 export interface CloseOptions {
-  /** Milliseconds until clients that do not take their answers are cut off. Default 5,000. */
+  /** Milliseconds until clients that do not take their answers, or asked for more than that takes, are cut off. Default 5,000. */
   readonly grace?: number | undefined;
 }
 
@@ -81,25 +88,33 @@ class ListeningServer implements NbdServer {
   readonly #connections = new Set<Connection>();
   readonly #server: Server;
   readonly #tls: boolean;
+  readonly #threads: Threads;
   #closing = false;
   #closed: Promise<void> | null = null;
 
   constructor(options: ServerOptions) {
     this.#at = options.listen;
     this.#tls = options.tls !== undefined;
+    this.#threads = new Threads(options.limits?.threads ?? 8, (error) => options.onError?.(error));
     const host = this.#host(options);
+    const most = options.limits?.clients ?? 100;
+    const turnedAway = (): void =>
+      host.report(
+        new NbdError('NBD_LIMIT', `a client was turned away: there are ${most} already`, { most }),
+      );
     this.#server = createServer((socket) => {
+      // sockets are not all: who hung up counts for as long as there is work under way for it
+      if (this.#connections.size >= most) {
+        socket.destroy();
+        turnedAway();
+        return;
+      }
       const connection = new Connection(socket, host);
       this.#connections.add(connection);
       void connection.finished.then(() => this.#connections.delete(connection));
     });
-    const most = options.limits?.clients ?? 100;
     this.#server.maxConnections = most;
-    this.#server.on('drop', () =>
-      host.report(
-        new NbdError('NBD_LIMIT', `a client was turned away: there are ${most} already`, { most }),
-      ),
-    );
+    this.#server.on('drop', turnedAway);
   }
 
   get endpoint(): Endpoint {
@@ -112,6 +127,15 @@ class ListeningServer implements NbdServer {
 
   clientsOf(name: string): number {
     return [...this.#connections].filter(({ exportName }) => exportName === name).length;
+  }
+
+  get threads(): NbdServer['threads'] {
+    const serving = [...this.#connections].filter(({ hasThread }) => hasThread).length;
+    return { serving, idle: this.#threads.idle };
+  }
+
+  settle(): void {
+    for (const connection of this.#connections) connection.settle();
   }
 
   async start(): Promise<void> {
@@ -133,6 +157,7 @@ class ListeningServer implements NbdServer {
       throw new NbdError('NBD_RANGE', `export '${name}' cannot have ${of.size} bytes`, { name });
     assertBlockSize(of.blockSize, `export '${name}'`);
     this.#exports.set(name, of);
+    if (of.direct !== null && !this.#tls) this.#threads.prepare();
   }
 
   async remove(name: string, options: CloseOptions = {}): Promise<void> {
@@ -158,6 +183,7 @@ class ListeningServer implements NbdServer {
     const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     await this.#end([...this.#connections], options);
     await stopped;
+    await this.#threads.close();
   }
 
   async #end(connections: readonly Connection[], { grace = 5000 }: CloseOptions): Promise<void> {
@@ -180,6 +206,7 @@ class ListeningServer implements NbdServer {
       },
       flight: { requests: limits?.requests ?? 16, bytes: limits?.bytes ?? 32 * 1024 * 1024 },
       handshakeTimeout: limits?.handshakeTimeout ?? 10_000,
+      threads: this.#threads,
       report: (error) => onError?.(error),
       answered: onAnswer ?? null,
     };

@@ -1,6 +1,6 @@
 import { type Request, RequestDecoder } from '../codec/request.ts';
-import { NbdError } from '../errors.ts';
-import type { Link } from '../link.ts';
+import { errnoError, NbdError } from '../errors.ts';
+import type { Wire } from '../link.ts';
 import { COMMAND, COMMAND_FLAG, type Errno, MAX_PAYLOAD } from '../protocol.ts';
 import {
   answerDone,
@@ -17,6 +17,9 @@ import { statusQuery } from './status-query.ts';
 /** Most extents an export is asked for at once: a reply of 0.5 to 1 MiB a context. */
 const STATUS_EXTENTS = 65_536;
 
+/** Why calls of an export end early. */
+const GONE = errnoError('ESHUTDOWN', 'the client is gone');
+
 /** How much of one client is under way at once, from the arrival of a request until its reply has left. */
 export interface FlightLimits {
   readonly requests: number;
@@ -25,17 +28,20 @@ export interface FlightLimits {
 }
 
 /**
- * Hears of each request when its answer is there. Called once for each, on its path: to count, and no more.
+ * Hears of each request when its answer is there. Called once for each, on its path: to count, and no more. Of reads that a thread answered by
+ * itself it hears later, when they are asked for, of many at once.
  * @param command as in `COMMAND`, or whatever number the client sent
  * @param length bytes that it was about
  * @param errno what the client is told; null: it is done
  * @param milliseconds that the export took; 0: it was not asked
+ * @param count requests, of which the other figures are the mean. Absent: one
  */
 export type Answered = (
   command: number,
   length: number,
   errno: Errno | null,
   milliseconds: number,
+  count?: number,
 ) => void;
 
 /** Whom a transmission phase belongs to. */
@@ -50,7 +56,7 @@ export interface TransmissionOwner {
 
 /** The transmission phase of one connection: takes requests, calls the export, answers. */
 export class Transmission {
-  readonly #link: Link;
+  #link: Wire;
   readonly #session: Session;
   readonly #limits: FlightLimits;
   readonly #owner: TransmissionOwner;
@@ -63,8 +69,18 @@ export class Transmission {
   #calls = 0;
   #state: 'open' | 'shutting-down' | 'ending' = 'open';
   #settled: (() => void) | undefined;
+  /** The client took its leave: what it asked for before is done, whether or not it waits for that. */
+  #hasLeft = false;
+  /** Aborted when nobody hears answers any more. */
+  readonly #unheard = new AbortController();
+  /** Aborted when changes are not wanted any more. */
+  readonly #unwanted = new AbortController();
+  /** Is called when nothing is under way; nothing more begins before. */
+  #still: ((isOpen: boolean) => void) | null = null;
+  /** Reads that it began. */
+  reads = 0;
 
-  constructor(link: Link, session: Session, limits: FlightLimits, owner: TransmissionOwner) {
+  constructor(link: Wire, session: Session, limits: FlightLimits, owner: TransmissionOwner) {
     this.#link = link;
     this.#session = session;
     this.#limits = limits;
@@ -76,6 +92,10 @@ export class Transmission {
   pump(): void {
     for (;;) {
       if (this.#state === 'ending') {
+        this.#link.pause();
+        break;
+      }
+      if (this.#still !== null && this.#held === null && !this.#decoder.isInside) {
         this.#link.pause();
         break;
       }
@@ -94,6 +114,18 @@ export class Transmission {
       this.#begin(request, cost);
     }
     this.#endWhenIdle();
+    this.#tellStill();
+  }
+
+  /** Takes no more requests until none is under way, and calls `then`: with false when the connection is to end. Then it goes on. */
+  whenStill(then: (isOpen: boolean) => void): void {
+    this.#still = then;
+    this.pump();
+  }
+
+  /** Goes on over another wire, within a call of `whenStill`; what came in over the other one is the new one's. */
+  moveTo(wire: Wire): void {
+    this.#link = wire;
   }
 
   /** Answers what is under way, refuses what else comes in, and closes the connection once nothing is left to answer. */
@@ -102,10 +134,22 @@ export class Transmission {
     this.pump();
   }
 
-  /** The client sends no more: what it sent is answered, as far as it still listens. */
+  /**
+   * The client sends no more: what it sent is answered, as far as it still listens. Calls that would go on for long end; changes do only when it did
+   * not say that it would leave.
+   */
   ended(): void {
     this.#state = 'ending';
+    this.#unheard.abort(GONE);
+    if (!this.#hasLeft) this.#unwanted.abort(GONE);
     this.#endWhenIdle();
+    this.#tellStill();
+  }
+
+  /** The connection is cut off: nothing that it asked for is wanted. */
+  abandon(): void {
+    this.#unheard.abort(GONE);
+    this.#unwanted.abort(GONE);
   }
 
   /** Resolves once no call of the export is under way. */
@@ -123,9 +167,11 @@ export class Transmission {
 
   #begin(request: Request, cost: number): void {
     if (request.command === COMMAND.disconnect) {
+      this.#hasLeft = true;
       this.#state = 'ending';
       return;
     }
+    if (request.command === COMMAND.read) this.reads += 1;
     this.#requests += 1;
     this.#bytes += cost;
     const left = () => {
@@ -145,6 +191,15 @@ export class Transmission {
       this.#link.send(pieces, left);
       if (this.#calls === 0) this.#settled?.();
     });
+  }
+
+  #tellStill(): void {
+    const still = this.#still;
+    if (still === null || (this.#state === 'open' && this.#requests > 0)) return;
+    if (this.#state === 'open' && (this.#held !== null || this.#decoder.isInside)) return;
+    this.#still = null;
+    still(this.#state === 'open');
+    this.pump();
   }
 
   #endWhenIdle(): void {
@@ -185,15 +240,18 @@ export class Transmission {
     const { style, export: of } = this.#session;
     const { command, flags, offset } = request;
     const fua = (flags & COMMAND_FLAG.fua) !== 0;
+    const { signal } = this.#unwanted;
     if (command === COMMAND.flush) await of.flush();
     else if (length === 0) return answerDone(style, request);
     else if (command === COMMAND.read) return await this.#read(request);
     else if (contexts !== null) return await this.#blockStatus(request, length, contexts);
-    else if (command === COMMAND.trim) await of.trim(offset, length, { fua });
-    else if (command === COMMAND.cache) await of.cache(offset, length);
+    else if (command === COMMAND.trim) await of.trim(offset, length, { fua, signal });
+    else if (command === COMMAND.cache)
+      await of.cache(offset, length, { signal: this.#unheard.signal });
     else if (command === COMMAND.writeZeroes)
       await of.writeZeroes(offset, length, {
         fua,
+        signal,
         mayTrim: (flags & COMMAND_FLAG.noHole) === 0,
         fast: (flags & COMMAND_FLAG.fastZero) !== 0,
       });
@@ -202,8 +260,10 @@ export class Transmission {
   }
 
   async #read(request: Request): Promise<Uint8Array[]> {
+    const { direct } = this.#session.export;
     const data = Buffer.allocUnsafeSlow(request.length);
     const holes = await this.#session.export.read(request.offset, data);
+    direct?.learn(request.offset, request.length);
     return answerRead(this.#session.style, request, data, holes);
   }
 
@@ -216,9 +276,10 @@ export class Transmission {
     // contexts are chosen only after chunks were
     if (style === 'simple') throw new RangeError('block status without chunks');
     const limit = (request.flags & COMMAND_FLAG.reqOne) !== 0 ? 1 : STATUS_EXTENTS;
+    const { signal } = this.#unheard;
     const statuses: ContextStatus[] = [];
     for (const [id, name] of contexts) {
-      const extents = await of.blockStatus(name, request.offset, length, limit);
+      const extents = await of.blockStatus(name, request.offset, length, limit, { signal });
       statuses.push({ id, extents });
     }
     return answerStatus(style, request, length, of.size, statuses);
