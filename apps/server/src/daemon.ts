@@ -1,9 +1,12 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { resolve } from 'node:path';
+import { DataFileLocks } from '@downfold/chain';
 import { listenQmp, type QmpServer } from '@downfold/qmp';
+import type { Access } from './environment.ts';
 import { ServerError } from './errors.ts';
 import { Graph } from './graph/graph.ts';
+import { ImageSecrets } from './graph/image-secrets.ts';
 import { BlockJobs } from './jobs/block-jobs.ts';
 import { Journals, type Named } from './jobs/journals.ts';
 import { recover } from './jobs/recover.ts';
@@ -38,9 +41,11 @@ export async function startDaemon(
   await using stack = new AsyncDisposableStack();
   const objects = new Objects();
   for (const options of settings.objects) objects.add(options);
+  const secrets = new ImageSecrets(objects, settings.secrets);
+  const access: Access = { ...settings, secrets, dataFileLocks: new DataFileLocks() };
 
   // disposed of in the reverse order: no more commands, jobs, clients, disks
-  const graph = new Graph(settings, log);
+  const graph = new Graph(access, log);
   const exports = new Exports(
     graph,
     objects,
@@ -48,9 +53,14 @@ export async function startDaemon(
     log,
   );
   const journals = new Journals(graph);
-  const jobs = new BlockJobs(graph, settings, (event) => tellOf(event, qmp), log);
+  const jobs = new BlockJobs(
+    graph,
+    { ...access, pools: settings.pools },
+    (event) => tellOf(event, qmp),
+    log,
+  );
   const qmp: QmpServer<ServerEvents> = qmpServer(
-    { graph, exports, jobs, journals, quit: () => quit.resolve() },
+    { objects, graph, exports, jobs, journals, quit: () => quit.resolve() },
     log,
   );
   const status: Status = { phase: 'starting', journals: 0 };

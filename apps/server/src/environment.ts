@@ -1,9 +1,14 @@
-import { randomUUID } from 'node:crypto';
 import { dirname, resolve } from 'node:path';
-import { type ChainEnvironment, type ChainPolicy, defaultPolicy } from '@downfold/chain';
+import {
+  type ChainEnvironment,
+  type ChainPolicy,
+  type DataFileLocks,
+  defaultPolicy,
+} from '@downfold/chain';
 import { createEngine, type Engine } from '@downfold/commit';
-import { clock, isAlive, thisProcess } from '@downfold/host';
-import type { ImageFormat } from '@downfold/image';
+import { clock, isAlive, newJobId, thisProcess } from '@downfold/host';
+import type { ImageFormat, ImageSecret } from '@downfold/image';
+import { luks } from '@downfold/luks-image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import {
@@ -17,6 +22,7 @@ import { fileBackendDriver } from '@downfold/storage-file';
 import { httpBackendDriver } from '@downfold/storage-http';
 import { nbdBackendDriver } from '@downfold/storage-nbd';
 import { active, auto, copyDown, depthFirst, preserve, staged, stream } from '@downfold/strategies';
+import type { ImageSecrets } from './graph/image-secrets.ts';
 
 const [nbdDriver, httpDriver] = [nbdBackendDriver(), httpBackendDriver()];
 const nbd = (): BackendDriver => nbdDriver;
@@ -28,7 +34,7 @@ export const backend: StorageBackend = openBackend(
 );
 
 /** What can be served. */
-const formats: readonly ImageFormat[] = [qcow2, raw];
+const formats: readonly ImageFormat[] = [qcow2, raw, luks];
 
 /** What `auto` chooses from; of equals the first. */
 const COMMITTING = [copyDown, depthFirst, staged, preserve] as const;
@@ -40,20 +46,31 @@ const LOCKS: Readonly<Record<string, ChainPolicy['locks']>> = {
 };
 
 /** What the user allows. */
-export interface Access {
+export interface Allowed {
   /** Directories that backing files may lie in besides the image's own. */
   readonly allow: readonly string[];
   readonly lock: 'auto' | 'ofd' | 'none';
+  /** External data files too. */
+  readonly allowDataFile: boolean;
+}
+
+/** The same, and what all have in common that the server opens. */
+export interface Access extends Allowed {
+  readonly secrets: ImageSecrets;
+  readonly dataFileLocks: DataFileLocks;
 }
 
 /** The surroundings in which the chain of `file` is opened: the safe default, opened up by what the user said. */
-export function environmentFor(file: string, { allow, lock }: Access): ChainEnvironment {
+export function environmentFor(file: string, access: Access): ChainEnvironment {
+  const { allow, lock, allowDataFile, secrets, dataFileLocks } = access;
   const roots =
     allow.length === 0
       ? null
       : [...(isUrl(file) ? [] : [dirname(resolve(file))]), ...allow.map((at) => resolve(at))];
   const locks = LOCKS[lock] ?? 'local';
-  return { backend, formats, policy: { ...defaultPolicy, roots, locks } };
+  const secretOf = (path: string): ImageSecret | null => secrets.of(path);
+  const policy: ChainPolicy = { ...defaultPolicy, roots, locks, allowDataFile, secretOf };
+  return { backend, formats, policy, dataFileLocks };
 }
 
 /** The engine for jobs on the chain of `file`. */
@@ -63,7 +80,7 @@ export function engineFor(file: string, access: Access): Engine {
     strategies: [...COMMITTING, auto(COMMITTING), active, stream],
     owner: thisProcess(),
     isAlive,
-    newJobId: randomUUID,
+    newJobId,
     clock,
   });
 }

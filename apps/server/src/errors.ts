@@ -9,6 +9,8 @@ import { DownfoldError } from '@downfold/units';
  * - `SERVER_UNCHECKED`: an image that would be written failed its check.
  * - `SERVER_EXPORT`: an export, or the NBD server, is there already or is not there.
  * - `SERVER_OBJECT`: keys, certificates or secrets that cannot be used.
+ * - `SERVER_SECRET`: an encrypted image without its secret, or with another one.
+ * - `SERVER_DATA_FILE`: an image with an external data file, which was not allowed.
  * - `SERVER_UNSUPPORTED`: QEMU has it, this server does not.
  */
 export type ServerErrorCode =
@@ -19,6 +21,8 @@ export type ServerErrorCode =
   | 'SERVER_UNCHECKED'
   | 'SERVER_EXPORT'
   | 'SERVER_OBJECT'
+  | 'SERVER_SECRET'
+  | 'SERVER_DATA_FILE'
   | 'SERVER_UNSUPPORTED';
 
 /** A refusal; nothing changed. Over QMP a `GenericError`. */

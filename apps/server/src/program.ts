@@ -1,3 +1,4 @@
+import { withoutMaglev } from '@downfold/host';
 import { Command, CommanderError, Option } from 'commander';
 import { startDaemon } from './daemon.ts';
 import { isBackground, releaseStarter, startInBackground } from './daemonize.ts';
@@ -30,6 +31,7 @@ const several = (flags: string, about: string): Option =>
 
 /** Runs the command line; resolves with the exit code when the server has ended. */
 export async function run(args: readonly string[]): Promise<number> {
+  withoutMaglev();
   let exitCode = 0;
   let log: Log = logTo({ format: 'text', level: 'info' });
   const program = programOf(async (file, options) => {
@@ -96,6 +98,10 @@ function programOf(act: (file: string | undefined, options: AllOptions) => Promi
     .addOption(
       several('--allow <dir>', 'backing files may also lie in this directory (repeatable)'),
     )
+    .option(
+      '--allow-data-file',
+      'open the external data files that images name, where backing files may lie',
+    )
     .addOption(
       new Option(
         '--lock <how>',
@@ -110,6 +116,12 @@ function programOf(act: (file: string | undefined, options: AllOptions) => Promi
     .addOption(several('--chardev <chardev>', 'socket,id=ID,path=PATH,server=on'))
     .addOption(several('--monitor <chardev>', 'take commands at a chardev'))
     .addOption(several('--object <object>', 'secret, tls-creds-x509 or tls-creds-psk'))
+    .addOption(
+      several(
+        '--secret <[image=]file>',
+        'the file that holds the passphrase of encrypted images, or of this one (repeatable)',
+      ),
+    )
     .option('--daemonize', 'go into the background once it serves')
     .option('--pidfile <path>', 'write the process id there')
     .option('--metrics <address>', 'serve /metrics and /healthz at unix:PATH or 127.0.0.1:PORT')

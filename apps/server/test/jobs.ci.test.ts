@@ -125,6 +125,29 @@ describe('a commit beneath a guest that writes', () => {
     expect(explicit.stderr).toMatch(/is not the disk any more; the disk is '.*base\.qcow2'/);
   });
 
+  // whoever is too late is told so: the disk is where the job says it is
+  it.each([
+    { command: 'job-cancel', of: { id: 'j' } },
+    { command: 'block-job-cancel', of: { device: 'j' } },
+  ])('of the active layer, and a $command once it pivots', async ({ command, of }) => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const served = await bench.disk('top.qcow2');
+    await served.execute('block-commit', { 'job-id': 'j', device: 'disk' });
+    await served.until('BLOCK_JOB_READY');
+    await served.execute('job-complete', { id: 'j' });
+    await served.until('pending');
+    // it is over already where the disk is quick
+    expect(await refusal(served, command, of)).toMatch(
+      /^Job 'j' in state '\w+' cannot accept command verb 'cancel'$|not found$/,
+    );
+    expect(await served.until('null')).toEqual(DONE.slice(2));
+    expect(await served.execute('query-block-exports')).toMatchObject([
+      { 'node-name': '#base.qcow2' },
+    ]);
+    expect((await diskOf(bench)).equals(contentOf())).toBe(true);
+  });
+
   it('of the active layer, ended softly, leaves a copy and the disk where it was', async () => {
     await using bench = new Bench();
     await makeChain(bench);

@@ -3,7 +3,7 @@ import { fileBackend } from '@downfold/storage-file';
 import { byteLength, guestOffset } from '@downfold/units';
 import { expect, it } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
-import { Bench, haveTools, MIB, makeChain } from './support.ts';
+import { access, Bench, haveTools, MIB, makeChain } from './support.ts';
 
 /** Leaves clusters that are counted and not referenced, as a crash between the two does. */
 async function leak(bench: Bench, name: string): Promise<void> {
@@ -24,7 +24,7 @@ it.skipIf(!haveTools)(
       (await bench.run('qemu-img', 'check', '-U', name)).code === 3;
     expect([await leaks('mid.qcow2'), await leaks('top.qcow2')]).toEqual([true, true]);
     {
-      await using graph = new Graph({ allow: [], lock: 'auto' });
+      await using graph = new Graph(access());
       await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
       const user = { label: 'a guest', job: null };
       await graph.root('disk').disk.use(user, { writes: true });

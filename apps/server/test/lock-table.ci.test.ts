@@ -1,8 +1,17 @@
-import { existsSync, unlinkSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { connectQmp } from '@downfold/qmp';
+import { unlinkSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Bench, haveAll, MIB, makeChain, Served } from './support.ts';
+import {
+  Bench,
+  type Bytes,
+  haveAll,
+  LOCKS,
+  lockedBytes,
+  MIB,
+  makeChain,
+  serve,
+  type Whose,
+  WRITABLE,
+} from './support.ts';
 
 // The table of QEMU's locks (facts on crash safety, 4.1), with QEMU and with this server in each of its situations; and, of both, what the other one may
 // open meanwhile.
@@ -11,25 +20,11 @@ const haveTools = haveAll('qemu-storage-daemon', 'qemu-io', 'perl');
 
 const NAMES = ['base', 'mid', 'top', 'active'] as const;
 type Name = (typeof NAMES)[number];
-type Bytes = readonly number[];
 
-const NONE: Bytes = [];
-const READER: Bytes = [100, 201, 203];
-const WRITER: Bytes = [100, 101, 103, 201, 203];
+const { NONE, READER, WRITER } = LOCKS;
 const LOSER: Bytes = [100, 200, 201, 203];
 
-/** Which bytes of a file are locked by anybody, looked at by Perl. */
-async function locked(bench: Bench, name: Name): Promise<Bytes> {
-  const look = `use Fcntl; open(F, "+<", $ARGV[0]) or die;
-    for my $byte (0 .. 319) {
-      my $lock = pack("s s x4 q q i x4", F_WRLCK, 0, $byte, 1, 0);
-      fcntl(F, 36, $lock) or die; # F_OFD_GETLK
-      print "$byte " if unpack("s", $lock) != F_UNLCK;
-    }`;
-  if (!existsSync(bench.file(`${name}.qcow2`))) return NONE;
-  const said = await bench.must('perl', '-e', look, bench.file(`${name}.qcow2`));
-  return said.split(' ').filter(Boolean).map(Number);
-}
+const locked = (bench: Bench, name: Name): Promise<Bytes> => lockedBytes(bench, `${name}.qcow2`);
 
 /** What is locked of all images. */
 async function table(bench: Bench): Promise<Readonly<Record<Name, Bytes>>> {
@@ -90,25 +85,6 @@ async function visit(bench: Bench, name: Name, held: Bytes): Promise<void> {
     expect(seen, `${of}, holding ${holds}, at ${name}, of which ${held} is locked`).toBe(expected);
   }
 }
-
-/** A server with a QMP socket, and nodes and exports as its options say; the same words for both. */
-async function serve(bench: Bench, whose: Whose, ...more: readonly string[]): Promise<Served> {
-  const options = [
-    ...['--nbd-server', `addr.type=unix,addr.path=${bench.file('nbd.sock')}`],
-    ...['--chardev', `socket,id=c,path=${bench.file('qmp.sock')},server=on,wait=off`],
-    ...['--monitor', 'c'],
-    ...more,
-  ];
-  const server =
-    whose === 'us'
-      ? await bench.serve(...options)
-      : bench.program('qemu-storage-daemon', ...options);
-  while (!existsSync(bench.file('qmp.sock'))) await sleep(10);
-  return new Served(server, await connectQmp(bench.file('qmp.sock')));
-}
-
-type Whose = 'QEMU' | 'us';
-const WRITABLE = ['--export', 'nbd,id=e,node-name=disk,writable=on'];
 
 /** What a node of the active layer is, and which bytes of base, and of it, are locked then. */
 const USES: readonly {

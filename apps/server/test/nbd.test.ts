@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connectNbd } from '@downfold/nbd';
 import { describe, expect, it } from 'vitest';
 import { Bench, contentOf, haveTools, MIB, makeChain } from './support.ts';
@@ -202,6 +203,22 @@ describe('an export', () => {
       name: '',
     });
     expect(client.info.readOnly).toBe(true);
+  });
+
+  it('who asks for a terabyte to be read ahead, and hangs up, is forgotten: the server ends at once', async () => {
+    await using bench = new Bench();
+    const terabyte = 1024 ** 4;
+    await makeChain(bench, { huge: [0] }, terabyte / MIB);
+    const served = await bench.disk('huge.qcow2');
+    const client = await connectNbd({
+      server: { path: bench.file('run/nbd.sock') },
+      name: '',
+    });
+    const asked = Array.from({ length: 16 }, () => client.cache(0, terabyte));
+    await client.close({ signal: AbortSignal.timeout(200) }).catch(() => undefined);
+    await Promise.allSettled(asked);
+    const late = sleep(4000).then(() => 'goes on');
+    expect(await Promise.race([served.stop(), late])).toMatchObject({ code: 0 });
   });
 
   it('without discard=unmap keeps what is discarded', async () => {

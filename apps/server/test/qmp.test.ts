@@ -8,7 +8,7 @@ import { logTo } from '../src/log.ts';
 import { Exports } from '../src/nbd/exports.ts';
 import { Objects } from '../src/options/objects.ts';
 import { qmpServer } from '../src/qmp/server.ts';
-import { Bench, contentOf, haveTools, MIB, makeChain } from './support.ts';
+import { access, Bench, contentOf, haveTools, MIB, makeChain } from './support.ts';
 
 const PAGE = `# QMP of downfoldd
 
@@ -18,14 +18,14 @@ Commands have QEMU's argument names, defaults and error classes; what begins wit
 `;
 
 it('docs/qmp.md is what the server declares', async () => {
-  const access = { allow: [], lock: 'auto' } as const;
-  const graph = new Graph(access);
+  const objects = new Objects();
+  const graph = new Graph(access());
   const quiet = (): void => {};
   const log = logTo({ format: 'text', level: 'error' });
-  const exports = new Exports(graph, new Objects(), quiet, log);
-  const jobs = new BlockJobs(graph, { ...access, pools: [] }, quiet, log);
+  const exports = new Exports(graph, objects, quiet, log);
+  const jobs = new BlockJobs(graph, { ...access(), pools: [] }, quiet, log);
   const journals = new Journals(graph);
-  await using server = qmpServer({ graph, exports, jobs, journals, quit: quiet }, log);
+  await using server = qmpServer({ objects, graph, exports, jobs, journals, quit: quiet }, log);
   await expect(`${PAGE}${document(server)}`).toMatchFileSnapshot('../../../docs/qmp.md');
 });
 

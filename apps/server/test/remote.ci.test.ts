@@ -1,5 +1,5 @@
-import { readFileSync, statSync, truncateSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { readFileSync, truncateSync } from 'node:fs';
+import { httpServer } from '@downfold/compliance';
 import { connectNbd } from '@downfold/nbd';
 import { connectQmp } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
@@ -117,7 +117,7 @@ describe.skipIf(!CAN)('a base behind a web server', () => {
   it('is read, and pulled up; it cannot receive anything', async () => {
     await using bench = new Bench();
     await makeChain(bench);
-    await using web = await webServer(bench.file('base.qcow2'));
+    await using web = await httpServer(bench.file('base.qcow2'));
     const served = await serve(bench, `http,node-name=remote,url=${web.url}`);
     expect((await diskOf(bench)).equals(contentOf())).toBe(true);
     await served.execute('block-commit', COMMIT);
@@ -138,25 +138,3 @@ describe.skipIf(!CAN)('a base behind a web server', () => {
     expect(wrong.stderr).toMatch(/is no https URL/);
   });
 });
-
-/** One file over HTTP, with ranges. */
-async function webServer(file: string): Promise<AsyncDisposable & { readonly url: string }> {
-  const { size } = statSync(file);
-  const bytes = readFileSync(file);
-  const server = createServer(({ headers }, response) => {
-    const [start = 0, end = 0] = (headers.range ?? '').match(/\d+/g)?.map(Number) ?? [];
-    const last = Math.min(end, size - 1);
-    response.writeHead(206, { etag: '"1"', 'content-range': `bytes ${start}-${last}/${size}` });
-    response.end(bytes.subarray(start, last + 1));
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return {
-    url: `http://127.0.0.1:${address.port}/disk`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
-}

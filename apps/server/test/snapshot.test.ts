@@ -1,14 +1,14 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { READER } from '@downfold/storage';
-import { expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
 import { snapshotSync } from '../src/graph/snapshot.ts';
-import { Bench, makeChain } from './support.ts';
+import { access, Bench, makeChain } from './support.ts';
 
 it('what fails once the overlay is the active layer leaves it there: it may hold what clients wrote', async () => {
   await using bench = new Bench();
   await makeChain(bench);
-  await using graph = new Graph({ allow: [], lock: 'auto' });
+  await using graph = new Graph(access());
   await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
   const { disk } = graph.root('disk');
   const user = { label: 'a guest', job: null };
@@ -31,7 +31,7 @@ it('what fails once the overlay is the active layer leaves it there: it may hold
 it('what fails before takes away what was made', async () => {
   await using bench = new Bench();
   await makeChain(bench);
-  await using graph = new Graph({ allow: [], lock: 'auto' });
+  await using graph = new Graph(access());
   await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
   const { disk } = graph.root('disk');
   const before = disk.active.facts.path;
@@ -45,4 +45,50 @@ it('what fails before takes away what was made', async () => {
   expect(existsSync(file)).toBe(false);
   expect(graph.find('overlay')).toBeUndefined();
   disk.release(job);
+});
+
+describe('an overlay that could not be made', () => {
+  const file = 'overlay.qcow2';
+  // all graphs have one backend
+  afterEach(() => void vi.restoreAllMocks());
+
+  /** What a snapshot on a new file is refused with. */
+  async function refusal(bench: Bench, graph: Graph): Promise<unknown> {
+    const how = {
+      file: bench.file(file),
+      nodeName: 'overlay',
+      format: 'qcow2',
+      existing: false,
+    } as const;
+    return snapshotSync(graph, 'disk', how).catch((cause) => cause);
+  }
+
+  it.each(['its bytes', 'its name'])('leaves nothing behind: %s', async (what) => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    await using graph = new Graph(access());
+    await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+    const { backend } = graph.root('disk').disk.environment;
+    const full = new Error('no space left');
+    const create = vi.spyOn(backend, 'create').mockImplementation(async (...args) => {
+      create.mockRestore();
+      const storage = await backend.create(...args);
+      if (what === 'its bytes') vi.spyOn(storage, 'flush').mockRejectedValue(full);
+      return storage;
+    });
+    if (what === 'its name') vi.spyOn(backend, 'flushDirectory').mockRejectedValueOnce(full);
+    expect(await refusal(bench, graph)).toBe(full);
+    expect(existsSync(bench.file(file))).toBe(false);
+    expect(await refusal(bench, graph)).toBeNull();
+  });
+
+  it('was there before, and stays', async () => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    await using graph = new Graph(access());
+    await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+    writeFileSync(bench.file(file), 'precious');
+    expect(await refusal(bench, graph)).toMatchObject({ code: 'STORAGE_EXISTS' });
+    expect(readFileSync(bench.file(file), 'utf8')).toBe('precious');
+  });
 });

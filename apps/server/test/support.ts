@@ -2,11 +2,16 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { DataFileLocks } from '@downfold/chain';
 import { qcow2 } from '@downfold/qcow2';
 import { connectQmp, type QmpClient, type QmpEvent } from '@downfold/qmp';
 import { fileBackend } from '@downfold/storage-file';
 import { byteLength, guestOffset } from '@downfold/units';
+import type { Access } from '../src/environment.ts';
+import { ImageSecrets } from '../src/graph/image-secrets.ts';
+import { Objects } from '../src/options/objects.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
@@ -234,6 +239,52 @@ function nameOf({ event, data }: QmpEvent): string {
   return error === undefined ? event : `${event} with error`;
 }
 
+/** A server with a QMP socket, `qmp.sock`, and nodes and exports as its options say; the same words for both. */
+export async function serve(
+  bench: Bench,
+  whose: Whose,
+  ...more: readonly string[]
+): Promise<Served> {
+  const options = [
+    ...['--nbd-server', `addr.type=unix,addr.path=${bench.file('nbd.sock')}`],
+    ...['--chardev', `socket,id=c,path=${bench.file('qmp.sock')},server=on,wait=off`],
+    ...['--monitor', 'c'],
+    ...more,
+  ];
+  const server =
+    whose === 'us'
+      ? await bench.serve(...options)
+      : bench.program('qemu-storage-daemon', ...options);
+  while (!existsSync(bench.file('qmp.sock'))) await sleep(10);
+  return new Served(server, await connectQmp(bench.file('qmp.sock')));
+}
+
+export type Whose = 'QEMU' | 'us';
+export const WRITABLE: readonly string[] = ['--export', 'nbd,id=e,node-name=disk,writable=on'];
+
+/** Bytes of a file that are locked. */
+export type Bytes = readonly number[];
+
+/** What who reads an image locks of it, and who writes it; QEMU's. */
+export const LOCKS: Readonly<Record<'NONE' | 'READER' | 'WRITER', Bytes>> = {
+  NONE: [],
+  READER: [100, 201, 203],
+  WRITER: [100, 101, 103, 201, 203],
+};
+
+/** Which bytes of a file are locked by anybody, looked at by Perl. */
+export async function lockedBytes(bench: Bench, file: string): Promise<Bytes> {
+  const look = `use Fcntl; open(F, "+<", $ARGV[0]) or die;
+    for my $byte (0 .. 319) {
+      my $lock = pack("s s x4 q q i x4", F_WRLCK, 0, $byte, 1, 0);
+      fcntl(F, 36, $lock) or die; # F_OFD_GETLK
+      print "$byte " if unpack("s", $lock) != F_UNLCK;
+    }`;
+  if (!existsSync(bench.file(file))) return LOCKS.NONE;
+  const said = await bench.must('perl', '-e', look, bench.file(file));
+  return said.split(' ').filter(Boolean).map(Number);
+}
+
 /** A server whose files cannot grow past `bytes`, as on a disk that is full: EFBIG counts as no space. */
 export async function cramped(bench: Bench, ...more: readonly string[]): Promise<Served> {
   const command = `trap '' XFSZ; exec "$@"`;
@@ -250,6 +301,17 @@ export function limit(served: Served, bytes: number | 'unlimited'): void {
     `--fsize=${bytes}:unlimited`,
   ]);
   if (status !== 0) throw new Error(String(stderr));
+}
+
+/** The safe default, as a server that was told nothing has it. */
+export function access(): Access {
+  return {
+    allow: [],
+    lock: 'auto',
+    allowDataFile: false,
+    secrets: new ImageSecrets(new Objects()),
+    dataFileLocks: new DataFileLocks(),
+  };
 }
 
 /** Which MiB each image of a chain holds, bottom first; the disk has 16. */

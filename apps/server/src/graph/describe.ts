@@ -7,7 +7,6 @@ import { type FileNode, type FilterNode, type GraphNode, type ImageNode, layerOf
 
 /** What every node has in common, for clients that expect it. */
 const UNUSED = {
-  encrypted: false,
   detect_zeroes: 'off',
   bps: 0,
   bps_rd: 0,
@@ -40,6 +39,7 @@ async function describeNode(graph: Graph, node: GraphNode, flat: boolean): Promi
     drv: format,
     ...(below === undefined ? {} : { backing_file: below.facts.path }),
     backing_file_depth: Math.max(0, layers.length - 1),
+    encrypted: place?.layer.image.encrypted ?? false,
     ...UNUSED,
     // of an image that a job has let go nothing is known any more
     image: layers.length === 0 ? gone(file.path, format) : await imageInfo(layers, flat),
@@ -59,6 +59,7 @@ function describeFilter({ name, driver, disk, use }: FilterNode): object {
     drv: driver,
     backing_file: path,
     backing_file_depth: Math.max(0, over + 1),
+    encrypted: layer.image.encrypted,
     ...UNUSED,
     image: {
       filename: path,
@@ -86,6 +87,7 @@ async function describeFile(
     ro: readOnly || layer?.image.writable !== true,
     drv: driver,
     backing_file_depth: 0,
+    encrypted: false,
     ...UNUSED,
     image: { filename: path, format: driver, 'virtual-size': length },
   };
@@ -101,6 +103,7 @@ async function imageInfo(layers: readonly ChainLayer[], flat: boolean): Promise<
     format: facts.format,
     'virtual-size': geometry.virtualSize,
     'actual-size': allocated,
+    ...(image.encrypted ? { encrypted: true } : {}),
     ...(geometry.clusterSize > 1 ? { 'cluster-size': geometry.clusterSize } : {}),
     ...(backing === null
       ? {}

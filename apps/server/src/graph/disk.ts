@@ -142,6 +142,7 @@ export class Disk implements AsyncDisposable {
         return device.layers;
       },
       locks: this.locks,
+      latency: device.latency,
       drained: (work) => device.drained((section) => this.#followed(section, work)),
       holding: (range, without, work) => device.holding(range, without, work),
       flush: () => device.flush(),
@@ -183,6 +184,8 @@ export class Disk implements AsyncDisposable {
     opened.use(top.image);
     const held = await device.drained(async (section) => {
       await section.flush();
+      // closing the writer would do it behind the back of the one that is opened here
+      if (!jobs) await before.image.bitmaps?.save();
       const below = jobs ? before : await openLayer(before.facts, 'read', this.environment);
       if (!jobs) opened.use(below.image);
       await section.replace([...section.layers.slice(0, -1), below, top]);

@@ -1,4 +1,10 @@
-import { type ChainLayer, identityKey } from '@downfold/chain';
+import {
+  type ChainEnvironment,
+  type ChainLayer,
+  type ChainPolicy,
+  identityKey,
+} from '@downfold/chain';
+import type { ImageSecret } from '@downfold/image';
 import { isUrl } from '@downfold/storage';
 import { type Access, environmentFor } from '../environment.ts';
 import { ServerError } from '../errors.ts';
@@ -9,6 +15,7 @@ import {
   type FormatName,
   type ImageOptions,
   isProtocol,
+  keySecretOf,
   type ProtocolOptions,
 } from '../qmp/schema/nodes.ts';
 import { Disk } from './disk.ts';
@@ -16,6 +23,7 @@ import { filenameOf } from './filename.ts';
 import { type FileNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
 import { NodeTable } from './node-table.ts';
 import { type OpenLayers, openSingle, openWhole, realPath } from './open.ts';
+import { inWordsOfServer } from './opening-errors.ts';
 import { successorOf } from './superseded.ts';
 
 /** All nodes by name: files, images, and the disks that images make up. An image is a layer of one disk at a time. */
@@ -39,7 +47,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
       return await this.#make(options, made, false);
     } catch (cause) {
       for (const node of made.reverse()) await this.#forget(node);
-      throw cause;
+      return inWordsOfServer(cause);
     }
   }
 
@@ -54,9 +62,10 @@ export class Graph extends NodeTable implements AsyncDisposable {
   ): Promise<{ readonly named: string; readonly path: string }> {
     const environment = environmentFor(file, this.#access);
     const path = await realPath(file, environment);
-    const successor = await successorOf(path, format, environment);
+    const successor = await successorOf(path, format, environment).catch(inWordsOfServer);
     const at = successor ?? { path, format };
-    const open = await this.#unshared(await openWhole(at.path, at.format, environment));
+    const whole = await openWhole(at.path, at.format, environment).catch(inWordsOfServer);
+    const open = await this.#unshared(whole);
     this.#addLayers(name, open, new Disk(open, environment, (layers) => this.#follow(layers)));
     return { named: path, path: at.path };
   }
@@ -74,7 +83,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
       return;
     }
     const { disk } = node;
-    if (disk === null) return this.drop(node);
+    if (disk === null) return this.#remove(node);
     const below = disk.layers.indexOf(layerOf(node)?.layer as ChainLayer);
     const above = disk.layers[below + 1];
     if (above !== undefined) throw inUse(name, `node '${this.nodeOf(above).name}'`);
@@ -142,7 +151,10 @@ export class Graph extends NodeTable implements AsyncDisposable {
     const file = await this.#refer(options.file, made);
     if (file.kind !== 'file')
       throw new ServerError('SERVER_UNSUPPORTED', `'${file.name}' is no file`, { node: file.name });
-    const environment = environmentFor(file.filename, this.#access);
+    const { secrets } = this.#access;
+    const keySecret = keySecretOf(options);
+    const secret = secrets.named(file.path, keySecret);
+    const environment = this.#environmentOf(file, secret);
     const successor = await successorOf(file.path, options.driver, environment);
     if (successor !== null)
       throw new ServerError(
@@ -156,12 +168,25 @@ export class Graph extends NodeTable implements AsyncDisposable {
     const layers = [...((await below?.surrender(open.locks)) ?? []), ...open.layers];
     const whole = { layers, locks: open.locks };
     const disk = new Disk(whole, environment, (now) => this.#follow(now));
+    secrets.keep(file.path, secret);
     return this.#addLayers(name ?? this.freeName(file.path), whole, disk, {
       file,
       implicit,
       readOnly: options['read-only'] ?? false,
       discard: options.discard === 'unmap',
+      keySecret,
     });
+  }
+
+  /** What an image is opened in that has this secret, whatever another node of the file has. */
+  #environmentOf({ filename, path }: FileNode, secret: ImageSecret | null): ChainEnvironment {
+    const environment = environmentFor(filename, this.#access);
+    const { secretOf } = environment.policy;
+    const policy: ChainPolicy = {
+      ...environment.policy,
+      secretOf: (at) => (at === path ? secret : secretOf(at)),
+    };
+    return { ...environment, policy };
   }
 
   /** An image is a layer of one disk: what a job does to that would change the other. Closes what is refused. */
@@ -212,7 +237,13 @@ export class Graph extends NodeTable implements AsyncDisposable {
   #addLayer(
     { facts }: ChainLayer,
     given: string | null,
-    { file, implicit = given === null, readOnly = false, discard = true }: Partial<ImageNode>,
+    {
+      file,
+      implicit = given === null,
+      readOnly = false,
+      discard = true,
+      keySecret = null,
+    }: Partial<ImageNode>,
   ): ImageNode {
     const name = given ?? this.freeName(facts.path);
     const node: ImageNode = {
@@ -224,6 +255,7 @@ export class Graph extends NodeTable implements AsyncDisposable {
       identity: identityKey(facts.identity),
       readOnly,
       discard,
+      keySecret,
       disk: null,
     };
     this.nodes.set(name, node);
@@ -247,14 +279,19 @@ export class Graph extends NodeTable implements AsyncDisposable {
 
   async #uncover(node: ImageNode, disk: Disk): Promise<void> {
     await disk.uncover();
-    this.drop(node);
+    this.#remove(node);
     // layers that nobody named go with the one above
     for (let next = disk.layers.at(-1); next !== undefined; next = disk.layers.at(-1)) {
       const below = this.nodeOf(next);
       if (!below.implicit) return;
       await disk.uncover();
-      this.drop(below);
+      this.#remove(below);
     }
+  }
+
+  #remove(node: ImageNode): void {
+    this.drop(node);
+    this.#access.secrets.forget(node.file.path);
   }
 
   async #forget(node: GraphNode): Promise<void> {
@@ -270,7 +307,8 @@ export class Graph extends NodeTable implements AsyncDisposable {
     return (
       file === node.file.name &&
       (backing === undefined || (backing || null) === stands) &&
-      (discard === 'unmap') === node.discard
+      (discard === 'unmap') === node.discard &&
+      keySecretOf(wanted) === node.keySecret
     );
   }
 }

@@ -27,6 +27,8 @@ export interface ImageNode {
   readonly identity: string;
   readOnly: boolean;
   readonly discard: boolean;
+  /** The object that its secret was named by; null: none was. */
+  readonly keySecret: string | null;
   /** Null: a job took the image out of its disk. */
   disk: Disk | null;
 }

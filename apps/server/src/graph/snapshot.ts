@@ -93,12 +93,19 @@ async function createOverlay(path: string, disk: Disk, format: FormatName): Prom
   const backing = { name: facts.path, format: facts.format };
   // whoever opens it next has to find what it stands on
   await resolveBacking(backing, path, rootsOf(disk, path), backend);
+  // a file that is there already is not ours to remove
   const storage = await backend.create(path, { secret: false });
-  await using stack = new AsyncDisposableStack();
-  stack.use(storage);
-  const { virtualSize } = image.geometry;
-  await using _made = await qcow2.create(storage, { virtualSize, backing });
-  await backend.flushDirectory(posix.dirname(path), 'snapshot: its name before it is the disk');
+  try {
+    await using stack = new AsyncDisposableStack();
+    stack.use(storage);
+    const { virtualSize } = image.geometry;
+    await using _made = await qcow2.create(storage, { virtualSize, backing });
+    await backend.flushDirectory(posix.dirname(path), 'snapshot: its name before it is the disk');
+  } catch (cause) {
+    // what failed first is what there is to say
+    await backend.remove(path).catch(() => undefined);
+    throw cause;
+  }
 }
 
 /** What an overlay says of its backing file counts from the next start on. @throws ServerError `SERVER_NODE` when that would be another disk */

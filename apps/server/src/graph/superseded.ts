@@ -36,9 +36,7 @@ export async function successorOf(
   const journal = await journalBeside(path, environment);
   if (journal?.pivoted !== null && journal?.pivoted !== undefined) {
     const { pivoted, plan } = journal;
-    const facts = plan.images.find(
-      (one) => posix.resolve(posix.dirname(path), one.path) === pivoted,
-    );
+    const facts = plan.images.find((one) => one.path === pivoted);
     return { path: pivoted, format: (facts?.format ?? format) as FormatName };
   }
   const policy = { ...environment.policy, allowMarked: true };

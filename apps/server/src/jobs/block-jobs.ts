@@ -125,15 +125,16 @@ export class BlockJobs {
     { plan, job, claim }: JournalSummary,
   ): Promise<AbortResult> {
     using _place = await this.reserve(disk, { id: job, type: typeOf(plan), claim });
-    return this.#abort(this.#engine(disk), disk, path);
+    // the place is held until it is done
+    return await this.#abort(this.#engine(disk), disk, path);
   }
 
-  /** Stops all jobs at a consistent point; their journals stay. Resolves once they work no more. */
+  /** Stops all jobs at a consistent point, where those that switch links already are done; their journals stay. Resolves once they work no more. */
   async stop(): Promise<void> {
     const running = [...this.#running];
     for (const { job, work } of running) {
       work.keepJournal();
-      if (!['aborting', 'concluded', 'null'].includes(job.state)) job.cancel({ force: true });
+      if (job.takes('cancel')) job.cancel({ force: true });
     }
     await Promise.all(running.map(({ work }) => work.settled));
   }
@@ -195,6 +196,13 @@ export class BlockJobs {
       this.#log.warn(`${image}: holds a part of a job that was given up, and is marked so`, {
         image,
       });
+    for (const { image, why } of result.unmarked)
+      this.#log.warn(
+        `${image}: holds a part of a job that was given up, and is not marked: ${why}`,
+        {
+          image,
+        },
+      );
     return result;
   }
 }

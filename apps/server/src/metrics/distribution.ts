@@ -10,11 +10,12 @@ export class Distribution {
   /** In an array, too: a property that is no whole number may be an object of its own. */
   readonly #sum = new Float64Array(1);
 
-  observe(seconds: number): void {
+  /** @param count how often */
+  observe(seconds: number, count = 1): void {
     let bucket = 0;
     while (seconds > (BOUNDS[bucket] ?? Number.POSITIVE_INFINITY)) bucket += 1;
-    this.#counts[bucket] = (this.#counts[bucket] ?? 0) + 1;
-    this.#sum[0] = this.sum + seconds;
+    this.#counts[bucket] = (this.#counts[bucket] ?? 0) + count;
+    this.#sum[0] = this.sum + seconds * count;
   }
 
   /** Seconds. */

@@ -16,11 +16,12 @@ export class CommandCounters {
     this.command = command;
   }
 
-  count(length: number, errno: Errno | null, milliseconds: number): void {
-    this.#sums[0] = this.requests + 1;
-    if (milliseconds > 0) this.duration.observe(milliseconds / 1000);
-    if (errno === null) this.#sums[1] = this.bytes + length;
-    else this.#errors[ERRNOS.indexOf(errno)] = this.errorsOf(errno) + 1;
+  /** @param count requests, of which the other figures are the mean */
+  count(length: number, errno: Errno | null, milliseconds: number, count = 1): void {
+    this.#sums[0] = this.requests + count;
+    if (milliseconds > 0) this.duration.observe(milliseconds / 1000, count);
+    if (errno === null) this.#sums[1] = this.bytes + length * count;
+    else this.#errors[ERRNOS.indexOf(errno)] = this.errorsOf(errno) + count;
   }
 
   get requests(): number {
@@ -64,7 +65,7 @@ export class ExportCounters {
   }
 
   /** Called once for each request: counts, makes nothing. */
-  readonly answered: Answered = (command, length, errno, milliseconds) => {
-    (this.#byNumber.get(command) ?? this.#other).count(length, errno, milliseconds);
+  readonly answered: Answered = (command, length, errno, milliseconds, count) => {
+    (this.#byNumber.get(command) ?? this.#other).count(length, errno, milliseconds, count);
   };
 }

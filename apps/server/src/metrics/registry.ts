@@ -122,6 +122,13 @@ function addExports(registry: Registry, { exports }: Observed): void {
     [],
     () => [[{}, exports.server?.clients ?? 0]],
   );
+  gauge(
+    registry,
+    'downfold_nbd_threads',
+    'Threads that serve a connection to the NBD server each, or wait for one.',
+    ['state'],
+    () => Object.entries(exports.server?.threads ?? {}).map(([state, count]) => [{ state }, count]),
+  );
   counter(
     registry,
     'downfold_nbd_dropped_clients_total',

@@ -1,8 +1,10 @@
+import { setImmediate } from 'node:timers/promises';
 import { type BlockStatus, type Device, DeviceError } from '@downfold/device';
 import {
   ALLOCATION_DEPTH,
   BASE_ALLOCATION,
   DEFAULT_BLOCK_SIZE,
+  type DirectReads,
   type Export,
   errnoError,
   STATE,
@@ -19,6 +21,8 @@ export interface DiskExportOptions {
   readonly writethrough: boolean;
   /** What discards do; asked for each, since the active layer may change. */
   readonly discards: () => boolean;
+  /** For threads that read the disk by themselves; null: none does. */
+  readonly direct: DirectReads | null;
 }
 
 /** Reading ahead is done in pieces of this. */
@@ -26,7 +30,7 @@ const CACHE_PIECE = 1 << 20;
 
 /** A disk as an NBD export. The device orders requests, so that all connections see one disk: `multiConn`. */
 export function diskExport(device: Device, options: DiskExportOptions): Export {
-  const { writable, description, allocationDepth, writethrough, discards } = options;
+  const { writable, description, allocationDepth, writethrough, discards, direct } = options;
   const durable = ({ fua }: { readonly fua: boolean }): { readonly fua: boolean } => ({
     fua: fua || (writethrough && writable),
   });
@@ -41,32 +45,37 @@ export function diskExport(device: Device, options: DiskExportOptions): Export {
     blockSize: DEFAULT_BLOCK_SIZE,
     supports: { trim: writable, fastZero: writable, cache: true, multiConn: true },
     contexts: allocationDepth ? [BASE_ALLOCATION, ALLOCATION_DEPTH] : [BASE_ALLOCATION],
+    direct,
     read: async (offset, target) => {
       await device.read(guestOffset(offset), target);
       return [];
     },
     write: (offset, source, how) => device.write(guestOffset(offset), source, durable(how)),
-    writeZeroes: (offset, length, { mayTrim, fast, ...how }) =>
+    writeZeroes: (offset, length, { mayTrim, fast, signal, ...how }) =>
       device
-        .writeZeroes(range(offset, length), { ...durable(how), mayUnmap: mayTrim, fast })
+        .writeZeroes(range(offset, length), { ...durable(how), mayUnmap: mayTrim, fast, signal })
         .catch(refusedAsSlow),
-    trim: async (offset, length, how) => {
-      if (discards()) await device.discard(range(offset, length), durable(how));
+    trim: async (offset, length, { signal, ...how }) => {
+      if (discards()) await device.discard(range(offset, length), { ...durable(how), signal });
       else if (durable(how).fua) await device.flush();
     },
     flush: async () => {
       // a disk that is for reading has nothing to make durable
       if (writable) await device.flush();
     },
-    cache: async (offset, length) => {
+    cache: async (offset, length, { signal }) => {
       // what was read once the host holds in memory
       const scratch = new Uint8Array(Math.min(length, CACHE_PIECE));
-      for (const piece of splitRange(range(offset, length), CACHE_PIECE))
+      for (const piece of splitRange(range(offset, length), CACHE_PIECE)) {
+        // where there are holes nothing waits for a disk, and nobody else would have a turn
+        await setImmediate();
+        signal.throwIfAborted();
         await device.read(piece.offset, scratch.subarray(0, piece.length));
+      }
     },
-    blockStatus: async (context, offset, length, limit) => {
+    blockStatus: async (context, offset, length, limit, { signal }) => {
       const extents: StatusExtent[] = [];
-      for await (const batch of device.blockStatus(range(offset, length), { limit }))
+      for await (const batch of device.blockStatus(range(offset, length), { limit, signal }))
         for (const status of batch) append(extents, extentOf(context, status));
       return extents;
     },

@@ -95,6 +95,7 @@ export class Exports implements AsyncDisposable {
     };
     const device = await disk.use(one, { writes: writable });
     try {
+      const direct = await device.direct();
       server.add(
         name,
         diskExport(device, {
@@ -103,6 +104,7 @@ export class Exports implements AsyncDisposable {
           allocationDepth: options['allocation-depth'] ?? false,
           writethrough: options.writethrough ?? false,
           discards: () => this.#graph.nodeOf(disk.active).discard,
+          direct,
         }),
       );
     } catch (cause) {
@@ -147,6 +149,7 @@ export class Exports implements AsyncDisposable {
     readonly counters: ExportCounters;
     readonly clients: number;
   }[] {
+    this.#server?.settle();
     return [...this.#served.values()].map(({ id, name, counters }) => ({
       id,
       counters,

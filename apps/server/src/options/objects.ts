@@ -1,6 +1,8 @@
 import { createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { secretIn, secretOf } from '@downfold/host';
+import type { ImageSecret } from '@downfold/image';
 import type { ServerTls } from '@downfold/nbd';
 import { about, bool, oneOf, optional, str, struct, type Type, union } from '@downfold/qmp';
 import { ServerError } from '../errors.ts';
@@ -57,9 +59,9 @@ export const objectOptions: Type<ObjectOptions> = union({
   },
 });
 
-/** What was made with `--object`, by id. */
+/** What was made with `--object` or `object-add`, by id. */
 export class Objects {
-  readonly #secrets: Map<string, Buffer> = new Map();
+  readonly #secrets: Map<string, ImageSecret> = new Map();
   readonly #tls: Map<string, ServerTls> = new Map();
 
   /** Secrets come before what uses them. @throws ServerError `SERVER_OBJECT` */
@@ -67,9 +69,22 @@ export class Objects {
     const { id } = options;
     if (this.#secrets.has(id) || this.#tls.has(id))
       throw new ServerError('SERVER_OBJECT', `there is an object '${id}' already`, { id });
-    if (options['qom-type'] === 'secret') this.#secrets.set(id, secretOf(options));
+    if (options['qom-type'] === 'secret') this.#secrets.set(id, made(options));
     else if (options['qom-type'] === 'tls-creds-psk') this.#tls.set(id, keysOf(options));
     else this.#tls.set(id, this.#certificatesOf(options));
+  }
+
+  /** @throws ServerError `SERVER_OBJECT` */
+  remove(id: string): void {
+    if (this.#secrets.delete(id) || this.#tls.delete(id)) return;
+    throw new ServerError('SERVER_OBJECT', `object '${id}' not found`, { id });
+  }
+
+  /** @throws ServerError `SERVER_OBJECT` */
+  secret(id: string): ImageSecret {
+    const found = this.#secrets.get(id);
+    if (found !== undefined) return found;
+    throw new ServerError('SERVER_OBJECT', `No secret with id '${id}'`, { id });
   }
 
   /** @throws ServerError `SERVER_OBJECT` */
@@ -91,9 +106,7 @@ export class Objects {
   }
 
   #unlocked(key: Buffer, passwordid: string, id: string): string {
-    const passphrase = this.#secrets.get(passwordid);
-    if (passphrase === undefined)
-      throw new ServerError('SERVER_OBJECT', `No secret with id '${passwordid}'`, { id });
+    const passphrase = Buffer.from(this.secret(passwordid).passphrase);
     try {
       const open = createPrivateKey({ key, passphrase });
       return open.export({ type: 'pkcs8', format: 'pem' }) as string;
@@ -103,11 +116,14 @@ export class Objects {
   }
 }
 
-function secretOf({ id, data, file, format = 'raw' }: SecretOptions): Buffer {
+function made({ id, data, file, format = 'raw' }: SecretOptions): ImageSecret {
   if ((data === undefined) === (file === undefined))
     throw new ServerError('SERVER_OBJECT', `secret '${id}': either 'data' or 'file'`, { id });
-  const bytes = file === undefined ? Buffer.from(data ?? '') : readAt(file, id);
-  return format === 'raw' ? bytes : Buffer.from(bytes.toString('latin1'), 'base64');
+  try {
+    return file === undefined ? secretOf(Buffer.from(data ?? ''), format) : secretIn(file, format);
+  } catch (cause) {
+    throw unusable(id, 'is no secret', cause);
+  }
 }
 
 /** Lines `NAME:KEY`, the key in hexadecimal, as `psktool` writes them. */

@@ -1,4 +1,5 @@
-import type { Access } from '../environment.ts';
+import { type GivenSecret, HostError, secretGiven, secretInArgument } from '@downfold/host';
+import type { Allowed } from '../environment.ts';
 import { ServerError } from '../errors.ts';
 import {
   type ExportOptions,
@@ -24,9 +25,11 @@ interface ShortForm {
 }
 
 /** What the command line asks for, whatever form it has. */
-export interface Settings extends Access {
+export interface Settings extends Allowed {
   readonly disk: ShortForm | null;
   readonly objects: readonly ObjectOptions[];
+  /** Of encrypted images. */
+  readonly secrets: readonly GivenSecret[];
   readonly blockdevs: readonly BlockdevOptions[];
   readonly exports: readonly ExportOptions[];
   readonly nbdServer: NbdServerOptions | null;
@@ -58,7 +61,9 @@ export interface RawOptions {
   readonly resume?: boolean;
   readonly pool?: readonly string[];
   readonly allow?: readonly string[];
-  readonly lock?: Access['lock'];
+  readonly lock?: Allowed['lock'];
+  readonly secret?: readonly string[];
+  readonly allowDataFile?: boolean;
 }
 
 /** Name of the node, and of the export, that the short form makes. */
@@ -73,7 +78,8 @@ export function settingsOf(file: string | undefined, options: RawOptions): Setti
     throw usage('--nbd or --nbd-server, not both');
   return {
     disk,
-    objects: (options.object ?? []).map((text) => optionOf(objectOptions, text, 'qom-type')),
+    objects: (options.object ?? []).map(objectOf),
+    secrets: (options.secret ?? []).map(secretOf),
     blockdevs: (options.blockdev ?? []).map((text) => optionOf(blockdevOptions, text, 'driver')),
     exports: [
       ...(disk === null ? [] : [exportOf(options.readOnly ?? false)]),
@@ -84,11 +90,26 @@ export function settingsOf(file: string | undefined, options: RawOptions): Setti
     pools: options.pool ?? [],
     allow: options.allow ?? [],
     lock: options.lock ?? 'auto',
+    allowDataFile: options.allowDataFile ?? false,
     resume: options.resume ?? false,
     daemonize: options.daemonize ?? false,
     pidfile: options.pidfile ?? null,
     metrics: options.metrics === undefined ? null : addressOf(options.metrics, '--metrics'),
   };
+}
+
+function objectOf(text: string): ObjectOptions {
+  const options = optionOf(objectOptions, text, 'qom-type');
+  if ('data' in options) throw usage(secretInArgument().message);
+  return options;
+}
+
+function secretOf(text: string): GivenSecret {
+  try {
+    return secretGiven(text);
+  } catch (cause) {
+    throw cause instanceof HostError ? usage(`--secret: ${cause.message}`) : cause;
+  }
 }
 
 /** The short form's export is the one that a client gets who names none. */

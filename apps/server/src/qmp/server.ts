@@ -7,6 +7,7 @@ import { exportCommands } from './commands/exports.ts';
 import { jobCommands } from './commands/job-verbs.ts';
 import { journalCommands } from './commands/journals.ts';
 import { nodeCommands } from './commands/nodes.ts';
+import { objectCommands } from './commands/objects.ts';
 import type { ServerParts } from './context.ts';
 import { events, type ServerEvents } from './events.ts';
 
@@ -18,6 +19,7 @@ function commandsOf(parts: ServerParts): Commands {
     ...journalCommands(parts),
     ...nodeCommands(parts),
     ...exportCommands(parts),
+    ...objectCommands(parts),
     quit: command({
       about: 'Ends the server: jobs stop at a consistent point, what clients wrote is flushed.',
       run: () => parts.quit(),

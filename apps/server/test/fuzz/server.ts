@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { connectNbd, type NbdClient } from '@downfold/nbd';
 import { expect } from 'vitest';
 import { get, METRICS } from '../http.ts';
@@ -44,7 +45,16 @@ export async function serve(bench: Bench): Promise<Started> {
   await expect
     .poll(() => get(bench, '/healthz').catch(() => null), { timeout: 20_000 })
     .toMatchObject({ status: 200 });
+  await expect.poll(() => idleThreads(bench), { timeout: 20_000 }).toBe(THREADS);
   return server;
+}
+
+/** Threads that a server starts ahead; each has files of its own, which are no leak. */
+const THREADS = process.env['DOWNFOLD_NATIVE'] === '0' ? 0 : Math.min(8, availableParallelism());
+
+async function idleThreads(bench: Bench): Promise<number> {
+  const { text } = await get(bench, '/metrics');
+  return Number(/^downfold_nbd_threads\{state="idle"\} (\d+)$/m.exec(text)?.[1]);
 }
 
 export const clientOf = (bench: Bench, name: string): Promise<NbdClient> =>

@@ -43,7 +43,8 @@ export function nodeCommands({ graph, jobs }: ServerParts): Commands {
         jobs.snapshotTaken(overlay, await snapshot(graph, node, overlay)),
     }) as Command,
     'blockdev-snapshot-sync': command({
-      about: 'The same with an overlay that is made on the way.',
+      about:
+        'The same with an overlay that is made on the way, and not encrypted, whatever lies below; for one that is, make it first.',
       arguments: struct({
         device: about('the active layer, or `node-name`', optional(str)),
         'node-name': optional(str),

@@ -15,7 +15,7 @@ import {
 import { type SocketAddress, socketAddress } from './exports.ts';
 
 /** Formats that may be named. */
-export const FORMATS = ['qcow2', 'raw'] as const;
+export const FORMATS = ['qcow2', 'raw', 'luks'] as const;
 export type FormatName = (typeof FORMATS)[number];
 
 /** Where the bytes of an image may lie. */
@@ -53,7 +53,7 @@ export type ProtocolOptions = FileOptions | NbdOptions | HttpOptions;
 
 /** Whether a node to be made is such a one. */
 export function isProtocol(options: BlockdevOptions): options is ProtocolOptions {
-  return options.driver !== 'qcow2' && options.driver !== 'raw';
+  return !FORMATS.some((format) => format === options.driver);
 }
 
 /** A node that is an image in a file. */
@@ -62,6 +62,20 @@ export interface ImageOptions extends CommonOptions {
   readonly file: BlockdevRef;
   /** Absent: as the image says; null or '': none. */
   readonly backing?: BlockdevRef | null;
+  readonly encrypt?: EncryptOptions;
+  /** Of a LUKS image. */
+  readonly 'key-secret'?: string;
+}
+
+/** What opens an image that is encrypted. */
+interface EncryptOptions {
+  readonly format?: 'luks';
+  readonly 'key-secret'?: string;
+}
+
+/** The object that holds an image's secret; null: none is named. */
+export function keySecretOf(options: ImageOptions): string | null {
+  return options['key-secret'] ?? options.encrypt?.['key-secret'] ?? null;
 }
 
 export type BlockdevOptions = ProtocolOptions | ImageOptions;
@@ -74,6 +88,11 @@ const refOrNull: Type<BlockdevRef | null> = alternate('BlockdevRefOrNull', [
   str,
   nothing,
 ]);
+
+const encryptOptions: Type<EncryptOptions> = struct(
+  { format: optional(oneOf(['luks'])), 'key-secret': optional(str) },
+  'BlockdevQcow2Encryption',
+);
 
 /** A node to be made. */
 export const blockdevOptions: Type<BlockdevOptions> = union({
@@ -113,10 +132,21 @@ export const blockdevOptions: Type<BlockdevOptions> = union({
           'default: the file that the image names, found under the rules for backing files; null: none',
           optional(refOrNull),
         ),
+        encrypt: about(
+          'of an encrypted image: `key-secret` is the id of a secret, which --object or object-add made',
+          optional(encryptOptions),
+        ),
       },
       'BlockdevOptionsQcow2',
     ),
     raw: struct({ file: ref }, 'BlockdevOptionsRaw'),
+    luks: struct(
+      {
+        file: ref,
+        'key-secret': about('id of the secret, which --object or object-add made', optional(str)),
+      },
+      'BlockdevOptionsLUKS',
+    ),
   },
 });
 
@@ -128,6 +158,7 @@ const imageInfo: Type<object> = struct(
     'virtual-size': int,
     'actual-size': optional(int),
     'dirty-flag': optional(bool),
+    encrypted: optional(bool),
     'cluster-size': optional(int),
     'backing-filename': optional(str),
     'full-backing-filename': optional(str),
