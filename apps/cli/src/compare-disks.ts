@@ -1,6 +1,6 @@
-import { type OpenChain, type OwnedExtent, subchainExtents, viewOf } from '@downfold/chain';
-import type { CowSource } from '@downfold/image';
-import { DownfoldError, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import { type OpenChain, subchainExtents, viewOf } from '@downfold/chain';
+import { type CowSource, ExtentCursor, KIND, WORTHWHILE_HOLE_BYTES } from '@downfold/image';
+import { DownfoldError, guestOffset, rangeBetween } from '@downfold/units';
 import { FailureWithCode } from './failure.ts';
 import type { Progress } from './output/progress.ts';
 
@@ -44,20 +44,17 @@ interface Found {
 class Walk {
   readonly size: number;
   readonly view: CowSource;
-  readonly #batches: AsyncIterator<readonly OwnedExtent[]>;
-  #batch: readonly OwnedExtent[] = [];
-  #next = 0;
+  readonly #extents: ExtentCursor;
 
-  constructor({ layers }: OpenChain, signal: AbortSignal | undefined) {
+  constructor({ layers }: OpenChain, { strict, signal }: CompareDisksOptions) {
     const top = layers.length - 1;
     this.size = layers[top]?.image.geometry.virtualSize ?? 0;
     this.view = viewOf(layers, top);
-    this.#batches = subchainExtents(
-      layers,
-      { base: -1, top },
-      rangeBetween(guestOffset(0), this.size),
-      { signal },
-    )[Symbol.asyncIterator]();
+    const whole = rangeBetween(guestOffset(0), this.size);
+    // of what is allocated the smallest hole counts
+    const holes = strict ? 1 : WORTHWHILE_HOLE_BYTES;
+    const extents = subchainExtents(layers, { base: -1, top }, whole, { signal, holes });
+    this.#extents = new ExtentCursor(extents);
   }
 
   /** What is at byte `at`, which never goes back: its end, whether it can hold data, whether anything is allocated there. @throws FailureWithCode */
@@ -67,27 +64,19 @@ class Walk {
 
   async #find(at: number): Promise<Found> {
     if (at >= this.size) return { end: Number.POSITIVE_INFINITY, data: false, present: false };
-    for (;;) {
-      const extent = this.#batch[this.#next];
-      if (extent === undefined) {
-        const { value, done } = await this.#batches.next();
-        if (done === true) throw new Error(`no extent at ${at}`);
-        this.#batch = value;
-        this.#next = 0;
-      } else if (rangeEnd(extent) <= at) this.#next++;
-      else {
-        const { status } = extent;
-        return {
-          end: rangeEnd(extent),
-          data: status === 'data' || status === 'compressed',
-          present: status !== 'unallocated',
-        };
-      }
-    }
+    const batch = await this.#extents.to(at);
+    if (batch === null) throw new Error(`no extent at ${at}`);
+    const { index } = this.#extents;
+    const kind = batch.kinds[index];
+    return {
+      end: batch.ends[index] as number,
+      data: kind === KIND.data || kind === KIND.compressed,
+      present: kind !== KIND.unallocated,
+    };
   }
 
   async close(): Promise<void> {
-    await this.#batches.return?.();
+    await this.#extents.close();
   }
 }
 
@@ -101,7 +90,7 @@ export async function compareDisks(
   options: CompareDisksOptions,
 ): Promise<Difference | null> {
   const { strict, onProgress, signal } = options;
-  const [a, b] = [new Walk(first, signal), new Walk(second, signal)];
+  const [a, b] = [new Walk(first, options), new Walk(second, options)];
   const buffers = [new Uint8Array(BUFFER_BYTES), new Uint8Array(BUFFER_BYTES)] as const;
   const total = Math.max(a.size, b.size);
   const common = Math.min(a.size, b.size);

@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto';
 import { createEngine, type Engine } from '@downfold/commit';
-import { clock, isAlive, thisProcess } from '@downfold/host';
+import { clock, isAlive, newJobId, thisProcess } from '@downfold/host';
 import { auto, copyDown, depthFirst, preserve, rebase, staged, stream } from '@downfold/strategies';
 import { type Access, backend, formats, policyFor } from './environment.ts';
 
@@ -16,7 +15,7 @@ export function engineFor(file: string, access: Access): Engine {
     policy: policyFor([file], access),
     owner: thisProcess(),
     isAlive,
-    newJobId: randomUUID,
+    newJobId,
     clock,
   });
 }

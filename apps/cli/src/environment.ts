@@ -1,14 +1,18 @@
 import {
   type ChainEnvironment,
   type ChainPolicy,
+  dataFileOpener,
   defaultPolicy,
   lockImage,
   type OpenChain,
   openChain,
   openImageAt,
   resolveBacking,
+  rootsFor,
 } from '@downfold/chain';
-import { type Image, ImageError, type ImageFormat } from '@downfold/image';
+import { type GivenSecret, secretFor } from '@downfold/host';
+import { type Image, ImageError, type ImageFormat, type OpenImageOptions } from '@downfold/image';
+import { luks } from '@downfold/luks-image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import {
@@ -42,7 +46,7 @@ function once<T>(load: () => Promise<T>): () => Promise<T> {
 }
 
 /** The formats of the command line. */
-export const formats: readonly ImageFormat[] = [qcow2, raw];
+export const formats: readonly ImageFormat[] = [qcow2, raw, luks];
 
 /** The format of `-f NAME`. @throws UsageError for a name that is not there. */
 export function formatOf(name: string): ImageFormat {
@@ -66,12 +70,18 @@ const LOCKS: Readonly<Record<Locking, ChainPolicy['locks']>> = {
 export interface Access {
   /** Directories, as the user named them, that backing files may lie in besides the image's own; and URLs that images may name. */
   readonly allow?: readonly string[] | undefined;
+  /** External data files too. */
+  readonly allowDataFile?: boolean | undefined;
   /** Also images that are marked invalid or superseded. */
   readonly forceInvalid?: boolean | undefined;
   /** Reads what others may be writing. */
   readonly forceShare?: boolean | undefined;
   /** Of jobs, which write. */
   readonly lock?: Locking | undefined;
+  /** Of encrypted images. */
+  readonly secret?: readonly GivenSecret[] | undefined;
+  /** Opens encrypted images without a secret: nothing but metadata is looked at. */
+  readonly allowLocked?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -93,7 +103,10 @@ export function policyFor(files: readonly string[], access: Access): ChainPolicy
             ...allow.map((directory) => absolute(directory)),
           ],
     allowMarked: access.forceInvalid ?? false,
+    allowDataFile: access.allowDataFile ?? false,
     locks: locksFor(access),
+    secretOf: (path) => secretFor(path, access.secret),
+    allowLocked: access.allowLocked ?? false,
   };
 }
 
@@ -112,38 +125,80 @@ function locksFor({ forceShare, lock }: Access): ChainPolicy['locks'] {
   return forceShare === true ? 'none' : 'everywhere';
 }
 
-/** Opens the file of one image for writing, locked against everybody else; marked ones too. To be closed as a whole. */
-export async function openFileToWrite(
-  file: string,
-  access: Access,
-): Promise<AsyncDisposable & { readonly storage: Storage }> {
+/**
+ * Opens the file of one image for writing, locked against everybody else; marked ones too, but none with a staging of an interrupted job. To be closed as a
+ * whole.
+ */
+export async function openFileToWrite(file: string, access: Access): Promise<OpenFile> {
+  const environment = environmentFor(file, access);
   const path = await backend.realPath(absolute(file));
   await using opened = new AsyncDisposableStack();
-  opened.use(await lockImage(path, WRITER, environmentFor(file, access)));
+  opened.use(await lockImage(path, WRITER, environment));
+  await assertNoStaging(path);
   const storage = opened.use(await backend.open(path, 'write'));
+  const openDataFile = dataFileOpener(path, storage, environment);
   const all = opened.move();
-  return { storage, [Symbol.asyncDispose]: () => all.disposeAsync() };
+  return { storage, openDataFile, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
-/** Opens one image read-only and nothing below it, locked as `access` says; marked ones too. To be closed as a whole. */
+/** The file of an image, and how the data file is opened that it may name. */
+interface OpenFile extends AsyncDisposable, Pick<OpenImageOptions, 'openDataFile'> {
+  readonly storage: Storage;
+}
+
+/**
+ * Opens one image read-only and nothing below it, locked as `access` says; marked ones too, and the metadata of encrypted ones, whoever has
+ * their secret. `describes`: only what it says of itself is asked for, and an external data file is not opened. To be closed as a whole.
+ */
 export async function openAlone(
   file: string,
   formatName: string,
   access: Access,
+  { describes = false }: { readonly describes?: boolean } = {},
 ): Promise<AsyncDisposable & { readonly image: Image }> {
   const format = formatOf(formatName);
-  const path = absolute(file);
+  const path = await backend.realPath(absolute(file));
+  const own = { ...access, forceInvalid: true, allowLocked: true };
+  const environment = environmentFor(file, own);
+  const policy = describes ? unreadPolicy(environment.policy) : environment.policy;
   await using opened = new AsyncDisposableStack();
-  opened.use(await lockImage(path, READER, environmentFor(file, access)));
-  const storage = opened.use(await backend.open(path, 'read'));
-  const image = opened.use(await format.open(storage, { mode: 'read' }));
+  opened.use(await lockImage(path, READER, environment));
+  const image = opened.use(
+    await openImageAt(path, format.name, 'read', { ...environment, policy }),
+  );
   const all = opened.move();
   return { image, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
+/** For who asks images only what they say of themselves: nobody has to allow their data files, and none is opened. */
+export function unreadPolicy(policy: ChainPolicy): ChainPolicy {
+  return { ...policy, allowDataFile: 'unread' };
+}
+
 /**
- * Opens one image for writing, locked against everybody else; a marked one is refused, and one that the check finds corrupt. To be closed
- * as a whole.
+ * Refuses an image whose interrupted job could then neither go on nor be given up: it knows the image as it was.
+ * @throws CommitError `COMMIT_INTERRUPTED_BEFORE`
+ */
+export async function assertNoJournal(path: string): Promise<void> {
+  if (isUrl(path)) return;
+  // most commands have no journal
+  const commit = await import('@downfold/commit');
+  await commit.assertNoJournal(backend, path);
+}
+
+/**
+ * Refuses an image that holds what an interrupted job wrote aside. One of which a job only has a journal may be repaired: the job may wait for just
+ * that. @throws CommitError `COMMIT_INTERRUPTED_BEFORE`
+ */
+export async function assertNoStaging(path: string): Promise<void> {
+  if (isUrl(path)) return;
+  const commit = await import('@downfold/commit');
+  await commit.assertNoStaging(backend, path);
+}
+
+/**
+ * Opens one image for writing, locked against everybody else; a marked one is refused, one of an interrupted job, and one that the check finds
+ * corrupt. To be closed as a whole.
  */
 export async function openForWriting(
   file: string,
@@ -154,6 +209,7 @@ export async function openForWriting(
   const path = await backend.realPath(absolute(file));
   await using opened = new AsyncDisposableStack();
   opened.use(await lockImage(path, WRITER, environment));
+  await assertNoJournal(path);
   const image = opened.use(
     await openImageAt(path, formatOf(formatName).name, 'write', environment),
   );
@@ -170,8 +226,7 @@ export async function openForWriting(
 export async function openBelow(image: Image, access: Access): Promise<OpenChain | null> {
   if (image.backing === null) return null;
   const environment = environmentFor(image.label, access);
-  const named = environment.policy.roots ?? [directoryOf(image.label)];
-  const roots = await Promise.all(named.map((root) => backend.realPath(root)));
+  const roots = await rootsFor(image.label, environment);
   const { path, format } = await resolveBacking(image.backing, image.label, roots, backend);
   return await openChain(path, format, {
     ...environment,

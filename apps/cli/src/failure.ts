@@ -31,6 +31,7 @@ export class FailureWithCode<Code extends string = string> extends DownfoldError
 /** What the user can do, where the error of a layer below cannot know the command line. */
 const NEXT: Readonly<Record<string, string>> = {
   IMAGE_NOT_RECOGNISED: "if it is a raw image, say so with '-f raw'",
+  IMAGE_SECRET_NEEDED: "give it: '--secret FILE', or '--secret IMAGE=FILE'",
   IMAGE_NEEDS_REPAIR: "repair it first: 'downfold check -r all FILE'",
   CHAIN_OUTSIDE_ROOTS: "'--allow DIR' does",
   CHAIN_INVALID_IMAGE: "'map' and 'compare' read it with '--force-invalid'",
@@ -39,12 +40,22 @@ const NEXT: Readonly<Record<string, string>> = {
   STORAGE_NO_SPACE: 'free some space and try again',
 };
 
+/** What failed first. What failed afterwards, while everything was closed, is a consequence, and wraps it in an error that says nothing. */
+export function firstFailure(cause: unknown): unknown {
+  return cause instanceof SuppressedError ? firstFailure(cause.suppressed) : cause;
+}
+
 /** The line for people: what could not be done, why, and what to do. */
 function lineOf(cause: unknown, doing: string): string {
   const message = cause instanceof Error ? cause.message : String(cause);
   const line = cause instanceof UsageError ? message : `Could not ${doing}: ${message}`;
-  const next = cause instanceof DownfoldError ? NEXT[cause.code] : undefined;
+  const next = cause instanceof DownfoldError ? nextAfter(cause) : undefined;
   return printable((next === undefined ? line : `${line}; ${next}`).replaceAll(/\s*\n\s*/g, ' '));
+}
+
+function nextAfter({ code, details }: DownfoldError): string | undefined {
+  if (details['feature'] === 'external data file') return "'--allow-data-file' allows it";
+  return NEXT[code];
 }
 
 /**

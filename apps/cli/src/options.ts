@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 import { ON_ERROR } from './on-error.ts';
+import { secretObject, secretOption } from './secrets.ts';
 
 /** Collects the values of an option that may be given more than once. */
 export const collect = (value: string, before: readonly string[] = []): readonly string[] => [
@@ -24,6 +25,34 @@ export const allow = (): Option =>
     'backing files may also lie in this directory, or be this URL (repeatable)',
   ).argParser(collect);
 
+/** `--secret FILE`, repeatable. */
+export const secret = (): Option =>
+  new Option(
+    '--secret <[image=]file>',
+    'the file that holds the passphrase of encrypted images, or of this one (repeatable)',
+  ).argParser(secretOption);
+
+/** `--object`, of which qemu-img's secrets are taken. */
+export const object = (): Option =>
+  new Option(
+    '--object <secret,id=ID,file=FILE>',
+    'a passphrase in a file, by the name that other options call it; format=base64 too (repeatable)',
+  ).argParser(secretObject);
+
+/** `--image-opts`. */
+export const imageOpts = (): Option =>
+  new Option(
+    '--image-opts',
+    'images are named by driver=FORMAT,file.filename=FILE,encrypt.key-secret=ID (of luks: key-secret=ID)',
+  );
+
+/** `--allow-data-file`. */
+export const allowDataFile = (): Option =>
+  new Option(
+    '--allow-data-file',
+    'open the external data files that images name, where backing files may lie',
+  );
+
 /** `--force-invalid`. */
 export const forceInvalid = (): Option =>
   new Option('--force-invalid', 'open images marked invalid');
@@ -41,6 +70,7 @@ export const lock = (): Option =>
     '--lock <how>',
     "QEMU's locks on every image: auto refuses on network file systems, where they may exclude nobody; ofd takes them there too; none",
   )
+    .env('DOWNFOLD_LOCK')
     .choices(['auto', 'ofd', 'none'])
     .default('auto');
 

@@ -1,15 +1,32 @@
+import { existsSync } from 'node:fs';
 import { posix } from 'node:path';
-import type { OpenChain } from '@downfold/chain';
+import { namesProtocol, type OpenChain, withoutFilePrefix } from '@downfold/chain';
 import { isUrl } from '@downfold/storage';
+import { UsageError } from './failure.ts';
 
-/** The path from the root on; a URL as it is. */
+/**
+ * The path from the root on; a URL as it is. `file:` says that it is a file.
+ * @throws UsageError for what qemu-img takes for a protocol, unless a file is called so: a copy that went into a new file of such a name would
+ * be missed elsewhere
+ */
 export function absolute(path: string): string {
-  return isUrl(path) ? path : posix.resolve(path);
+  if (isUrl(path)) return path;
+  const plain = withoutFilePrefix(path);
+  const found = posix.resolve(plain);
+  if (plain !== path || !namesProtocol(path) || existsSync(found)) return found;
+  throw new UsageError(
+    `'${path}': '${path.slice(0, path.indexOf(':'))}' is no protocol that is known here: files, nbd://, nbd+unix://, http:// and https:// are; a file of that name is './${path}'`,
+  );
 }
 
 /** Absolute directory of a file. */
 export function directoryOf(file: string): string {
   return posix.dirname(absolute(file));
+}
+
+/** The path of a name that is relative to the directory of `file`; a URL as it is. */
+export function absoluteFrom(file: string, name: string): string {
+  return isUrl(name) ? name : posix.resolve(directoryOf(file), withoutFilePrefix(name));
 }
 
 /** A path relative to a directory if it lies in there, else as it is. */
@@ -21,7 +38,7 @@ export function near(directory: string, path: string): string {
 
 /** A backing name as qemu-img shows it: relative to the directory of the overlay, as the overlay was named. */
 export function besides(overlay: string, name: string): string {
-  if (posix.isAbsolute(name) || isUrl(name) || !overlay.includes('/')) return name;
+  if (posix.isAbsolute(name) || namesProtocol(name) || !overlay.includes('/')) return name;
   return `${overlay.slice(0, overlay.lastIndexOf('/') + 1)}${name}`;
 }
 

@@ -70,6 +70,7 @@ function requestOf(stored: StoredPlan): PlanRequest {
     format,
     base: base?.path ?? request.absent?.path,
     baseFormat: base?.format ?? request.absent?.format,
+    baseName: request.baseName,
     top: at(request.top)?.path,
     strategy: strategy.name,
     emptyTop: request.emptyTop,
@@ -79,6 +80,7 @@ function requestOf(stored: StoredPlan): PlanRequest {
     // what was not there when it was accepted is not accepted
     ignoreUnreadable: unreadable.length > 0,
     keepUndo: request.keepUndo,
+    ...(request.bitmaps === undefined ? {} : { bitmaps: request.bitmaps }),
     unsafe: request.unsafe,
     checkpointBytes: request.checkpointBytes,
   };

@@ -1,9 +1,9 @@
+import { posix } from 'node:path';
 import type { CommitPlan, Engine, PlanOptions, RunOptions } from '@downfold/commit';
 import { type JobOptions, runJob } from './job.ts';
 import { humanPlan } from './output/plan.ts';
 import { printResult } from './output/print.ts';
 import { humanResult } from './output/result.ts';
-import { absolute } from './paths.ts';
 import { writePlan } from './plan-file.ts';
 
 /** Options of everything that is planned before it is done. */
@@ -25,7 +25,7 @@ export async function planAndRun(
   const { planOut } = options;
   if (options.dryRun === true || planOut !== undefined) {
     const made = await runJob(options, early, ({ signal }) => plan({ signal }));
-    if (planOut !== undefined) await writePlan(absolute(planOut), made);
+    if (planOut !== undefined) await writePlan(posix.resolve(planOut), made);
     printResult(options, made, () => humanPlan(made, endOf(file, planOut)));
     return 0;
   }

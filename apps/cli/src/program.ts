@@ -1,3 +1,4 @@
+import { withoutMaglev } from '@downfold/host';
 import { Command, CommanderError } from 'commander';
 import type { Act, Register } from './command.ts';
 import { abort } from './commands/abort.ts';
@@ -23,12 +24,14 @@ import { resume } from './commands/resume.ts';
 import { snapshot } from './commands/snapshot.ts';
 import { stream } from './commands/stream.ts';
 import { version } from './commands/version.ts';
-import { FailureWithCode, report, UsageError } from './failure.ts';
+import { FailureWithCode, firstFailure, report, UsageError } from './failure.ts';
 import { EPILOG, EXAMPLES } from './help.ts';
+import { applyImageOpts } from './image-opts.ts';
+import { stderr, stdout } from './output/streams.ts';
 import { VERSION } from './version.ts';
 
-/** In the order of the help. */
-const COMMANDS: readonly Register[] = [
+/** By name, in the order of the help. */
+const COMMANDS: Readonly<Record<string, Register>> = {
   info,
   map,
   check,
@@ -51,31 +54,36 @@ const COMMANDS: readonly Register[] = [
   demo,
   completion,
   version,
-  later,
-];
+};
+
+/** The command whose work is about the others. */
+const TELLS_OF_ALL = 'completion';
 
 /** Runs the command line; resolves with the exit code. */
 export async function run(args: readonly string[]): Promise<number> {
+  withoutMaglev();
   const json = args.includes('--output=json') || args[args.indexOf('--output') + 1] === 'json';
   let exitCode = 0;
   const act: Act = async ({ doing, failed = 1 }, work) => {
     try {
       exitCode = await work();
-    } catch (cause) {
+    } catch (thrown) {
+      const cause = firstFailure(thrown);
       report(cause, doing, json);
       exitCode = cause instanceof FailureWithCode ? cause.exitCode : failed;
     }
   };
-  const program = programOf(act);
+  const program = programOf(act, args[0]);
   try {
     if (args.length === 0) program.outputHelp();
     else await program.parseAsync(withSize(args), { from: 'user' });
   } catch (cause) {
-    if (!(cause instanceof CommanderError)) throw cause;
-    if (cause.exitCode === 0) return 0;
+    if (!(cause instanceof CommanderError || cause instanceof UsageError)) throw cause;
+    const wrong = cause instanceof UsageError ? cause : new UsageError(oneLine(cause.message));
+    if (cause instanceof CommanderError && cause.exitCode === 0) return 0;
     // a command that has commands, without one: its help is on stderr already
     if (cause.code === 'commander.help') return 1;
-    report(new UsageError(oneLine(cause.message)), 'understand the command line', json);
+    report(wrong, 'understand the command line', json);
     // a bad command line must not look like 'the disks differ'
     exitCode = args[0] === 'compare' ? 2 : 1;
   }
@@ -89,7 +97,8 @@ function withSize(args: readonly string[]): readonly string[] {
   return [...args.slice(0, -1), '--', last];
 }
 
-function programOf(act: Act): Command {
+/** A command is declared by itself when it is the first word: declaring all takes some milliseconds. */
+function programOf(act: Act, first: string | undefined): Command {
   const program = new Command('downfold')
     .version(`downfold version ${VERSION}`, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')
@@ -97,9 +106,19 @@ function programOf(act: Act): Command {
     .addHelpText('after', EPILOG)
     .showSuggestionAfterError()
     // what is wrong with the command line is reported like every other failure
-    .configureOutput({ outputError: () => {} })
-    .exitOverride();
-  for (const register of COMMANDS) register(program, act);
+    .configureOutput({
+      outputError: () => {},
+      writeOut: (text) => stdout().write(text),
+      writeErr: (text) => stderr().write(text),
+    })
+    .exitOverride()
+    .hook('preAction', (_, command) => applyImageOpts(command));
+  const one =
+    first !== undefined && first !== TELLS_OF_ALL && Object.hasOwn(COMMANDS, first)
+      ? COMMANDS[first]
+      : undefined;
+  const all = [...Object.values(COMMANDS), later];
+  for (const register of one === undefined ? all : [one]) register(program, act);
   return program;
 }
 

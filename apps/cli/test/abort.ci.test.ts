@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   backingIn,
@@ -10,7 +11,7 @@ import {
   type Pool,
 } from './qemu-pool.ts';
 import { copying, haveStrace, injected, JOURNAL, LARGE, MIDDLE, stopped } from './stopped-job.ts';
-import { haveQemu, whileStill } from './support.ts';
+import { type Bench, haveQemu, whileStill } from './support.ts';
 
 const CHAIN = LARGE.map(({ name }) => name);
 
@@ -68,6 +69,7 @@ describe.skipIf(!haveQemu)('abort', () => {
           mixed: mixed.map((name) => work.file(name)),
           gone: [],
           clustersFreed: expect.any(Number),
+          unmarked: [],
         });
         for (const name of kept) expect(pool.compare(work, name), name).toBe(IDENTICAL);
         for (const name of CHAIN)
@@ -97,14 +99,60 @@ describe.skipIf(!haveQemu)('abort', () => {
     using work = pool.copy();
     const before = hostBytes(work, 'base.qcow2');
     // made durable by the stop: what a killed process wrote and nothing counts is only used again, not given back
-    await stopped(work, 'SIGINT', 'commit', '--strategy', 'staged', ...MIDDLE);
+    const job = await copying(work, 'commit', '--strategy', 'staged', ...MIDDLE);
+    await job.said(/"phase":"copy","done":[4-9]\d{6},/);
+    job.kill('SIGINT');
+    await job.ended;
     expect(hostBytes(work, 'base.qcow2')).toBeGreaterThan(before + (3 << 20));
+    refusesRepair(work);
     const { code, stdout } = work.downfold('abort', 'active.qcow2');
     expect(code).toBe(0);
     expect(stdout).toMatch(
       /^Job given up\.\n {2}every image reads as it did before\n {2}\d+ clusters given back\n$/,
     );
+    expect(work.downfold('check', '-q', '-r', 'leaks', 'base.qcow2').code).toBe(0);
     expect(hostBytes(work, 'base.qcow2')).toBeLessThan(before + (1 << 20));
+  });
+
+  /** As after a checkpoint, which tells where the staging lies: to a check it leaks, and it is the job's. */
+  function refusesRepair(work: Bench): void {
+    const journal = readFileSync(work.file(JOURNAL), 'utf8');
+    const intent = JSON.parse(journal.split('\n')[0]?.slice(11) ?? '') as {
+      plan: { request: { base: string } };
+    };
+    const stagings = { [intent.plan.request.base]: {} };
+    const progress = { type: 'PROGRESS', cursor: {}, copied: 0, zeroed: 0, stagings };
+    const record = `${journal.trim().split('\n').length} ${JSON.stringify(progress)}`;
+    const sum = crc32(record).toString(16).padStart(8, '0');
+    writeFileSync(work.file(JOURNAL), `${journal}${sum} ${record}\n`);
+    const before = work.digest();
+    for (const line of [
+      ['check', '-r', 'leaks', 'base.qcow2'],
+      ['check', '-r', 'all', 'base.qcow2'],
+      ['amend', '-o', 'refcount_bits=8', 'base.qcow2'],
+    ]) {
+      const { code, stderr } = work.downfold(...line);
+      expect([line, code, stderr]).toEqual([line, 1, expect.stringContaining('downfold resume')]);
+    }
+    expect(work.digest()).toEqual(before);
+    writeFileSync(work.file(JOURNAL), journal);
+  }
+
+  it('no verb changes the image meanwhile: the job could neither go on nor be given up', async () => {
+    using work = pool.copy();
+    await stopped(work, 'SIGKILL', 'commit', ...MIDDLE);
+    const before = work.digest();
+    for (const line of [
+      ['resize', 'active.qcow2', '+1M'],
+      ['snapshot', '-c', 'one', 'active.qcow2'],
+      ['convert', '-O', 'qcow2', 'base.qcow2', 'active.qcow2'],
+    ]) {
+      const { code, stderr } = work.downfold(...line);
+      expect([line, code, stderr]).toEqual([line, 1, expect.stringContaining('downfold resume')]);
+    }
+    expect(work.digest()).toEqual(before);
+    expect(work.downfold('abort', 'active.qcow2').code).toBe(0);
+    expect(work.downfold('resize', 'active.qcow2', '+1M').code).toBe(0);
   });
 
   it('says what cannot be undone; a mixed image is no data of its own, but reads on below', async () => {

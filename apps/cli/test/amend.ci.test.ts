@@ -9,12 +9,19 @@ const lines: readonly (readonly string[])[] = [
   ['-o', 'lazy_refcounts=off'],
   ['-o', 'size=6M'],
   ['-o', 'refcount_bits=16'],
+  ['-o', 'compat=v3,refcount_bits=1'],
+  ['-o', 'refcount_bits=64'],
+  ['-o', 'compat=0.10,refcount_bits=16'],
+  ['-o', 'refcount_bits=8'],
+  ['-o', 'compat=v3,refcount_bits=3'],
   // refused by both
   ['-o', 'cluster_size=64k'],
   ['-o', 'extended_l2=on'],
   ['-o', 'preallocation=full'],
   ['-o', 'compat=0.9'],
   ['-o', 'compat=0.10,lazy_refcounts=on'],
+  // nothing of it is done
+  ['-o', 'compat=0.10,size=much'],
   [],
 ];
 

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { caseContext, perTier } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
+import { downfoldMany } from './many.ts';
 import { complaints, dirtyBytes, hostBytes, IDENTICAL } from './qemu-pool.ts';
 import { type Bench, bench, diskOf, haveQemu, makeChain, start } from './support.ts';
 import { makeVaried, variedOptions } from './varied-images.ts';
@@ -111,6 +112,28 @@ describe('convert, in full', () => {
     work.must('qemu-img', 'convert', '-O', 'qcow2', 'a', 'b', 'c', 'theirs');
     expect(compare(work, ['ours', 'qcow2'], ['theirs', 'qcow2'])).toBe(IDENTICAL);
     expect(complaints(work, 'ours')).toEqual([]);
+  });
+
+  it.skipIf(!haveQemu)('refuses bitmaps that cannot be copied before anything is', () => {
+    using work = bench();
+    const create = ['qemu-img', 'create', '-q', '-f', 'qcow2'] as const;
+    for (const name of ['source', 'taken', 'broken']) work.must(...create, name, '8M');
+    for (const name of ['source', 'taken', 'broken']) {
+      work.must('qemu-io', '-f', 'qcow2', '-c', 'write 0 4M', name);
+      work.must('qemu-img', 'bitmap', '--add', name, 'b');
+    }
+    work.must('sh', '-ec', "printf 'write 0 64k\\nabort\\n' | qemu-io -f qcow2 broken || true");
+    const before = work.digest();
+    for (const { code, stderr } of downfoldMany(work, [
+      ['convert', '-p', '--bitmaps', '-O', 'raw', 'source', 'x'],
+      ['convert', '-p', '--bitmaps', '-O', 'qcow2', '-o', 'compat=0.10', 'source', 'x'],
+      ['convert', '-p', '--bitmaps', '-O', 'qcow2', 'broken', 'x'],
+      ['convert', '-p', '--bitmaps', '-n', '-O', 'qcow2', 'source', 'taken'],
+    ])) {
+      expect([code, stderr]).toEqual([1, expect.stringContaining('bitmap')]);
+      expect(stderr).not.toContain('%');
+    }
+    expect(work.digest()).toEqual(before);
   });
 
   it.skipIf(!haveQemu)('compresses, and copies bitmaps, as qemu-img does', () => {

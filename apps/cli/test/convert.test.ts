@@ -1,7 +1,9 @@
+import { statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { downfoldMany } from './many.ts';
 import { hostBytes } from './qemu-pool.ts';
-import { bench, diskOf, isClean, makeChain } from './support.ts';
+import { spoil } from './spoil-entry.ts';
+import { bench, diskOf, haveQemu, isClean, makeChain, makeImage } from './support.ts';
 
 describe('convert', () => {
   it('makes one image of a chain, whole in itself', async () => {
@@ -23,6 +25,16 @@ describe('convert', () => {
       bytesZeroed: 0,
     });
     expect(hostBytes(work, 'x.img')).toBe(6 << 20);
+  });
+
+  it('leaves a file that it replaces to those who could read it', async () => {
+    using work = bench();
+    await makeChain(work);
+    work.must('sh', '-ec', 'touch x y; chmod 600 x; chmod 664 y; umask 0');
+    for (const name of ['x', 'y', 'z'])
+      expect(work.downfold('convert', '-O', 'qcow2', 'active.qcow2', name).code).toBe(0);
+    const modes = ['x', 'y', 'z'].map((name) => statSync(work.file(name)).mode & 0o7777);
+    expect(modes).toEqual([0o600, 0o664, 0o644]);
   });
 
   it('keeps what lies below the layer that -B names', async () => {
@@ -55,12 +67,23 @@ describe('convert', () => {
     [['-S', 'much', 'active.qcow2', 'x'], 'Invalid sparse size'],
     [['-O', 'vmdk', 'active.qcow2', 'x'], "Unknown image format 'vmdk'"],
     [['active.qcow2', 'dir'], 'is a directory'],
+    [
+      ['-O', 'qcow2', '-B', 'other.qcow2', '-F', 'qcow2', 'active.qcow2', 'other.qcow2'],
+      'is one of the images that are read',
+    ],
+    [
+      ['-O', 'qcow2', '-B', 'other.qcow2', '-F', 'qcow2', 'active.qcow2', 'lower.qcow2'],
+      'is one of the images that are read',
+    ],
   ];
 
   it('refuses what makes no sense, and leaves everything as it was', async () => {
     using work = bench();
     await makeChain(work);
     work.must('sh', '-c', 'ln -s mid.qcow2 link; ln top.qcow2 hard; cp base.qcow2 there');
+    const other = { layer: 9, held: [0], mebibytes: 8 };
+    await makeImage(work, 'lower.qcow2', { ...other, below: null });
+    await makeImage(work, 'other.qcow2', { ...other, below: 'lower.qcow2' });
     const before = work.digest();
     work.must('mkdir', 'dir');
     const lines = refused.map(([args]) => ['convert', ...args]);
@@ -70,5 +93,28 @@ describe('convert', () => {
     }
     work.must('rmdir', 'dir');
     expect(work.digest()).toEqual(before);
+  });
+
+  it.skipIf(!haveQemu)('--salvage copies what can be read, as qemu-img does', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '1M');
+    work.must('qemu-io', '-f', 'qcow2', '-c', 'write -P 7 0 192k', 'x');
+    work.must('qemu-img', 'convert', '-f', 'qcow2', '-O', 'qcow2', '-c', 'x', 'packed');
+    spoil(work, 'packed', ({ bytes, first }) => bytes.fill(0xff, first, first + 16));
+    expect(work.downfold('convert', '-O', 'raw', 'packed', 'none').code).toBe(1);
+    const { code, stderr } = work.downfold('convert', '--salvage', '-O', 'raw', 'packed', 'ours');
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^downfold: byte 0 of the disk: .*; the copy has zeros there\n/);
+    expect(stderr.split('\n')).toHaveLength(129);
+    work.must('qemu-img', 'convert', '-q', '--salvage', '-O', 'raw', 'packed', 'theirs');
+    work.must('cmp', 'ours', 'theirs');
+    // an entry that leads nowhere: the disk before and behind it is there
+    work.must('cp', 'x', 'entry');
+    spoil(work, 'entry', ({ bytes, l2 }) => bytes.writeUInt32BE(0x7fff_0000, l2 + 12));
+    const entry = ['--salvage', '-O', 'raw', 'entry'];
+    expect(work.downfold('convert', '-q', ...entry, 'ours').code).toBe(0);
+    work.must('qemu-img', 'convert', '-q', ...entry, 'theirs');
+    work.must('cmp', 'ours', 'theirs');
+    expect(work.downfold('convert', '-q', '--salvage', 'packed', 'quiet').stderr).toBe('');
   });
 });

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { bench, haveQemu, makeImage } from './support.ts';
 
@@ -40,6 +41,18 @@ describe('create', () => {
     expect(work.downfold('create', '-u', '-b', 'gone', '-F', 'qcow2', 'x', '1M').code).toBe(0);
   });
 
+  it.each(['off', 'falloc', 'full'])('reserves the space of a raw file: %s', (mode) => {
+    using work = bench();
+    const line = ['create', '-f', 'raw', '-o', `preallocation=${mode}`, 'x', '5M'];
+    const { stdout } = work.downfold(...line);
+    const { size, blocks } = statSync(work.file('x'));
+    expect(size).toBe(5 << 20);
+    if (mode === 'off') expect(blocks * 512).toBe(4096);
+    else expect(blocks * 512).toBeGreaterThanOrEqual(5 << 20);
+    work.must('rm', 'x');
+    if (haveQemu) expect(stdout).toBe(work.must('qemu-img', ...line));
+  });
+
   it('never writes over a file', () => {
     using work = bench();
     work.must('truncate', '-s', '1M', 'a');
@@ -60,6 +73,7 @@ describe('create', () => {
     [['-o', 'size=1M'], 'must be specified only once'],
     [['-o', 'shape=round'], "Invalid -o option 'shape' for format qcow2"],
     [['-f', 'raw', '-o', 'cluster_size=4k'], "Invalid -o option 'cluster_size' for format raw"],
+    [['-f', 'raw', '-o', 'preallocation=metadata'], 'preallocation can be off or falloc or full'],
     [['-f', 'vmdk'], "Unknown image format 'vmdk'; known are qcow2, raw"],
     [['-f', 'raw', '-b', 'x', '-F', 'raw', '-u'], 'raw images do not have a backing file'],
   ])('refuses %j, and leaves nothing behind', (args, why) => {

@@ -25,11 +25,77 @@ export const DIFFERENCES: readonly Difference[] = [
     why: 'an image from elsewhere must not read files of the host',
   },
   {
+    id: 'data-file',
+    verbs: 'all but info, snapshot -l',
+    theirs: 'opens the external data file that an image names, wherever it is',
+    ours: 'refuses, unless `--allow-data-file` is said; then where backing files may lie, and not one that two images have',
+    why: 'an image from elsewhere must not read, or change, files of the host',
+  },
+  {
+    id: 'data-file-name',
+    verbs: 'all with data files',
+    theirs: 'takes a relative name of a data file from where it runs',
+    ours: 'takes it from the directory of the image, as those of backing files',
+    why: 'an image means the same file wherever a program is started',
+  },
+  {
+    id: 'data-file-new',
+    verbs: 'create, convert',
+    theirs: '`-o data_file` empties a file that is there, and is taken by `convert`',
+    ours: 'refuses a file that is there; `convert` takes an image that was created, with `-n`',
+    why: 'it is the disk of somebody; two files cannot get their names at once',
+  },
+  {
+    id: 'data-file-check',
+    verbs: 'check',
+    theirs:
+      'does not see entries that do not lie in the data file where the guest has them, and cannot read them',
+    ours: 'counts them as errors (2)',
+    why: 'what cannot be read is wrong',
+  },
+  {
     id: 'options',
     verbs: 'all',
-    theirs: '`--object`, `--image-opts`, `-T` for traces, and long options cut short (`--out`)',
-    ours: 'refused as unknown',
-    why: 'images are named by files; a cut option means something else as soon as a second one begins alike',
+    theirs:
+      '`--object` of every type, `--image-opts` of every driver, `--target-image-opts`, `-T` for traces, and long options cut short (`--out`)',
+    ours: 'of `--object` secrets in files; of `--image-opts` format, file, `encrypt.key-secret` and `key-secret`; the rest is refused. `--secret` for whole chains and targets',
+    why: 'images are named by files, secrets are in no argument; a cut option means something else as soon as a second one begins alike',
+  },
+  {
+    id: 'more-formats',
+    verbs: 'all',
+    theirs: 'vmdk, vdi, vpc, vhdx, qed, parallels and others; `amend` changes key slots of LUKS',
+    ours: 'qcow2, raw and LUKS 1; no key slots',
+    why: 'one format is known well rather than many a little; `qemu-img convert` and `cryptsetup` have the rest',
+  },
+  {
+    id: 'remote-locks',
+    verbs: 'all that write',
+    theirs: 'takes its locks on network and FUSE file systems too, and trusts them',
+    ours: 'asks for `--lock ofd`, or `DOWNFOLD_LOCK=ofd` in the environment of a script',
+    why: 'on some of them locks exclude nobody',
+  },
+  {
+    id: 'protocols',
+    verbs: 'all',
+    theirs: '`nbd:host:port`, `json:{...}`, `rbd:`, `ssh:` and others',
+    ours: '`nbd://`, `nbd+unix://`, `http://`, `https://`; what looks like another protocol is refused, a file of that name is `./nbd:...`',
+    why: 'one spelling for each; a copy that went into a file of that name would be missed elsewhere',
+  },
+  {
+    id: 'pool',
+    verbs: 'commit',
+    theirs: 'looks at no other image',
+    ours: 'refuses while a file beside the chain that may read through it cannot be read; `--ignore-unreadable` goes on',
+    why: 'it may be an overlay that would be ruined',
+  },
+  {
+    id: 'link',
+    verbs: 'all that read a chain',
+    theirs:
+      'takes relative backing names from the directory of the name that was given, a link or not',
+    ours: 'takes them from the directory of the image, and refuses where another file lies beside the link',
+    why: 'an image means the same file by whatever name it is opened',
   },
   {
     id: 'progress',
@@ -55,16 +121,16 @@ export const DIFFERENCES: readonly Difference[] = [
   {
     id: 'hole',
     verbs: 'map, measure',
-    theirs: 'asks the file system for holes: a hole inside data is `zero`, and needs no space',
-    ours: 'tells what the image says: `data`, at the same offset',
-    why: 'the contract of an image is its own mapping; what the file system does beneath changes with a copy',
+    theirs:
+      'looks for holes in the data of qcow2 images only when their file takes much less space than it has clusters, and then tells single blocks of a cluster',
+    ours: 'looks for them in all files that are not encrypted, and tells whole clusters; of raw files what `qemu-img` tells',
+    why: "what is there to be skipped is skipped; a cluster that was written in part is in no one's way",
   },
   {
     id: 'preallocated',
     verbs: 'map',
-    theirs:
-      '`offset` also for what is reserved and not used: preallocated zeros, unallocated subclusters',
-    ours: '`offset` for data only',
+    theirs: '`offset` also for subclusters that are reserved and unallocated',
+    ours: '`offset` for data and preallocated zeros',
     why: 'there is nothing to read at that offset',
   },
   {
@@ -173,6 +239,27 @@ export const DIFFERENCES: readonly Difference[] = [
     theirs: 'after a cut inside a cluster, growth shows what was there before',
     ours: 'what is added is zero',
     why: 'what was cut off is gone',
+  },
+  {
+    id: 'luks-grow',
+    verbs: 'resize -f luks',
+    theirs: 'what is added shows noise',
+    ours: 'what is added is zero; the time that takes is that of writing it',
+    why: 'a larger disk is not to show what nobody wrote',
+  },
+  {
+    id: 'luks-commit-grow',
+    verbs: 'commit, of a larger disk into a LUKS image',
+    theirs: 'grows it, and leaves noise there',
+    ours: 'refuses; `resize` first',
+    why: 'a crash between growing and writing would leave noise to be committed',
+  },
+  {
+    id: 'luks-check',
+    verbs: 'check -f luks',
+    theirs: 'asks for the secret, and says then that there are no checks (63)',
+    ours: 'says so (63) without it',
+    why: 'nothing is read',
   },
   {
     id: 'commit-relink',

@@ -1,8 +1,9 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { perTier } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
 import { DIFFERENCES } from './differences.ts';
 import { downfoldMany } from './many.ts';
+import { spoil } from './spoil-entry.ts';
 import { type Bench, bench, type Ended, haveQemu } from './support.ts';
 import { fillHoles, makeVaried, type VariedImage, variedCreate } from './varied-images.ts';
 
@@ -71,7 +72,7 @@ function rowDifference(our: Row, their: Row): string | null {
     if (our.offset === their.offset) return null;
     return our.offset === undefined && !their.data ? 'preallocated' : 'map';
   }
-  return our.data && their.zero && our.offset === their.offset ? 'hole' : 'map';
+  return our.data && their.data && our.offset === their.offset ? 'hole' : 'map';
 }
 
 /** What is known of an image that explains a difference. */
@@ -226,21 +227,6 @@ function infoOf(work: Bench, name: string, line: readonly string[]): unknown {
   const format = line[line.indexOf('-f') + 1] as string;
   const text = work.must('qemu-img', 'info', '-f', format, '--output=json', name);
   return { ...JSON.parse(text), filename: '', 'actual-size': 0 };
-}
-
-/** Changes an image of clusters of 64 KiB: its bytes, its first L2 table, its first L2 entry's place. */
-function spoil(
-  work: Bench,
-  name: string,
-  change: (image: { bytes: Buffer; l2: number; first: number }) => void,
-): void {
-  const bytes = readFileSync(work.file(name));
-  const low = (at: number): number => Number(bytes.readBigUInt64BE(at) & 0x00ff_ffff_ffff_ffffn);
-  const l2 = low(low(40));
-  // a compressed entry has the offset in its low 54 bits
-  const first = Number(bytes.readBigUInt64BE(l2) & 0x003f_ffff_ffff_ffffn);
-  change({ bytes, l2, first });
-  writeFileSync(work.file(name), bytes);
 }
 
 describe('docs/qemu-img.md', () => {

@@ -123,6 +123,15 @@ describe('map', () => {
           'write 2M 64k',
         );
       },
+      'a raw file with holes below, and past its end': (work) => {
+        work.must('truncate', '-s', '5M', 'a');
+        const io = ['write 1M 64k', 'write 2101248 4k', 'write 5242368 512'];
+        work.must('qemu-io', '-f', 'raw', ...io.flatMap((one) => ['-c', one]), 'a');
+        make(work, 'x', ['-b', 'a', '-F', 'raw', '8M'], 'write 3M 64k', 'write -z 4M 64k');
+      },
+      'clusters that were allocated and never written': (work) => {
+        make(work, 'x', ['-o', 'preallocation=metadata', '8M'], 'write 2M 128k');
+      },
       'an empty disk': (work) => {
         make(work, 'x', ['1M']);
       },
@@ -139,6 +148,21 @@ describe('map', () => {
       const ours = work.downfold('map', 'x');
       expect(ours.code).toBe(human.code);
       expect(ours.stdout).toBe(human.stdout);
+    });
+
+    it.each([
+      ['1000001', 'write 65536 4096'],
+      ['43009', 'write 43008 1'],
+      ['8T', 'write 5T 1M'],
+    ])('a raw file of %s bytes, with holes', (size, io) => {
+      using work = bench();
+      work.must('truncate', '-s', size, 'x');
+      work.must('qemu-io', '-f', 'raw', '-c', io, 'x');
+      const json = ['map', '-f', 'raw', '--output=json', 'x'];
+      const theirs = work.must('qemu-img', ...json);
+      expect(JSON.parse(work.downfold(...json).stdout)).toEqual(JSON.parse(theirs));
+      const human = work.must('qemu-img', 'map', '-f', 'raw', 'x');
+      expect(work.downfold('map', '-f', 'raw', 'x').stdout).toBe(human);
     });
 
     it('a part of a disk', () => {

@@ -21,6 +21,10 @@ describe.skipIf(!haveQemu)('measure', () => {
       ['measure', '-O', 'qcow2', form, ...options, '--size', `${1 + seed * 1_234_567}`],
       ['measure', '-O', 'raw', form, '--size', '1000'],
       ['measure', '-O', 'qcow2', form],
+      ['measure', '-O', 'qcow2', form, '--size', '1G', '-o', 'refcount_bits=3'],
+      ['measure', '-O', 'qcow2', form, '--size', '1G', '-o', 'refcount_bits=much'],
+      ['measure', '-O', 'qcow2', form, '--size', '1G', '-o', 'cluster_size=0'],
+      ['measure', '-O', 'qcow2', form, '--size', '1G', '-o', 'cluster_size=3k'],
     ]);
     for (const [index, ours] of downfoldMany(work, lines).entries()) {
       const line = lines[index] as readonly string[];

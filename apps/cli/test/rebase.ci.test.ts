@@ -141,7 +141,7 @@ describe.skipIf(!haveQemu)('rebase', () => {
     expect(pools.images.compare(work, 'short.qcow2')).toBe(IDENTICAL);
   });
 
-  it('keeps a relative name relative and an absolute one absolute', () => {
+  it('stores the name that was said, relative or absolute, whatever there was before', () => {
     using work = pools.images.copy();
     work.must('mkdir', 'deep');
     work.must('mv', 'long.qcow2', 'far.qcow2', 'deep/');
@@ -150,7 +150,7 @@ describe.skipIf(!haveQemu)('rebase', () => {
     expect(backingIn(work, 'active.qcow2')).toBe('deep/far.qcow2 (qcow2)');
     work.must('qemu-img', 'rebase', '-u', ...onto(work.file('deep/far.qcow2')), 'active.qcow2');
     expect(work.downfold('rebase', ...onto('base.raw'), 'active.qcow2').code).toBe(0);
-    expect(backingIn(work, 'active.qcow2')).toBe(`${work.file('base.raw')} (raw)`);
+    expect(backingIn(work, 'active.qcow2')).toBe('base.raw (raw)');
     expect(pools.images.compare(work, 'active.qcow2')).toBe(IDENTICAL);
   });
 
@@ -286,7 +286,7 @@ describe.skipIf(!haveQemu)('rebase -u onto a file that is not there', () => {
     work.must('qemu-img', 'rebase', '-u', ...onto(work.file('mid.qcow2')), 'active.qcow2');
     const name = work.file('link/gone.raw');
     expect(work.downfold('rebase', '-u', ...onto(name), 'active.qcow2').code).toBe(0);
-    expect(backingIn(work, 'active.qcow2')).toBe(`${work.file('real/gone.raw')} (raw)`);
+    expect(backingIn(work, 'active.qcow2')).toBe(`${name} (raw)`);
   });
 
   it('or onto one whose own backing file is not there: names are mended in any order', () => {

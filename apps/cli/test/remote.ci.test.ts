@@ -40,7 +40,7 @@ describe.skipIf(!(haveQemu && haveServers))('an image behind an NBD server', () 
     const { uri } = server;
     expect(work.downfold('check', uri).code).toBe(0);
     const map = ['map', '-f', 'qcow2', '--output=json', uri];
-    // where in the file data lies is the same for both; ours says nothing of holes
+    // where in the file data lies is the same for both; what the server knows of holes is not asked
     const run = (text: string): unknown[] =>
       (JSON.parse(text) as { start: number; length: number; offset?: number }[])
         .filter(({ offset }) => offset !== undefined)

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { perTier } from '@downfold/compliance';
 import { describe, expect, it } from 'vitest';
 import { complaints, IDENTICAL } from './qemu-pool.ts';
@@ -28,6 +29,54 @@ describe('resize', () => {
         1,
       ]);
     expect(size()).toBe(6 * MIB);
+  });
+
+  it.skipIf(!haveQemu).each(['metadata', 'falloc', 'full'])(
+    'over a backing file preallocates (%s) what is added, and that alone',
+    async (mode) => {
+      using work = bench();
+      await makeChain(work);
+      // what it has there must not come into view
+      work.must('qemu-img', 'resize', '-q', 'top.qcow2', '16M');
+      work.must('qemu-io', '-f', 'qcow2', '-c', 'write -q 8M 1M', 'top.qcow2');
+      const before = work.must('qemu-img', 'map', '--output=json', 'active.qcow2');
+      work.must('cp', 'active.qcow2', 'other.qcow2');
+      const size = ['-q', `--preallocation=${mode}`];
+      expect(work.downfold('resize', ...size, 'active.qcow2', '+1M').code).toBe(0);
+      work.must('qemu-img', 'resize', ...size, 'other.qcow2', '+1M');
+      work.must('qemu-img', 'compare', '-q', 'active.qcow2', 'other.qcow2');
+      work.must('qemu-img', 'check', '-q', 'active.qcow2');
+      const rows = work.json<{ start: number; zero: boolean; offset?: number }[]>(
+        'map',
+        'active.qcow2',
+      );
+      expect(rows.at(-1)).toMatchObject({ start: 8 * MIB, zero: true, depth: 0 });
+      expect(rows.at(-1)?.offset).toBeGreaterThan(0);
+      expect(JSON.parse(before)).toMatchObject(rows.slice(0, -1));
+    },
+  );
+
+  it('of a raw file reserves what is added, when it is to, and only then', () => {
+    using work = bench();
+    const space = (): number => statSync(work.file('x')).blocks * 512;
+    work.must('truncate', '-s', '4M', 'x');
+    const grow = (mode: string, size: string): number | null =>
+      work.downfold('resize', '-f', 'raw', `--preallocation=${mode}`, 'x', size).code;
+    expect(grow('metadata', '+1M')).toBe(1);
+    expect(grow('full', '1M')).toBe(1);
+    expect([grow('off', '+4M'), space()]).toEqual([0, 0]);
+    expect(grow('falloc', '+1M')).toBe(0);
+    expect(grow('full', '+1M')).toBe(0);
+    expect(statSync(work.file('x')).size).toBe(10 * MIB);
+    expect(space()).toBeGreaterThanOrEqual(2 * MIB);
+    expect(space()).toBeLessThan(3 * MIB);
+  });
+
+  it('of a raw file tells its new size', () => {
+    using work = bench();
+    work.must('truncate', '-s', '4M', 'x');
+    const line = ['resize', '-f', 'raw', '--shrink', 'x', '1000'];
+    expect(work.json(...line)).toMatchObject({ 'virtual-size': 1024, before: 4 * MIB });
   });
 
   const seeds = Array.from({ length: perTier({ quick: 1, ci: 8, long: 300 }) }, (_, seed) => seed);

@@ -6,12 +6,17 @@ import { run } from '../src/program.ts';
  */
 let [stdout, stderr] = ['', ''];
 const write = process.stdout.write.bind(process.stdout);
-process.stdout.write = (text: unknown) => {
-  stdout += String(text);
+type Rest = readonly unknown[];
+const written = (piece: unknown, rest: Rest): string => {
+  for (const done of rest) if (typeof done === 'function') done();
+  return piece instanceof Uint8Array ? Buffer.from(piece).toString() : String(piece);
+};
+process.stdout.write = (piece: unknown, ...rest: Rest) => {
+  stdout += written(piece, rest);
   return true;
 };
-process.stderr.write = (text: unknown) => {
-  stderr += String(text);
+process.stderr.write = (piece: unknown, ...rest: Rest) => {
+  stderr += written(piece, rest);
   return true;
 };
 

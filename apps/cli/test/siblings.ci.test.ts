@@ -1,3 +1,4 @@
+import { qcow2 } from '@downfold/qcow2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   backingIn,
@@ -8,7 +9,7 @@ import {
   markOf,
   type Pool,
 } from './qemu-pool.ts';
-import { type Bench, haveQemu } from './support.ts';
+import { type Bench, backend, bench, diskOf, haveQemu, makeImage } from './support.ts';
 
 const MIDDLE = ['-b', 'base.qcow2', '--top', 'top.qcow2', 'active.qcow2'];
 const CHAIN = ['base.qcow2', 'mid.qcow2', 'top.qcow2', 'active.qcow2'] as const;
@@ -238,4 +239,29 @@ describe.skipIf(!haveQemu)('an image that lost its meaning', () => {
       expect(SIBLINGS.map((name) => work.must('sha256sum', name))).toEqual(marked);
     },
   );
+});
+
+it('keeps what is read through an image that an abandoned job left mixed', async () => {
+  using work = bench();
+  const made = { layer: 1, mebibytes: 4 };
+  await makeImage(work, 'golden.qcow2', { ...made, held: [0, 1, 2, 3], below: null });
+  await makeImage(work, 'mixed.qcow2', { ...made, layer: 2, held: [1], below: 'golden.qcow2' });
+  await makeImage(work, 'above.qcow2', { ...made, layer: 3, held: [0], below: 'mixed.qcow2' });
+  await makeImage(work, 'other.qcow2', { ...made, layer: 4, held: [1, 2], below: 'golden.qcow2' });
+  {
+    const storage = await backend.open(work.file('mixed.qcow2'), 'write');
+    await using image = await qcow2.open(storage, { mode: 'write' });
+    await image.setMark({
+      state: 'mixed',
+      job: 'an-earlier-one',
+      date: '2026-01-01T00:00:00.000Z',
+    });
+  }
+  const shown = await diskOf(work, 'above.qcow2');
+  expect(work.downfold('commit', '-d', '--keep-siblings', 'other.qcow2')).toMatchObject({
+    code: 0,
+    stderr: '',
+  });
+  expect(await diskOf(work, 'above.qcow2')).toBe(shown);
+  expect(work.json('info', 'mixed.qcow2')).toMatchObject({ 'x-mark': { state: 'mixed' } });
 });

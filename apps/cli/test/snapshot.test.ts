@@ -46,10 +46,15 @@ describe.skipIf(!haveQemu)('snapshot', () => {
     using work = bench();
     work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '1M');
     work.must('qemu-img', 'create', '-q', '-f', 'raw', 'y', '1M');
+    work.must('qemu-img', 'snapshot', '-c', 'first', 'x');
     const before = work.digest();
     const lines = [
       ['-a', 'gone', 'x'],
       ['-d', 'gone', 'x'],
+      // names like others, and none of them is there
+      ['-d', 'pre-snapshot.1', 'x'],
+      ['-a', 'snapshot.nam=gone', 'x'],
+      ['-d', 'snapshot.id=1', 'x'],
       ['-c', 'one', '-l', 'x'],
       ['-c', 'one', '-d', 'one', 'x'],
       ['-f', 'raw', '-c', 'one', 'y'],

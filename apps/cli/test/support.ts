@@ -7,10 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { defaultPolicy, openChain, viewOf } from '@downfold/chain';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
+import type { StorageBackend } from '@downfold/storage';
 import { fileBackend } from '@downfold/storage-file';
 import { byteLength, guestOffset } from '@downfold/units';
 
-const backend = fileBackend();
+export const backend: StorageBackend = fileBackend();
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 /** The command line as users start it. */
@@ -32,6 +33,9 @@ if (!found) console.warn('NO qemu-img: tests that compare with it are skipped');
 
 /** Whether QEMU's tools are here to compare with. CI requires them. */
 export const haveQemu: boolean = found;
+
+/** cryptsetup is a judge as well, where somebody installed it. */
+export const haveCryptsetup: boolean = spawnSync('cryptsetup', ['--version']).status === 0;
 
 /** Whether util-linux's `script` is here, which makes a terminal. */
 export const haveScript: boolean = spawnSync('script', ['--version']).status === 0;

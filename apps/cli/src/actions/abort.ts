@@ -1,3 +1,4 @@
+import { printable } from '@downfold/chain';
 import { engineFor } from '../engine.ts';
 import type { Access } from '../environment.ts';
 import { printResult } from '../output/print.ts';
@@ -20,6 +21,10 @@ export async function abort(file: string, options: AbortOptions): Promise<number
         : '  what was written cannot be undone; images above read as before',
       ...result.mixed.map(
         (path) => `  ${near(directoryOf(file), path)} is of no point in time by itself (marked so)`,
+      ),
+      ...result.unmarked.map(
+        ({ image, why }) =>
+          `  ${near(directoryOf(file), image)} is of no point in time by itself, and could not be marked: ${printable(why)}`,
       ),
       ...result.gone.map(
         (path) =>

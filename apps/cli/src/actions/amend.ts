@@ -1,13 +1,18 @@
-import { viewOf } from '@downfold/chain';
 import type { Image } from '@downfold/image';
 import { type Amendment, isQcow2 } from '@downfold/qcow2';
-import { byteLength } from '@downfold/units';
-import { asksForHelp, type Settings, settingsHelp, settingsOf } from '../create-settings.ts';
-import { type Access, openBelow, openForWriting } from '../environment.ts';
+import { type ByteLength, byteLength } from '@downfold/units';
+import {
+  asksForHelp,
+  isVersion2,
+  type Settings,
+  settingsHelp,
+  settingsOf,
+} from '../create-settings.ts';
+import { type Access, assertNoStaging, openForWriting } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { notThereYet } from '../later.ts';
+import { growDisk } from '../grow-disk.ts';
 import { parseBytes } from '../output/bytes.ts';
-import { print, printResult } from '../output/print.ts';
+import { print, printJson } from '../output/print.ts';
 
 /** Options of `amend`. */
 export interface AmendOptions extends Access {
@@ -28,18 +33,25 @@ export async function amend(file: string, options: AmendOptions): Promise<number
   const { image } = opened;
   if (!isQcow2(image))
     throw new UsageError(`Format driver '${image.format}' does not support option amendment`);
-  await assertPossible(image, settings);
+  assertPossible(settings);
+  // what is not referred to is free afterwards
+  if (settings['refcount_bits'] !== undefined) await assertNoStaging(image.label);
+  const size = sizeOf(image, settings);
   await image.amend(amendmentOf(settings));
-  if (settings['size'] !== undefined) await grow(image, settings['size'], options);
-  const { specific } = await image.describe();
-  printResult({ ...options, quiet: true }, { filename: file, ...specific }, () => '');
+  if (size !== null) await growDisk(image, size, options);
+  if (options.output === 'json') {
+    const { specific } = await image.describe();
+    printJson({ filename: file, ...specific });
+  }
   return 0;
 }
 
-function amendmentOf({ compat, lazy_refcounts: lazy }: Settings): Amendment {
+function amendmentOf(settings: Settings): Amendment {
+  const { compat, lazy_refcounts: lazy, refcount_bits: bits } = settings;
   return {
-    ...(compat === undefined ? {} : { version: ['0.10', 'v2'].includes(compat) ? 2 : 3 }),
+    ...(compat === undefined ? {} : { version: isVersion2(settings) ? 2 : 3 }),
     ...(lazy === undefined ? {} : { lazyRefcounts: lazy === 'on' }),
+    ...(bits === undefined ? {} : { refcountBits: Number(bits) }),
   };
 }
 
@@ -47,24 +59,19 @@ function amendmentOf({ compat, lazy_refcounts: lazy }: Settings): Amendment {
 const AMENDABLE: readonly string[] = ['compat', 'lazy_refcounts', 'refcount_bits', 'size'];
 
 /** @throws UsageError for what cannot be changed */
-async function assertPossible(image: Image, settings: Settings): Promise<void> {
+function assertPossible(settings: Settings): void {
   for (const name of Object.keys(settings)) {
     if (name.startsWith('backing_'))
       throw new UsageError("'downfold rebase' changes the backing file, and -u its name only");
     if (!AMENDABLE.includes(name)) throw new UsageError(`-o ${name} cannot be changed afterwards`);
   }
-  const { refcount_bits: bits } = settings;
-  const { specific } = await image.describe();
-  if (bits !== undefined && bits !== String(specific['refcount-bits']))
-    notThereYet(`-o refcount_bits=${bits}`, "meanwhile 'qemu-img amend'");
 }
 
-async function grow(image: Image, text: string, access: Access): Promise<void> {
+/** The size that is asked for; null: none is. @throws UsageError for one that would lose data */
+function sizeOf(image: Image, { size: text }: Settings): ByteLength | null {
+  if (text === undefined) return null;
   const size = byteLength(parseBytes(text, 'image size'));
   if (size < image.geometry.virtualSize)
     throw new UsageError("-o size makes the disk larger; 'downfold resize --shrink' cuts it");
-  await using below = await openBelow(image, access);
-  const fill = below === null ? null : viewOf(below.layers, below.layers.length - 1);
-  await image.resize(size, { fill });
-  await image.flush();
+  return size;
 }

@@ -3,6 +3,7 @@ import type { CheckFinding, CheckReport } from '@downfold/image';
 import { qcow2, type RepairReport, type RepairScope } from '@downfold/qcow2';
 import { type Access, formatOf, openAlone, openFileToWrite } from '../environment.ts';
 import { UsageError } from '../failure.ts';
+import { twoDecimals } from '../output/bytes.ts';
 import { printError, printResult } from '../output/print.ts';
 
 /** Options of `check`. */
@@ -42,7 +43,9 @@ async function checkAndRepair(
   scope: RepairScope,
 ): Promise<number> {
   await using opened = await openFileToWrite(file, options);
-  const report = await qcow2.repair(opened.storage, { scope, onFinding, onLeft: onFinding });
+  const { storage, openDataFile } = opened;
+  const how = { scope, openDataFile, onFinding, onLeft: onFinding };
+  const report = await qcow2.repair(storage, how);
   const { left, leaksFixed, corruptionsFixed } = report;
   const fixed = {
     ...counted('leaks-fixed', leaksFixed),
@@ -125,7 +128,7 @@ function humanReport(report: CheckReport): string {
       'This means waste of disk space, but no harm to data.',
     );
   const percent = (part: number, whole: number): string =>
-    `${((part * 100) / Math.max(whole, 1)).toFixed(2)}%`;
+    `${twoDecimals((part * 100) / Math.max(whole, 1))}%`;
   if (totalClusters > 0 && allocatedClusters > 0)
     lines.push(
       `${allocatedClusters}/${totalClusters} = ${percent(allocatedClusters, totalClusters)} allocated, ` +

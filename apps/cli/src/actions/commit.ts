@@ -1,3 +1,5 @@
+import { posix } from 'node:path';
+import type { BitmapsMode } from '@downfold/commit';
 import { engineFor } from '../engine.ts';
 import { backend, naming } from '../environment.ts';
 import { UsageError } from '../failure.ts';
@@ -21,6 +23,7 @@ export interface CommitOptions extends PlannedOptions {
   readonly invalidateSiblings?: boolean;
   readonly ignoreUnreadable?: boolean;
   readonly keepUndo?: boolean;
+  readonly bitmaps?: BitmapsMode;
   readonly delete?: boolean;
 }
 
@@ -50,6 +53,7 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
     keepSiblings: options.keepSiblings ?? false,
     ignoreUnreadable: options.ignoreUnreadable ?? false,
     keepUndo: options.keepUndo ?? false,
+    ...(options.bitmaps === undefined ? {} : { bitmaps: options.bitmaps }),
   };
   return planAndRun(engine, file, options, (how) => engine.plan(request, how), {
     deleteIntermediates,
@@ -58,15 +62,15 @@ export async function commit(file: string, options: CommitOptions): Promise<numb
 
 /** @throws UsageError when the plan is for another image, or what it settles is asked for again */
 async function storedPlan(file: string, path: string, options: CommitOptions): Promise<StoredPlan> {
-  const { base, top, strategy, drop, pool, keepUndo } = options;
+  const { base, top, strategy, drop, pool, keepUndo, bitmaps } = options;
   const { keepSiblings, invalidateSiblings, ignoreUnreadable } = options;
   const siblings = [keepSiblings, invalidateSiblings, ignoreUnreadable];
-  const settled = [base, top, strategy, drop, pool, keepUndo, ...siblings];
+  const settled = [base, top, strategy, drop, pool, keepUndo, bitmaps, ...siblings];
   if (settled.some((one) => one !== undefined))
     throw new UsageError(
-      '--plan settles what is committed, and how: give it with FILE and without -b, --top, --strategy, -d, --pool and what is said of siblings',
+      '--plan settles what is committed, and how: give it with FILE and without -b, --top, --strategy, -d, --pool, --bitmaps and what is said of siblings',
     );
-  const stored = await readPlan(absolute(path));
+  const stored = await readPlan(posix.resolve(path));
   const leaf = leafOf(stored).path;
   const real = await backend.realPath(absolute(file));
   if (leaf !== real) throw new UsageError(`'${path}' is a plan for '${leaf}', not for '${file}'`);

@@ -1,20 +1,22 @@
-import { posix } from 'node:path';
-import { identityKey, identityOf, type OpenChain } from '@downfold/chain';
-import type { Image } from '@downfold/image';
+import { identityKey, identityOf, type OpenChain, printable } from '@downfold/chain';
+import type { BitmapContent, BitmapFacts } from '@downfold/image';
 import { isQcow2 } from '@downfold/qcow2';
 import { byteLength } from '@downfold/units';
 import { type Copied, copyDisk } from '../copy/copy-disk.ts';
 import { chainSource, concatenated, type DiskSource } from '../copy/disk-source.ts';
+import { salvaged } from '../copy/salvage.ts';
 import { assertNotAmong, openSource } from '../copy/sources.ts';
-import { newTarget, presentTarget, type Target, targetPath } from '../copy/target.ts';
-import { asksForHelp, settingsHelp, settingsOf } from '../create-settings.ts';
-import { backend, openAlone } from '../environment.ts';
+import { assertFits, newTarget, presentTarget, type Target, targetPath } from '../copy/target.ts';
+import { asksForHelp, assertNoDataFile, settingsHelp, settingsOf } from '../create-settings.ts';
+import { backend } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { type JobOptions, runJob } from '../job.ts';
+import { encryptionFor } from '../new-encryption.ts';
 import { backingFor, createOptions, newFormatOf } from '../new-image.ts';
 import { parseBytes } from '../output/bytes.ts';
-import { print, printJson } from '../output/print.ts';
-import { directoryOf } from '../paths.ts';
+import { print, printError, printJson } from '../output/print.ts';
+import { absoluteFrom } from '../paths.ts';
+import type { NamedSecret } from '../secrets.ts';
 
 /** Options of `convert`. */
 export interface ConvertOptions extends JobOptions {
@@ -30,6 +32,8 @@ export interface ConvertOptions extends JobOptions {
   readonly targetIsZero?: boolean;
   readonly bitmaps?: boolean;
   readonly skipBrokenBitmaps?: boolean;
+  readonly salvage?: boolean;
+  readonly object?: readonly NamedSecret[];
 }
 
 /** `downfold convert`: copies the disk that images show, one after the other, into a new image, which has its name only when it is whole. */
@@ -43,16 +47,24 @@ export async function convert(files: readonly string[], options: ConvertOptions)
   if (sources.length === 0) throw new UsageError('Must specify image file name: SOURCE... TARGET');
   const sparseBytes = parseBytes(options.sparse, 'sparse size');
   assertTogether(sources, options);
-  const copied = await runJob(options, 'stopped: nothing has the name of the copy', async (run) => {
+  const left =
+    options.skipCreate === true
+      ? 'stopped: a part of the target is written'
+      : 'stopped: nothing has the name of the copy';
+  const copied = await runJob(options, left, async (run) => {
     await using opened = new AsyncDisposableStack();
     const chains: OpenChain[] = [];
     for (const file of sources)
       chains.push(opened.use(await openSource(file, options.format, options, options.snapshot)));
     const path = await targetPath(target);
     await assertNotAmong(path, chains);
-    const source = await sourceOf(chains, target, options);
+    const whole = await sourceOf(chains, target, options);
+    const source = options.salvage === true ? salvaged(whole, warningOf(options)) : whole;
+    // what cannot be is known before the copy is made
+    const bitmaps = await bitmapsOf(chains, options);
     const to = opened.use(await openTarget(path, source.length, target, options));
     assertFits(to, source.length, target);
+    for (const { facts } of bitmaps) await to.image.bitmaps?.assertCanAdd(facts);
     const done = await copyDisk(source, to.image, {
       sparseBytes,
       compress: options.compress === true,
@@ -61,13 +73,26 @@ export async function convert(files: readonly string[], options: ConvertOptions)
       onProgress: run.onProgress,
       signal: run.signal,
     });
-    if (options.bitmaps === true)
-      await copyBitmaps(chains, to.image, options.skipBrokenBitmaps === true);
+    for (const { facts, content } of bitmaps) {
+      const { name, granularity, enabled } = facts;
+      await to.image.bitmaps?.add({ name, granularity, enabled });
+      await to.image.bitmaps?.merge(name, content);
+    }
     await to.finish();
     return { ...done, virtualSize: to.image.geometry.virtualSize, format: to.image.format };
   });
   if (options.output === 'json') printJson(told(target, copied));
   return 0;
+}
+
+/** Says what of a source cannot be read, unless that is to be quiet. */
+function warningOf({ quiet }: ConvertOptions): (at: number, cause: Error) => void {
+  return (at, cause) => {
+    if (quiet === true) return;
+    printError(
+      `downfold: byte ${at} of the disk: ${printable(cause.message)}; the copy has zeros there`,
+    );
+  };
 }
 
 function told(
@@ -80,12 +105,13 @@ function told(
 /** @throws UsageError for options that contradict one another */
 function assertTogether(sources: readonly string[], options: ConvertOptions): void {
   const { skipCreate, option, targetIsZero, backing } = options;
-  if (options.compress === true && options.targetFormat === 'raw')
+  if (options.compress === true && options.targetFormat !== 'qcow2')
     throw new UsageError('Compression not supported for this file format; -O qcow2 has it');
   if (options.bitmaps === true && sources.length > 1)
     throw new UsageError('--bitmaps goes with one source');
   if (options.skipBrokenBitmaps === true && options.bitmaps !== true)
     throw new UsageError('Use of --skip-broken-bitmaps requires --bitmaps');
+  assertNoDataFile(settingsOf(option ?? [], newFormatOf(options.targetFormat).name));
   if (skipCreate === true && option !== undefined)
     throw new UsageError('-o describes a new image, and -n makes none: give one of them');
   if (targetIsZero === true && skipCreate !== true)
@@ -96,21 +122,26 @@ function assertTogether(sources: readonly string[], options: ConvertOptions): vo
     throw new UsageError('-B and -l go with one source');
 }
 
-/** Copies the persistent bitmaps of the leaf. @throws UsageError where there cannot be any, or one is broken */
-async function copyBitmaps(
+/** The persistent bitmaps of the leaf that are to be copied. @throws UsageError where there cannot be any; ImageError when one is broken */
+async function bitmapsOf(
   chains: readonly OpenChain[],
-  target: Image,
-  skipBroken: boolean,
-): Promise<void> {
+  { bitmaps, skipBrokenBitmaps, targetFormat }: ConvertOptions,
+): Promise<readonly BitmapCopy[]> {
+  if (bitmaps !== true) return [];
   const source = chains[0]?.layers.at(-1)?.image;
-  if (source === undefined || !isQcow2(source) || !isQcow2(target))
+  if (source === undefined || !isQcow2(source) || targetFormat !== 'qcow2')
     throw new UsageError('--bitmaps: only qcow2 images have bitmaps');
-  for (const { name, granularity, enabled, inconsistent } of await source.bitmaps.list()) {
-    if (inconsistent && skipBroken) continue;
-    const content = await source.bitmaps.content(name);
-    await target.bitmaps.add({ name, granularity, enabled });
-    await target.bitmaps.merge(name, content);
-  }
+  const copies: BitmapCopy[] = [];
+  for (const facts of await source.bitmaps.list())
+    if (!facts.inconsistent || skipBrokenBitmaps !== true)
+      copies.push({ facts, content: await source.bitmaps.content(facts.name) });
+  return copies;
+}
+
+/** One bitmap that is to be copied. */
+interface BitmapCopy {
+  readonly facts: BitmapFacts;
+  readonly content: BitmapContent;
 }
 
 /** What is copied: with `-B` only what lies above the layer that the copy has below it. */
@@ -128,7 +159,7 @@ async function sourceOf(
 
 /** The layer that `-B` names; one that is not of the chain stands for the backing file of the leaf, as in qemu-img. */
 async function sharedLayer({ layers }: OpenChain, target: string, name: string): Promise<number> {
-  const identity = await identityOf(posix.resolve(directoryOf(target), name), backend);
+  const identity = await identityOf(absoluteFrom(target, name), backend);
   const key = identity === null ? null : identityKey(identity);
   const shared = layers.findIndex(({ facts }) => identityKey(facts.identity) === key);
   if (shared === layers.length - 1)
@@ -142,36 +173,30 @@ async function openTarget(
   target: string,
   options: ConvertOptions,
 ): Promise<Target> {
-  if (options.skipCreate === true) return await presentTarget(path, options.targetFormat);
+  if (options.skipCreate === true) {
+    const { allow, allowDataFile, secret } = options;
+    return await presentTarget(path, options.targetFormat, { allow, allowDataFile, secret });
+  }
   const format = newFormatOf(options.targetFormat);
   const settings = settingsOf(options.option ?? [], format.name);
   const backing = backingFor(target, options, settings);
-  // it must be there and be what -F says
+  // it must be there and be what -F says, and it, and what it stands on, must stay
   if (backing !== null) {
-    const below = posix.resolve(directoryOf(target), backing.name);
-    await using _opened = await openAlone(below, backing.format ?? '', options);
+    await using below = await openSource(
+      absoluteFrom(target, backing.name),
+      backing.format ?? '',
+      options,
+    );
+    await assertNotAmong(path, [below]);
   }
   return await newTarget(
     path,
     format,
-    createOptions(format, settings, { virtualSize: byteLength(size), backing }),
+    createOptions(
+      format,
+      settings,
+      { virtualSize: byteLength(size), backing },
+      encryptionFor(path, format.name, settings, options),
+    ),
   );
-}
-
-/** @throws UsageError when an image that was there before cannot hold the copy */
-function assertFits({ image, fresh }: Target, length: number, target: string): void {
-  const { virtualSize, allocationGranularity } = image.geometry;
-  if (virtualSize < length)
-    throw new UsageError(
-      `${target}: has ${virtualSize} bytes, and the copy needs ${length}; 'downfold resize' makes it larger`,
-    );
-  if (
-    !fresh &&
-    image.backing !== null &&
-    virtualSize > length &&
-    length % allocationGranularity > 0
-  )
-    throw new UsageError(
-      `${target}: the copy would end inside a cluster, and the rest of it is in the backing file`,
-    );
 }

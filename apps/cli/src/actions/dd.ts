@@ -2,9 +2,10 @@ import { byteLength, guestOffset, rangeBetween } from '@downfold/units';
 import { copyDisk } from '../copy/copy-disk.ts';
 import { chainSource } from '../copy/disk-source.ts';
 import { assertNotAmong, openSource } from '../copy/sources.ts';
-import { newTarget, targetPath } from '../copy/target.ts';
+import { assertFits, newTarget, targetPath } from '../copy/target.ts';
 import { UsageError } from '../failure.ts';
 import { type JobOptions, runJob } from '../job.ts';
+import { encryptionFor } from '../new-encryption.ts';
 import { newFormatOf } from '../new-image.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printJson } from '../output/print.ts';
@@ -39,9 +40,13 @@ export async function dd(words: readonly string[], options: DdOptions): Promise<
     const from = Math.min(size, skip * blockBytes);
     const to = count === null ? size : Math.min(size, from + count * blockBytes);
     const source = chainSource(chain, { range: rangeBetween(guestOffset(from), to) });
-    await using target = await newTarget(path, newFormatOf(options.targetFormat), {
+    const format = newFormatOf(options.targetFormat);
+    const encryption = encryptionFor(path, format.name, {}, options);
+    await using target = await newTarget(path, format, {
       virtualSize: byteLength(source.length),
+      ...(encryption === null ? {} : { encryption }),
     });
+    assertFits(target, source.length, output);
     const done = await copyDisk(source, target.image, {
       sparseBytes: SPARSE_BYTES,
       targetIsZero: target.fresh,

@@ -1,6 +1,6 @@
 import { openChain, printable, readMark } from '@downfold/chain';
 import type { Image, ImageDescription, ImageMark } from '@downfold/image';
-import { type Access, backend, environmentFor, openAlone } from '../environment.ts';
+import { type Access, backend, environmentFor, openAlone, unreadPolicy } from '../environment.ts';
 import { qemuBytes } from '../output/bytes.ts';
 import { factLines, snapshotInfo, snapshotTable } from '../output/image-facts.ts';
 import { printResult } from '../output/print.ts';
@@ -20,7 +20,7 @@ type Info = Record<string, unknown>;
 export async function info(file: string, options: InfoOptions): Promise<number> {
   const infos = options.backingChain === true ? await chainInfos(file, options) : null;
   if (infos === null) {
-    await using opened = await openAlone(file, options.format, options);
+    await using opened = await openAlone(file, options.format, options, { describes: true });
     const { one, human } = await infoOf(opened.image, file);
     printResult(options, one, () => human);
     return 0;
@@ -40,11 +40,12 @@ interface Told {
 }
 
 async function chainInfos(file: string, options: InfoOptions): Promise<readonly Told[]> {
-  await using chain = await openChain(
-    absolute(file),
-    options.format,
-    environmentFor(file, { forceInvalid: true, ...options }),
-  );
+  const access = { forceInvalid: true, allowLocked: true, ...options };
+  const environment = environmentFor(file, access);
+  await using chain = await openChain(absolute(file), options.format, {
+    ...environment,
+    policy: unreadPolicy(environment.policy),
+  });
   const names = namesOf(chain, file);
   const infos: Told[] = [];
   for (const [index, { image }] of chain.layers.entries()) {
@@ -57,7 +58,7 @@ async function infoOf(image: Image, filename: string): Promise<Told> {
   const { allocated } = await backend.facts(image.label);
   const { virtualSize, clusterSize } = image.geometry;
   const description = await image.describe();
-  const { dirty, snapshots, specific: data } = description;
+  const { dirty, encrypted, snapshots, specific: data } = description;
   const mark = await readMark(image, backend);
   const one: Info = {
     ...(snapshots.length === 0 ? {} : { snapshots: snapshots.map(snapshotInfo) }),
@@ -76,6 +77,7 @@ async function infoOf(image: Image, filename: string): Promise<Told> {
             ? {}
             : { 'backing-filename-format': image.backing.format }),
         }),
+    ...(encrypted ? { encrypted } : {}),
     'dirty-flag': dirty,
     ...(mark === null ? {} : { 'x-mark': mark }),
   };
@@ -85,7 +87,7 @@ async function infoOf(image: Image, filename: string): Promise<Told> {
 function humanInfo(
   one: Info,
   image: Image,
-  { dirty, snapshots, specific }: ImageDescription,
+  { dirty, encrypted, snapshots, specific }: ImageDescription,
 ): string {
   const { backing, geometry } = image;
   const full = String(one['full-backing-filename']);
@@ -95,6 +97,7 @@ function humanInfo(
     `virtual size: ${qemuBytes(geometry.virtualSize)} (${geometry.virtualSize} bytes)`,
     `disk size: ${qemuBytes(Number(one['actual-size']))}`,
   ];
+  if (encrypted) lines.push('encrypted: yes');
   if (geometry.clusterSize > 1) lines.push(`cluster_size: ${geometry.clusterSize}`);
   if (dirty) lines.push('cleanly shut down: no');
   if (backing !== null)

@@ -1,17 +1,12 @@
-import { type OpenChain, type OwnedExtent, openChain, subchainExtents } from '@downfold/chain';
+import { type OpenChain, openChain } from '@downfold/chain';
 import { ImageError } from '@downfold/image';
-import {
-  advance,
-  byteLength,
-  type GuestRange,
-  guestOffset,
-  rangeBetween,
-  rangeEnd,
-} from '@downfold/units';
+import { type GuestRange, guestOffset, rangeBetween } from '@downfold/units';
 import { type Access, environmentFor } from '../environment.ts';
+import { type MapRow, type MapSink, mapRows } from '../map-rows.ts';
+import { ByteText } from '../output/byte-text.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printPart } from '../output/print.ts';
-import { absolute, namesOf } from '../paths.ts';
+import { absolute, besides, namesOf } from '../paths.ts';
 
 /** Options of `map`. */
 export interface MapOptions extends Access {
@@ -21,17 +16,6 @@ export interface MapOptions extends Access {
   readonly maxLength?: string;
 }
 
-/** One run of the map, as qemu-img counts: depth 0 is the leaf. */
-interface Run {
-  readonly start: number;
-  length: number;
-  readonly depth: number;
-  readonly present: boolean;
-  readonly zero: boolean;
-  readonly data: boolean;
-  readonly offset: number | null;
-}
-
 const COLUMN = 16;
 
 /** `downfold map`: which layer each part of the virtual disk comes from; streamed, never collected. */
@@ -39,11 +23,14 @@ export async function map(file: string, options: MapOptions): Promise<number> {
   await using chain = await openChain(
     absolute(file),
     options.format,
-    environmentFor(file, options),
+    environmentFor(file, { allowLocked: true, ...options }),
   );
   const range = rangeOf(chain, options);
-  if (options.output === 'json') await mapJson(chain, range);
-  else await mapHuman(chain, range, namesOf(chain, file));
+  if (options.output === 'json') {
+    const rows = new JsonRows();
+    await mapRows(chain, range, rows);
+    await rows.end();
+  } else await mapRows(chain, range, new HumanRows(await dataNames(chain, file)));
   return 0;
 }
 
@@ -55,105 +42,102 @@ function rangeOf({ layers }: OpenChain, { startOffset, maxLength }: MapOptions):
   return rangeBetween(guestOffset(start), Math.min(size, start + length));
 }
 
-async function mapJson(chain: OpenChain, range: GuestRange): Promise<void> {
-  let before = '[';
-  for await (const runs of runsOf(chain, range)) {
-    let text = '';
-    for (const run of runs) {
-      const offset = run.offset === null ? '' : `, "offset": ${run.offset}`;
-      text += `${before}{ "start": ${run.start}, "length": ${run.length}, "depth": ${run.depth}, "present": ${run.present}, "zero": ${run.zero}, "data": ${run.data}${offset}}`;
-      before = ',\n';
+const ascii = (text: string): Uint8Array => Buffer.from(text, 'latin1');
+const FIRST = ascii('[{ "start": ');
+const NEXT = ascii(',\n{ "start": ');
+const LENGTH = ascii(', "length": ');
+const DEPTH = ascii(', "depth": ');
+const OFFSET = ascii(', "offset": ');
+const END = ascii('}');
+/** What is said between depth and offset, by whether a row is present (1), zero (2) and data (4). */
+const FLAGS = [0, 1, 2, 3, 4, 5, 6, 7].map((flags) => {
+  const has = (flag: number): boolean => (flags & flag) !== 0;
+  return ascii(`, "present": ${has(1)}, "zero": ${has(2)}, "data": ${has(4)}`);
+});
+
+/** Above what a row is long. */
+const ROW_BYTES = 256;
+
+/** Rows as qemu-img prints them in JSON. */
+class JsonRows implements MapSink {
+  readonly #text = new ByteText();
+  #empty = true;
+
+  add({ start, length, depth, present, zero, data, offset }: Readonly<MapRow>): void {
+    const text = this.#text;
+    text.reserve(ROW_BYTES);
+    text.text(this.#empty ? FIRST : NEXT);
+    this.#empty = false;
+    text.number(start);
+    text.text(LENGTH);
+    text.number(length);
+    text.text(DEPTH);
+    text.number(depth);
+    text.text(FLAGS[(present ? 1 : 0) + (zero ? 2 : 0) + (data ? 4 : 0)] as Uint8Array);
+    if (offset >= 0) {
+      text.text(OFFSET);
+      text.number(offset);
     }
-    await printPart(text);
+    text.text(END);
   }
-  await printPart(before === '[' ? '[]\n' : ']\n');
+
+  async flush(): Promise<void> {
+    await this.#text.printIfFull();
+  }
+
+  async end(): Promise<void> {
+    this.#text.reserve(ROW_BYTES);
+    this.#text.text(ascii(this.#empty ? '[]\n' : ']\n'));
+    await this.#text.print();
+  }
 }
 
-async function mapHuman(
-  chain: OpenChain,
-  range: GuestRange,
-  names: readonly string[],
-): Promise<void> {
-  const row = (cells: readonly (string | undefined)[], name: string | undefined): string =>
-    `${cells.map((cell = '') => cell.padEnd(COLUMN)).join('')}${name}\n`;
-  await printPart(row(['Offset', 'Length', 'Mapped to'], 'File'));
-  const top = chain.layers.length - 1;
-  for await (const runs of runsOf(chain, range)) {
-    let text = '';
-    for (const run of runs.filter(({ data }) => data)) {
-      const name = names[top - run.depth];
-      if (run.offset === null) {
-        await printPart(text);
-        throw new ImageError(
-          'IMAGE_UNSUPPORTED',
-          `${name}: has compressed clusters at ${run.start}, which have no place to show; use --output json`,
-          { image: name ?? '', offset: run.start },
-        );
-      }
-      text += row([run.start, run.length, run.offset].map(hex), name);
-    }
-    await printPart(text);
+/** How the file is to be called that holds the data of each layer, bottom first. */
+async function dataNames(chain: OpenChain, file: string): Promise<readonly string[]> {
+  const names = [...namesOf(chain, file)];
+  for (const [index, { facts, image }] of chain.layers.entries()) {
+    if (facts.dataFile === undefined) continue;
+    const { specific } = await image.describe();
+    names[index] = besides(names[index] ?? file, String(specific['data-file']));
   }
+  return names;
+}
+
+/** Rows of data as qemu-img prints them for people. */
+class HumanRows implements MapSink {
+  readonly #names: readonly string[];
+  #text = rowOf(['Offset', 'Length', 'Mapped to'], 'File');
+  #misplaced: { readonly name: string; readonly start: number } | null = null;
+
+  /** @param names of the files that hold the data, bottom first */
+  constructor(names: readonly string[]) {
+    this.#names = names;
+  }
+
+  add({ start, length, depth, zero, offset }: Readonly<MapRow>): void {
+    if (zero || this.#misplaced !== null) return;
+    const name = this.#names[this.#names.length - 1 - depth] ?? '';
+    if (offset < 0) this.#misplaced = { name, start };
+    else this.#text += rowOf([start, length, offset].map(hex), name);
+  }
+
+  async flush(): Promise<void> {
+    await printPart(this.#text);
+    this.#text = '';
+    if (this.#misplaced === null) return;
+    const { name, start } = this.#misplaced;
+    throw new ImageError(
+      'IMAGE_UNSUPPORTED',
+      `${name}: has compressed or encrypted clusters at ${start}, which have no place to show; use --output json`,
+      { image: name, offset: start },
+    );
+  }
+}
+
+function rowOf(cells: readonly string[], name: string): string {
+  return `${cells.map((cell) => cell.padEnd(COLUMN)).join('')}${name}\n`;
 }
 
 function hex(value: number): string {
   return value === 0 ? '0' : `0x${value.toString(16)}`;
-}
-
-/** The runs in batches; neighbours that continue one another are one, across batches too. */
-async function* runsOf(
-  { layers }: OpenChain,
-  range: GuestRange,
-): AsyncGenerator<readonly Run[], void, undefined> {
-  const top = layers.length - 1;
-  let last: Run | null = null;
-  for await (const extents of subchainExtents(layers, { base: -1, top }, range)) {
-    const done: Run[] = [];
-    for (const run of extents.flatMap((extent) => runsIn(extent, layers))) {
-      if (last !== null && continues(last, run)) last.length += run.length;
-      else {
-        if (last !== null) done.push(last);
-        last = run;
-      }
-    }
-    if (done.length > 0) yield done;
-  }
-  if (last !== null) yield [last];
-}
-
-/** An extent, in two where the layer that decides it ends within: past its end it is zero as well, and to qemu-img another run. */
-function runsIn(extent: OwnedExtent, layers: OpenChain['layers']): readonly Run[] {
-  const end = layers[extent.owner ?? 0]?.image.geometry.virtualSize ?? 0;
-  if (extent.offset >= end || rangeEnd(extent) <= end) return [runOf(extent, layers)];
-  const inside = byteLength(end - extent.offset);
-  const past = {
-    offset: advance(extent.offset, inside),
-    length: byteLength(rangeEnd(extent) - end),
-  };
-  return [
-    { ...extent, length: inside },
-    { ...extent, ...past },
-  ].map((part) => runOf(part, layers));
-}
-
-/** A zero past the end of a short layer is, to qemu-img, one that the layer above it leaves unallocated. */
-function runOf(extent: OwnedExtent, layers: OpenChain['layers']): Run {
-  const owner = extent.owner ?? 0;
-  const pastEnd = extent.offset >= (layers[owner]?.image.geometry.virtualSize ?? 0);
-  const zero = extent.status === 'zero' || extent.status === 'unallocated';
-  return {
-    start: extent.offset,
-    length: extent.length,
-    depth: layers.length - 1 - (pastEnd ? owner + 1 : owner),
-    present: extent.status !== 'unallocated' && !pastEnd,
-    zero,
-    data: !zero,
-    offset: extent.status === 'data' ? extent.host : null,
-  };
-}
-
-function continues(last: Run, next: Run): boolean {
-  if (last.depth !== next.depth || last.zero !== next.zero || last.present !== next.present)
-    return false;
-  return last.offset === null ? next.offset === null : next.offset === last.offset + last.length;
 }

@@ -1,12 +1,14 @@
 import type { OpenChain } from '@downfold/chain';
+import { headerAreaBytes } from '@downfold/luks';
 import { alignUp, ceilDivide } from '@downfold/units';
 import { chainSource } from '../copy/disk-source.ts';
 import { openSource } from '../copy/sources.ts';
 import { unitRuns } from '../copy/unit-runs.ts';
-import { settingsOf } from '../create-settings.ts';
+import { assertNoDataFile, isVersion2, settingsOf } from '../create-settings.ts';
 import type { Access } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { metadataBytes, qcow2Shape } from '../measure/qcow2-size.ts';
+import { cipherFor } from '../new-encryption.ts';
 import { type NewFormat, newFormatOf } from '../new-image.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printResult } from '../output/print.ts';
@@ -31,6 +33,7 @@ interface Measure {
   readonly bitmaps?: number;
 }
 
+const SECTOR_BYTES = 512;
 /** Of an entry of the bitmap directory, without its name. */
 const BITMAP_ENTRY_BYTES = 24;
 
@@ -43,6 +46,7 @@ export async function measure(file: string | undefined, options: MeasureOptions)
   }
   const format = newFormatOf(options.targetFormat);
   const settings = settingsOf(options.option ?? [], format.name);
+  assertNoDataFile(settings);
   const said = options.size ?? settings['size'];
   if ((file === undefined) === (said === undefined))
     throw new UsageError('Either --size N or one filename must be specified');
@@ -60,10 +64,11 @@ async function measureImage(
   settings: Readonly<Record<string, string>>,
   options: MeasureOptions,
 ): Promise<Measure> {
-  await using chain = await openSource(file, options.format, options, options.snapshot);
+  const access = { allowLocked: true, ...options };
+  await using chain = await openSource(file, options.format, access, options.snapshot);
   const leaf = chain.layers.at(-1)?.image;
   const size = leaf?.geometry.virtualSize ?? 0;
-  if (format.name === 'raw') return sizes(format, settings, size, 0);
+  if (format.name !== 'qcow2') return sizes(format, settings, size, 0);
   const { clusterSize } = qcow2Shape(settings);
   const backed = settings['backing_file'] !== undefined;
   const data = backed ? size : await dataBytes(chain, clusterSize);
@@ -72,10 +77,6 @@ async function measureImage(
   const { specific } = await leaf.describe();
   if (leaf.format !== 'qcow2' || specific['compat'] === '0.10') return measured;
   return { bitmaps: bitmapBytes(specific['bitmaps'], size, clusterSize), ...measured };
-}
-
-function isVersion2(settings: Readonly<Record<string, string>>): boolean {
-  return ['0.10', 'v2'].includes(settings['compat'] ?? '');
 }
 
 /** Bytes of a copy's bitmaps: their bits, a table for each, and the directory. */
@@ -98,10 +99,10 @@ function bitmapBytes(bitmaps: unknown, size: number, clusterSize: number): numbe
 
 /** Bytes of clusters of a copy in which anything is data. */
 async function dataBytes(chain: OpenChain, clusterSize: number): Promise<number> {
-  const source = chainSource(chain);
+  const source = chainSource(chain, { holes: clusterSize });
   let sum = 0;
   for await (const { kind, start, end } of unitRuns(source.runs(), clusterSize, source.length))
-    if (kind === 'data') sum += Math.ceil((end - start) / clusterSize) * clusterSize;
+    if (kind === 'data') sum += alignUp(end - start, clusterSize);
   return sum;
 }
 
@@ -111,10 +112,13 @@ function sizes(
   size: number,
   data: number,
 ): Measure {
-  const virtual = Math.ceil(size / 512) * 512;
-  if (format.name === 'raw') return { required: virtual, 'fully-allocated': virtual };
+  const virtual = alignUp(size, SECTOR_BYTES);
+  if (format.name !== 'qcow2') {
+    const header = format.name === 'luks' ? headerAreaBytes(cipherFor(settings, '')) : 0;
+    return { required: header + virtual, 'fully-allocated': header + virtual };
+  }
   const shape = qcow2Shape(settings);
-  const whole = Math.ceil(virtual / shape.clusterSize) * shape.clusterSize;
+  const whole = alignUp(virtual, shape.clusterSize);
   const metadata = metadataBytes(shape, whole);
   const preallocated = ['falloc', 'full'].includes(settings['preallocation'] ?? 'off');
   return {

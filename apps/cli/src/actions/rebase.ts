@@ -1,8 +1,7 @@
-import { posix } from 'node:path';
-import { isUrl } from '@downfold/storage';
+import { namesProtocol } from '@downfold/chain';
 import { engineFor } from '../engine.ts';
 import { backend } from '../environment.ts';
-import { absolute, directoryOf } from '../paths.ts';
+import { absolute, absoluteFrom } from '../paths.ts';
 import { type PlannedOptions, planAndRun } from '../planned.ts';
 
 /** Options of `rebase`. */
@@ -13,17 +12,12 @@ export interface RebaseOptions extends PlannedOptions {
   readonly unsafe?: boolean;
 }
 
-/** `nbd:there`, `json:{...}`: may be a file too, but only one that is there is taken for one. */
-const PROTOCOL = /^[^/]+:/;
-
 /** `downfold rebase`: FILE reads the same over another backing file. A relative name is relative to FILE, as in its header. */
 export async function rebase(file: string, options: RebaseOptions): Promise<number> {
   const engine = engineFor(file, options);
-  const base =
-    options.backing === '' || isUrl(options.backing)
-      ? options.backing || undefined
-      : posix.resolve(directoryOf(file), options.backing);
-  if (base !== undefined && PROTOCOL.test(options.backing)) await backend.realPath(base);
+  const base = options.backing === '' ? undefined : absoluteFrom(file, options.backing);
+  // `nbd:there`, `json:{...}`: may be a file too, but only one that is there is taken for one
+  if (base !== undefined && namesProtocol(options.backing)) await backend.realPath(base);
   return planAndRun(engine, file, options, (how) =>
     engine.plan(
       {
@@ -31,6 +25,7 @@ export async function rebase(file: string, options: RebaseOptions): Promise<numb
         format: options.format,
         base,
         baseFormat: options.backingFormat,
+        baseName: options.backing,
         strategy: 'rebase',
         unsafe: options.unsafe ?? false,
       },

@@ -1,9 +1,10 @@
-import { viewOf } from '@downfold/chain';
-import type { Image } from '@downfold/image';
+import { FlatImage, type Image } from '@downfold/image';
 import { isQcow2, type Preallocation } from '@downfold/qcow2';
-import { alignUp, type ByteLength, byteLength, guestOffset, rangeBetween } from '@downfold/units';
-import { type Access, openBelow, openForWriting } from '../environment.ts';
+import { isRaw } from '@downfold/raw';
+import { type ByteLength, byteLength, guestOffset, rangeBetween } from '@downfold/units';
+import { type Access, openForWriting } from '../environment.ts';
 import { UsageError } from '../failure.ts';
+import { growDisk } from '../grow-disk.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printResult } from '../output/print.ts';
 
@@ -16,24 +17,22 @@ export interface ResizeOptions extends Access {
   readonly quiet?: boolean;
 }
 
-const SECTOR_BYTES = 512;
-
 /** `downfold resize`: the disk of FILE gets another size; `+` and `-` change the present one. */
 export async function resize(file: string, size: string, options: ResizeOptions): Promise<number> {
   await using opened = await openForWriting(file, options.format, options);
   const { image } = opened;
   const before = image.geometry.virtualSize;
   const wanted = sizeFrom(size, before);
-  if (options.preallocation !== 'off' && (wanted < before || !isQcow2(image)))
-    throw new UsageError(
-      `--preallocation=${options.preallocation} is of what a qcow2 image grows by`,
-    );
+  if (options.preallocation !== 'off' && wanted < before)
+    throw new UsageError('Preallocation can only be used for growing images');
+  if (options.preallocation === 'metadata' && !isQcow2(image))
+    throw new UsageError(`Unsupported preallocation mode: metadata, of a ${image.format} image`);
   if (wanted < before && options.shrink !== true)
     throw new UsageError(
       `Use the --shrink option to perform a shrink operation: all data past ${wanted} bytes would be lost`,
     );
-  await (wanted < before ? shrink(image, wanted) : grow(image, wanted, options));
-  const told = { filename: file, 'virtual-size': image.geometry.virtualSize, before };
+  const after = await (wanted < before ? shrink(image, wanted) : grow(image, wanted, options));
+  const told = { filename: file, 'virtual-size': after, before };
   printResult(options, told, () => 'Image resized.');
   return 0;
 }
@@ -48,23 +47,30 @@ function sizeFrom(text: string, before: number): ByteLength {
   return byteLength(wanted);
 }
 
-/** What the backing file shows past the old end must not come into view: it is made zeros. */
-async function grow(image: Image, size: ByteLength, options: ResizeOptions): Promise<void> {
-  const before = image.geometry.virtualSize;
-  await using below = await openBelow(image, options);
-  const fill = below === null ? null : viewOf(below.layers, below.layers.length - 1);
-  await image.resize(size, { fill });
-  if (isQcow2(image) && image.geometry.virtualSize > before)
-    await image.preallocate(
-      rangeBetween(guestOffset(before), image.geometry.virtualSize),
-      options.preallocation,
-    );
-  await image.flush();
+/** Resolves with the size of the disk then. */
+async function grow(image: Image, size: ByteLength, options: ResizeOptions): Promise<number> {
+  const { preallocation } = options;
+  const end = guestOffset(image.geometry.virtualSize);
+  if (image instanceof FlatImage) await image.extend(size);
+  else await growDisk(image, size, options);
+  const { virtualSize } = image.geometry;
+  if (preallocation !== 'off' && virtualSize > end) {
+    const added = rangeBetween(end, virtualSize);
+    if (isQcow2(image)) await image.preallocate(added, preallocation);
+    else if (isRaw(image)) await image.preallocate(added);
+    await image.flush();
+  }
+  return virtualSize;
 }
 
-async function shrink(image: Image, size: ByteLength): Promise<void> {
-  if (isQcow2(image)) return await image.shrink(size);
-  // a raw image is its file
-  await image.data.setLength(alignUp(size, SECTOR_BYTES));
-  await image.data.flush('resize: the new end');
+/** Resolves with the size of the disk then. */
+async function shrink(image: Image, size: ByteLength): Promise<number> {
+  if (isQcow2(image)) {
+    await image.shrink(size);
+    return image.geometry.virtualSize;
+  }
+  if (!(image instanceof FlatImage))
+    throw new UsageError(`${image.label}: a ${image.format} image does not shrink`);
+  await image.shrink(size);
+  return image.geometry.virtualSize;
 }

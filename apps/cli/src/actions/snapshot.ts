@@ -34,12 +34,14 @@ export async function snapshot(file: string, options: SnapshotOptions): Promise<
   return 0;
 }
 
-/** As qemu-img: of an image without any, nothing is said. */
+/** As qemu-img: of an image without any nothing is said, and what is asked for is said quietly too. */
 async function list(file: string, options: SnapshotOptions): Promise<number> {
-  await using opened = await openAlone(file, options.format, options);
+  // --lock is for who writes
+  const { lock: _, ...reading } = options;
+  await using opened = await openAlone(file, options.format, reading, { describes: true });
   const { snapshots } = await opened.image.describe();
   if (snapshots.length === 0 && options.output !== 'json') return 0;
-  printResult(options, snapshots.map(snapshotInfo), () =>
+  printResult({ ...options, quiet: false }, snapshots.map(snapshotInfo), () =>
     ['Snapshot list:', ...snapshotTable(snapshots)].join('\n'),
   );
   return 0;

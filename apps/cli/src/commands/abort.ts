@@ -1,5 +1,5 @@
 import type { Register } from '../command.ts';
-import { allow, lock, output, quiet } from '../options.ts';
+import { allow, allowDataFile, lock, output, quiet, secret } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold abort disk.qcow2            staged: as if it had never begun; else base is marked
@@ -15,6 +15,8 @@ export const abort: Register = (program, act) => {
     .addOption(output('json'))
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>

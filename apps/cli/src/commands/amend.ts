@@ -1,5 +1,18 @@
 import type { Register } from '../command.ts';
-import { allow, cache, collect, format, lock, output, progress, quiet } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  cache,
+  collect,
+  format,
+  imageOpts,
+  lock,
+  object,
+  output,
+  progress,
+  quiet,
+  secret,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold amend -o compat=1.1,lazy_refcounts=on disk.qcow2
@@ -13,13 +26,21 @@ export const amend: Register = (program, act) => {
     .description('change options that a qcow2 image was created with')
     .argument('<file>')
     .addOption(format())
-    .requiredOption('-o, --option <key=value,...>', 'compat, lazy_refcounts, size', collect)
+    .requiredOption(
+      '-o, --option <key=value,...>',
+      'compat, lazy_refcounts, refcount_bits, size',
+      collect,
+    )
     .option('--force', 'taken, without effect')
     .addOption(cache())
     .addOption(output('json'))
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>

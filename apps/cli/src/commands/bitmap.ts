@@ -1,5 +1,5 @@
 import type { Register } from '../command.ts';
-import { allow, format, lock } from '../options.ts';
+import { allow, allowDataFile, format, imageOpts, lock, object, secret } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold bitmap --add disk.qcow2 since-monday
@@ -27,6 +27,10 @@ export const bitmap: Register = (program, act) => {
     .option('-F, --source-format <name>', 'its format; not guessed', 'qcow2')
     .option('-g, --granularity <bytes>', 'with --add: what one bit stands for')
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, name: string, options) =>

@@ -1,6 +1,17 @@
 import { Option } from 'commander';
 import type { Register } from '../command.ts';
-import { forceShare, format, output, quiet, sourceCache } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  forceShare,
+  format,
+  imageOpts,
+  object,
+  output,
+  quiet,
+  secret,
+  sourceCache,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold check disk.qcow2; echo $?
@@ -15,6 +26,9 @@ export const check: Register = (program, act) => {
     .description('verify the metadata of one image, and repair it with -r')
     .argument('<file>')
     .addOption(format())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
     .addOption(output('json'))
     .addOption(
       new Option(
@@ -25,6 +39,8 @@ export const check: Register = (program, act) => {
     .addOption(quiet())
     .addOption(sourceCache())
     .addOption(forceShare())
+    .addOption(allow())
+    .addOption(allowDataFile())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>
       act({ doing: `check '${file}'` }, async () =>

@@ -3,10 +3,13 @@ import type { Register } from '../command.ts';
 import { STRATEGIES } from '../later.ts';
 import {
   allow,
+  allowDataFile,
   cache,
   dryRun,
   format,
+  imageOpts,
   lock,
+  object,
   onError,
   output,
   planOut,
@@ -14,6 +17,7 @@ import {
   progress,
   quiet,
   rate,
+  secret,
   verify,
 } from '../options.ts';
 
@@ -71,6 +75,12 @@ export const commit: Register = (program, act) => {
       'go on although it cannot be told whether other images depend on the chain',
     )
     .option('--keep-undo', 'staged: keep the old content of base as an internal snapshot')
+    .addOption(
+      new Option(
+        '--bitmaps <mode>',
+        'persistent dirty bitmaps: keep has those of base record what is written; merge adds to them what the layers say; drop removes them from base (default: keep)',
+      ).choices(['keep', 'merge', 'drop']),
+    )
     .option('--delete', 'delete images of the chain that are no longer valid')
     .addOption(rate())
     .addOption(cache())
@@ -78,6 +88,10 @@ export const commit: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .addHelpText('after', STRATEGIES_HELP)

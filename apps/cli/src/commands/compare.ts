@@ -1,12 +1,16 @@
 import type { Register } from '../command.ts';
 import {
   allow,
+  allowDataFile,
   forceInvalid,
   forceShare,
   format,
+  imageOpts,
+  object,
   output,
   progress,
   quiet,
+  secret,
   sourceCache,
 } from '../options.ts';
 
@@ -30,6 +34,10 @@ export const compare: Register = (program, act) => {
     .addOption(quiet())
     .addOption(sourceCache())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(forceInvalid())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)

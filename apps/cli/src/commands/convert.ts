@@ -1,15 +1,19 @@
 import type { Register } from '../command.ts';
 import {
   allow,
+  allowDataFile,
   cache,
   collect,
   forceInvalid,
   forceShare,
   format,
+  imageOpts,
+  object,
   output,
   progress,
   quiet,
   rate,
+  secret,
   sourceCache,
 } from '../options.ts';
 
@@ -41,6 +45,7 @@ export const convert: Register = (program, act) => {
     .option('-n, --skip-create', 'write into an image that is there, in place')
     .option('--target-is-zero', 'with -n: it shows zeros everywhere')
     .option('--bitmaps', 'copy the persistent bitmaps of the source too')
+    .option('--salvage', 'what cannot be read is zeros in the copy, and said')
     .option('--skip-broken-bitmaps', 'with --bitmaps: leave out those that are inconsistent')
     .option('-m, --coroutines <number>', 'taken, without effect')
     .option('-W, --out-of-order', 'taken, without effect')
@@ -52,6 +57,10 @@ export const convert: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(forceInvalid())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)

@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 import type { Register } from '../command.ts';
-import { collect, format, output, quiet } from '../options.ts';
+import { collect, format, object, output, quiet, secret } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold create disk.qcow2 10G
@@ -14,7 +14,7 @@ export const create: Register = (program, act) => {
   program
     .command('create')
     .description('a new, empty image; never over an existing file')
-    .argument('<file>')
+    .argument('[file]', "the new image; not needed with '-o help'")
     .argument('[size]', 'bytes, or with a suffix k, M, G, T; default: that of the backing file')
     .addOption(format())
     .option('-b, --backing <name>', 'backing file, relative to the directory of the new image')
@@ -26,11 +26,13 @@ export const create: Register = (program, act) => {
         "settings of the format; 'help' lists them",
       ).argParser(collect),
     )
+    .addOption(secret())
+    .addOption(object())
     .addOption(output('json'))
     .addOption(quiet())
     .addHelpText('before', EXAMPLES)
-    .action((file: string, size: string | undefined, options) =>
-      act({ doing: `create '${file}'` }, async () =>
+    .action((file: string | undefined, size: string | undefined, options) =>
+      act({ doing: file === undefined ? 'create an image' : `create '${file}'` }, async () =>
         (await import('../actions/create.ts')).create(file, size, options),
       ),
     );

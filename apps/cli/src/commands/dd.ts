@@ -1,5 +1,16 @@
 import type { Register } from '../command.ts';
-import { allow, forceInvalid, forceShare, format, output, progress } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  forceInvalid,
+  forceShare,
+  format,
+  imageOpts,
+  object,
+  output,
+  progress,
+  secret,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold dd if=disk.qcow2 of=start.img bs=1M count=1
@@ -17,6 +28,10 @@ export const dd: Register = (program, act) => {
     .addOption(output('json'))
     .addOption(progress())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(forceInvalid())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)

@@ -1,5 +1,5 @@
 import type { Register } from '../command.ts';
-import { allow, output } from '../options.ts';
+import { allow, allowDataFile, output } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold graph .
@@ -15,6 +15,7 @@ export const graph: Register = (program, act) => {
     .argument('<path...>', 'directories; a file stands for its directory')
     .addOption(output('json', 'dot', 'mermaid', 'svg'))
     .addOption(allow())
+    .addOption(allowDataFile())
     .addHelpText('before', EXAMPLES)
     .action((paths: string[], options) =>
       act({ doing: `draw the graph of '${paths.join("', '")}'` }, async () =>

@@ -1,5 +1,5 @@
 import type { Register } from '../command.ts';
-import { allow, forceShare, format, output } from '../options.ts';
+import { allow, forceShare, format, imageOpts, object, output, secret } from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold info disk.qcow2
@@ -17,6 +17,9 @@ export const info: Register = (program, act) => {
     .addOption(output('json'))
     .option('--backing-chain', 'all images of the chain, top first')
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>

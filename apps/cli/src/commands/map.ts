@@ -1,5 +1,15 @@
 import type { Register } from '../command.ts';
-import { allow, forceInvalid, forceShare, format, output } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  forceInvalid,
+  forceShare,
+  format,
+  imageOpts,
+  object,
+  output,
+  secret,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold map disk.qcow2
@@ -17,6 +27,10 @@ export const map: Register = (program, act) => {
     .option('-s, --start-offset <bytes>', 'start here')
     .option('-l, --max-length <bytes>', 'and look at no more than this')
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(forceInvalid())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)

@@ -1,5 +1,16 @@
 import type { Register } from '../command.ts';
-import { allow, collect, forceInvalid, forceShare, format, output } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  collect,
+  forceInvalid,
+  forceShare,
+  format,
+  imageOpts,
+  object,
+  output,
+  secret,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold measure -O qcow2 disk.img -f raw      how large a conversion of it may become
@@ -24,6 +35,10 @@ export const measure: Register = (program, act) => {
     .option('--top <image>', 'with --commit: as of commit')
     .addOption(output('json'))
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(forceInvalid())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)

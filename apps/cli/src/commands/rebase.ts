@@ -2,16 +2,20 @@ import { Option } from 'commander';
 import type { Register } from '../command.ts';
 import {
   allow,
+  allowDataFile,
   cache,
   dryRun,
   format,
+  imageOpts,
   lock,
+  object,
   onError,
   output,
   planOut,
   progress,
   quiet,
   rate,
+  secret,
   sourceCache,
   verify,
 } from '../options.ts';
@@ -44,6 +48,10 @@ export const rebase: Register = (program, act) => {
     .addOption(quiet())
     .addOption(sourceCache())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(lock())
     .option('-U, --force-share', 'accepted; what is written is locked all the same')
     .addHelpText('before', EXAMPLES)

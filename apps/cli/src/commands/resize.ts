@@ -1,6 +1,16 @@
 import { Option } from 'commander';
 import type { Register } from '../command.ts';
-import { allow, format, lock, output, quiet } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  format,
+  imageOpts,
+  lock,
+  object,
+  output,
+  quiet,
+  secret,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold resize disk.qcow2 20G
@@ -25,6 +35,10 @@ export const resize: Register = (program, act) => {
     .addOption(output('json'))
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, size: string, options) =>

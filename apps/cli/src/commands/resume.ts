@@ -1,5 +1,16 @@
 import type { Register } from '../command.ts';
-import { allow, lock, onError, output, progress, quiet, rate, verify } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  lock,
+  onError,
+  output,
+  progress,
+  quiet,
+  rate,
+  secret,
+  verify,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold resume disk.qcow2           copies nothing twice that a checkpoint covers
@@ -23,6 +34,8 @@ export const resume: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>

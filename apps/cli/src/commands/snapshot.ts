@@ -1,5 +1,16 @@
 import type { Register } from '../command.ts';
-import { allow, forceShare, format, lock, output, quiet } from '../options.ts';
+import {
+  allow,
+  allowDataFile,
+  forceShare,
+  format,
+  imageOpts,
+  lock,
+  object,
+  output,
+  quiet,
+  secret,
+} from '../options.ts';
 
 const EXAMPLES = `Examples:
   downfold snapshot -l disk.qcow2
@@ -21,6 +32,10 @@ export const snapshot: Register = (program, act) => {
     .addOption(output('json'))
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(object())
+    .addOption(imageOpts())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addOption(forceShare())
     .addHelpText('before', EXAMPLES)

@@ -1,6 +1,7 @@
 import type { Register } from '../command.ts';
 import {
   allow,
+  allowDataFile,
   dryRun,
   format,
   lock,
@@ -11,6 +12,7 @@ import {
   progress,
   quiet,
   rate,
+  secret,
   verify,
 } from '../options.ts';
 
@@ -37,6 +39,8 @@ export const stream: Register = (program, act) => {
     .addOption(progress())
     .addOption(quiet())
     .addOption(allow())
+    .addOption(secret())
+    .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
     .action((file: string, options) =>

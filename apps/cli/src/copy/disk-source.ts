@@ -1,5 +1,5 @@
 import { type OpenChain, subchainExtents, viewOf } from '@downfold/chain';
-import type { CowSource } from '@downfold/image';
+import { type CowSource, WORTHWHILE_HOLE_BYTES } from '@downfold/image';
 import { type GuestRange, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
 
 /**
@@ -30,12 +30,14 @@ export interface ChainPart {
   readonly base?: number;
   /** Guest bytes; default: all. */
   readonly range?: GuestRange;
+  /** Finest hole of a file that is told from data, in bytes. Default: one that is worth to be skipped. */
+  readonly holes?: number;
 }
 
 /** The disk that a chain shows, or a part of it. */
 export function chainSource(
   { layers }: OpenChain,
-  { base = -1, range }: ChainPart = {},
+  { base = -1, range, holes = WORTHWHILE_HOLE_BYTES }: ChainPart = {},
 ): DiskSource {
   const top = layers.length - 1;
   const size = layers[top]?.image.geometry.virtualSize ?? 0;
@@ -44,8 +46,8 @@ export function chainSource(
   return {
     length: part.length,
     runs: async function* (signal) {
-      for await (const extents of subchainExtents(layers, { base, top }, part, { signal }))
-        yield extents.map((extent) => ({
+      for await (const extents of subchainExtents(layers, { base, top }, part, { signal, holes }))
+        yield Array.from(extents, (extent) => ({
           kind: kindOf(extent.status, base),
           start: extent.offset - part.offset,
           end: rangeEnd(extent) - part.offset,

@@ -1,4 +1,10 @@
-import { type ChainLayer, identityOf, type OpenChain, openChain } from '@downfold/chain';
+import {
+  type ChainLayer,
+  identityKey,
+  identityOf,
+  type OpenChain,
+  openChain,
+} from '@downfold/chain';
 import type { Image, ImageSnapshot } from '@downfold/image';
 import { isQcow2, type Snapshots } from '@downfold/qcow2';
 import { type Access, backend, environmentFor } from '../environment.ts';
@@ -27,7 +33,7 @@ export async function openSource(
 
 async function openSnapshot(image: Image, wanted: string, file: string): Promise<Image> {
   const snapshots = snapshotsOf(image, file);
-  const { id } = findSnapshot(await snapshots.list(), wanted, file);
+  const { id } = snapshotSaid(await snapshots.list(), wanted, file);
   return await snapshots.open(id);
 }
 
@@ -37,37 +43,47 @@ export function snapshotsOf(image: Image, file: string): Snapshots {
   throw new UsageError(`${file}: ${image.format} images have no internal snapshots`);
 }
 
-/** A snapshot by `ID`, by `NAME`, or by `snapshot.id=ID,snapshot.name=NAME` of which one may be left out. @throws UsageError */
+/** A snapshot by its ID, or else by its name. @throws UsageError */
 export function findSnapshot(
   snapshots: readonly ImageSnapshot[],
   wanted: string,
   file: string,
 ): ImageSnapshot {
-  const said = wanted.includes('snapshot.')
-    ? Object.fromEntries(wanted.split(',').map((part) => part.split('=', 2)))
-    : null;
   const found =
-    said === null
-      ? (snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted))
-      : snapshots.find(
-          ({ id, name }) =>
-            id === (said['snapshot.id'] ?? id) && name === (said['snapshot.name'] ?? name),
-        );
+    snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted);
   if (found !== undefined) return found;
   throw new UsageError(
     `${file}: has no internal snapshot '${wanted}'; 'downfold snapshot -l' lists them`,
   );
 }
 
-/** @throws UsageError when a target is one of the files that are read, under whatever name */
-export async function assertNotAmong(target: string, chains: readonly OpenChain[]): Promise<void> {
-  for (const { layers } of chains)
-    for (const { facts } of layers)
-      if (facts.path === target || (await isSameFile(facts, target)))
-        throw new UsageError(`'${target}' is one of the images that are read: ${facts.path}`);
+const KEYED = /^snapshot\.(id|name)=/;
+
+/** As `-l` says one that is read: so, or `snapshot.id=ID,snapshot.name=NAME`, of which one may be left out. @throws UsageError */
+function snapshotSaid(
+  snapshots: readonly ImageSnapshot[],
+  said: string,
+  file: string,
+): ImageSnapshot {
+  const parts = said.split(',');
+  if (!parts.every((part) => KEYED.test(part))) return findSnapshot(snapshots, said, file);
+  const { 'snapshot.id': id, 'snapshot.name': name } = Object.fromEntries(
+    parts.map((part) => part.split('=', 2)),
+  );
+  const fits = snapshots.filter(
+    (one) => one.id === (id ?? one.id) && one.name === (name ?? one.name),
+  );
+  return findSnapshot(fits, fits[0]?.id ?? said, file);
 }
 
-async function isSameFile({ identity }: ChainLayer['facts'], path: string): Promise<boolean> {
-  const facts = await identityOf(path, backend);
-  return facts !== null && facts.device === identity.device && facts.inode === identity.inode;
+/** @throws UsageError when a target is one of the files that are read, data files too, under whatever name */
+export async function assertNotAmong(target: string, chains: readonly OpenChain[]): Promise<void> {
+  const identity = await identityOf(target, backend);
+  const key = identity === null ? null : identityKey(identity);
+  for (const { layers } of chains)
+    for (const { facts } of layers) {
+      const files = [facts, ...(facts.dataFile === undefined ? [] : [facts.dataFile])];
+      if (facts.path === target || files.some((file) => identityKey(file.identity) === key))
+        throw new UsageError(`'${target}' is one of the images that are read: ${facts.path}`);
+    }
 }

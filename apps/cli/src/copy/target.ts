@@ -1,11 +1,19 @@
+import { readlinkSync } from 'node:fs';
+import { posix } from 'node:path';
 import { lockImage } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import type { Qcow2CreateOptions } from '@downfold/qcow2';
-import { StorageError, WRITER } from '@downfold/storage';
-import { backend, environmentFor, formatOf } from '../environment.ts';
+import { WRITER } from '@downfold/storage';
+import {
+  type Access,
+  assertNoJournal,
+  backend,
+  environmentFor,
+  openForWriting,
+} from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import type { NewFormat } from '../new-image.ts';
+import type { NewFormat, NewImageOptions } from '../new-image.ts';
 import { absolute, directoryOf } from '../paths.ts';
+import { isFixed, kindOf, overwrite } from './in-place.ts';
 
 /** What an unfinished copy is called, beside the file that it is to become. */
 const SUFFIX = '.downfold-part';
@@ -19,31 +27,55 @@ export interface Target extends AsyncDisposable {
   finish(): Promise<void>;
 }
 
-/** The file of a name, links resolved; where there is none, the name. */
+/** The file of a name, links resolved, also a last one that leads to no file yet: it is made there. */
 export async function targetPath(file: string): Promise<string> {
   const path = absolute(file);
-  return (await kindOf(path)) === null ? path : await backend.realPath(path);
+  if ((await kindOf(path)) !== null) return await backend.realPath(path);
+  const to = linkAt(path);
+  if (to === null) return path;
+  // as the system takes it: from where the directory really lies
+  const directory = await backend.realPath(posix.dirname(path));
+  return await targetPath(posix.resolve(directory, to));
 }
+
+/** Where a symbolic link leads; null: it is none, or there is nothing. */
+function linkAt(path: string): string | null {
+  try {
+    return readlinkSync(path);
+  } catch (cause) {
+    if (NO_LINK.has(String((cause as NodeJS.ErrnoException).code))) return null;
+    throw cause;
+  }
+}
+
+const NO_LINK: ReadonlySet<string> = new Set(['ENOENT', 'EINVAL', 'ENOTDIR']);
 
 /**
  * A new image that gets its name only when it is whole: until `finish` it has another one, and a file that was there before is what it was.
- * A block device is no name to be given, and is written in place.
+ * A block device is no name to be given, and is written in place; so is a file that no other can take the place of.
  * @throws StorageError `STORAGE_LOCKED` when somebody uses what is to be replaced
  */
 export async function newTarget(
   path: string,
   format: NewFormat,
-  options: Qcow2CreateOptions,
+  options: NewImageOptions,
 ): Promise<Target> {
   await using opened = new AsyncDisposableStack();
   const kind = await kindOf(path);
   if (kind === 'directory') throw new UsageError(`${path}: is a directory`);
-  if (kind === 'block-device') return await onDevice(path, format);
+  if (kind === 'block-device' && format.name === 'raw') return await presentTarget(path, 'raw');
+  if (kind === 'block-device' || (kind !== null && isFixed(path)))
+    return await inPlace(path, format, options);
   const environment = environmentFor(path, {});
-  if (kind !== null) opened.use(await lockImage(path, WRITER, environment));
+  if (kind !== null) {
+    opened.use(await lockImage(path, WRITER, environment));
+    await assertNoJournal(path);
+  }
   const part = `${path}${SUFFIX}`;
   await removeLeftover(part);
-  const storage = await backend.create(part, { secret: false });
+  // who may not read what is there may not read the copy that replaces it
+  const like = kind === null ? {} : { like: path };
+  const storage = await backend.create(part, { secret: false, ...like });
   let finished = false;
   opened.defer(async () => {
     if (!finished) await backend.remove(part);
@@ -54,7 +86,7 @@ export async function newTarget(
   const all = opened.move();
   return {
     image,
-    fresh: true,
+    fresh: format.showsZeros,
     finish: async () => {
       await image.flush();
       await backend.rename(part, path);
@@ -65,26 +97,50 @@ export async function newTarget(
   };
 }
 
-/** An image that is there already, written in place. */
-export async function presentTarget(path: string, formatName: string): Promise<Target> {
-  await using opened = new AsyncDisposableStack();
-  opened.use(await lockImage(path, WRITER, environmentFor(path, {})));
-  const storage = opened.use(await backend.open(path, 'write'));
-  const image = opened.use(await formatOf(formatName).open(storage, { mode: 'write' }));
-  const all = opened.move();
+/** An image that is there already, checked, and written in place. */
+export async function presentTarget(
+  path: string,
+  formatName: string,
+  access: Access = {},
+): Promise<Target> {
+  const opened = await openForWriting(path, formatName, access);
   return {
-    image,
+    ...opened,
     fresh: false,
-    finish: () => image.flush(),
-    [Symbol.asyncDispose]: () => all.disposeAsync(),
+    finish: () => opened.image.flush(),
+    [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
 }
 
-async function onDevice(path: string, format: NewFormat): Promise<Target> {
-  if (format.name === 'raw') return await presentTarget(path, 'raw');
-  throw new UsageError(
-    `${path}: is a block device; make the ${format.name} image on it first, and copy with -n`,
-  );
+/** @throws UsageError when an image that was there before cannot hold the copy */
+export function assertFits({ image, fresh }: Target, length: number, target: string): void {
+  const { virtualSize, allocationGranularity } = image.geometry;
+  if (virtualSize < length)
+    throw new UsageError(
+      `${target}: has ${virtualSize} bytes, and the copy needs ${length}; 'downfold resize' makes it larger`,
+    );
+  if (
+    !fresh &&
+    image.backing !== null &&
+    virtualSize > length &&
+    length % allocationGranularity > 0
+  )
+    throw new UsageError(
+      `${target}: the copy would end inside a cluster, and the rest of it is in the backing file`,
+    );
+}
+
+async function inPlace(path: string, format: NewFormat, options: NewImageOptions): Promise<Target> {
+  await using opened = new AsyncDisposableStack();
+  const { storage } = opened.use(await overwrite(path));
+  const image = opened.use(await format.create(storage, options));
+  const all = opened.move();
+  return {
+    image,
+    fresh: format.showsZeros,
+    finish: () => image.flush(),
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
 }
 
 /** What an earlier copy left that was killed; one that somebody still writes is in use. */
@@ -92,13 +148,4 @@ async function removeLeftover(part: string): Promise<void> {
   if ((await kindOf(part)) === null) return;
   await using _lock = await lockImage(part, WRITER, environmentFor(part, {}));
   await backend.remove(part);
-}
-
-async function kindOf(path: string): Promise<string | null> {
-  try {
-    return (await backend.facts(path)).kind;
-  } catch (cause) {
-    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
-    throw cause;
-  }
 }

@@ -2,6 +2,7 @@ import { formatBytes } from '@downfold/chain';
 import { QmpError } from '@downfold/qmp';
 import { printError } from '../output/print.ts';
 import { type ProgressDisplay, progressDisplay } from '../output/progress.ts';
+import { stderr } from '../output/streams.ts';
 import { type Interruption, interruption, Stopped } from '../signals.ts';
 import { CtlError } from './errors.ts';
 import { Follower, type JobEnd, type Stage } from './follow.ts';
@@ -56,16 +57,15 @@ export async function waitFor(
   server.deadline = null;
   job = await started(start, limits, options);
   follower.begin(job);
-  let whole = false;
+  let end: JobEnd | null = null;
   try {
-    const end = await ended(server, follower, job, limits, options);
-    whole = end.outcome === 'completed';
-    display.end(whole);
-    return told(end, options, cancelling);
+    end = await ended(server, follower, job, limits, options);
   } catch (cause) {
-    display.end(false);
     throw cause instanceof CtlError || cause instanceof Stopped ? cause : lost(cause, job);
+  } finally {
+    display.end(end?.outcome === 'completed');
   }
+  return told(end, options, cancelling);
 }
 
 /** Ends a job that is ready: its base becomes the disk, or stays a copy of this moment. */
@@ -194,5 +194,5 @@ function displayFor({ progress, quiet, output }: WaitOptions): ProgressDisplay {
 /** Beneath a bar, if there is one. */
 function note({ quiet }: WaitOptions, line: string): void {
   if (quiet === true) return;
-  printError(`${process.stderr.isTTY ? '\n' : ''}downfold: ${printableText(line)}`);
+  printError(`${stderr().isTTY ? '\n' : ''}downfold: ${printableText(line)}`);
 }

@@ -4,7 +4,7 @@ import { alignUp, ceilDivide, guestOffset, rangeBetween, rangeEnd } from '@downf
 import { chainSource, type Run } from '../copy/disk-source.ts';
 import { unitRuns } from '../copy/unit-runs.ts';
 import { engineFor } from '../engine.ts';
-import { type Access, environmentFor } from '../environment.ts';
+import { type Access, environmentFor, naming } from '../environment.ts';
 import { printResult } from '../output/print.ts';
 import { absolute, directoryOf, near } from '../paths.ts';
 import { metadataBytes, type Qcow2Shape } from './qcow2-size.ts';
@@ -36,11 +36,12 @@ interface Growth {
 /** `downfold measure --commit`: how long the file of base may become when top is committed into it. Nothing is written. */
 export async function measureCommit(file: string, options: MeasureCommitOptions): Promise<number> {
   const { base, top, format } = options;
+  const access = naming(options, base);
   // whom it would strand is not the question
   const anyway = { invalidateSiblings: true, ignoreUnreadable: true };
   const request = { file: absolute(file), format, base, top, strategy: 'copy-down', ...anyway };
-  const plan = await engineFor(file, options).plan(request, { estimate: false });
-  await using chain = await openChain(absolute(file), format, environmentFor(file, options));
+  const plan = await engineFor(file, access).plan(request, { estimate: false });
+  await using chain = await openChain(absolute(file), format, environmentFor(file, access));
   const growth = await growthOf(plan, chain, directoryOf(file));
   printResult(options, growth, () =>
     [
@@ -65,7 +66,7 @@ async function growthOf(plan: CommitPlan, chain: OpenChain, directory: string): 
     format: facts.format,
     present: facts.fileLength,
   };
-  if (facts.format === 'raw') {
+  if (facts.format !== 'qcow2') {
     const required = Math.max(facts.fileLength, size);
     return { required, 'fully-allocated': required, ...told };
   }
@@ -113,7 +114,13 @@ async function baseOf({ layers }: OpenChain, index: number, size: number): Promi
   const { virtualSize, clusterSize } = image.geometry;
   const { specific, snapshots } = await image.describe();
   const extendedL2 = specific['extended-l2'] === true;
-  const shape = { clusterSize, extendedL2, refcountBits: Number(specific['refcount-bits']) };
+  const encrypt = specific['encrypt'] as { readonly 'payload-offset': number } | undefined;
+  const shape: Qcow2Shape = {
+    clusterSize,
+    extendedL2,
+    refcountBits: Number(specific['refcount-bits']),
+    encryptionBytes: encrypt?.['payload-offset'] ?? 0,
+  };
   const reach = (clusterSize / (extendedL2 ? 16 : 8)) * clusterSize;
   const tables = new Uint8Array(ceilDivide(size, reach));
   const range = rangeBetween(guestOffset(0), virtualSize);
@@ -126,7 +133,7 @@ async function baseOf({ layers }: OpenChain, index: number, size: number): Promi
         tables.fill(1, Math.floor(extent.offset / reach), ceilDivide(rangeEnd(extent), reach));
   const runs = async function* (): AsyncGenerator<readonly Run[], void, undefined> {
     for await (const batch of subchainExtents(layers, own, range))
-      yield batch.map((extent) => ({
+      yield Array.from(batch, (extent) => ({
         kind: extent.status === 'data' && !shared ? 'data' : 'below',
         start: extent.offset,
         end: rangeEnd(extent),

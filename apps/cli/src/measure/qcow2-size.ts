@@ -1,6 +1,9 @@
-import { alignUp, ceilDivide } from '@downfold/units';
+import { headerAreaBytes } from '@downfold/luks';
+import { geometryOfNew } from '@downfold/qcow2';
+import { alignUp, byteLength, ceilDivide } from '@downfold/units';
 import type { Settings } from '../create-settings.ts';
-import { parseBytes } from '../output/bytes.ts';
+import { cipherFor } from '../new-encryption.ts';
+import { createOptions, newFormatOf } from '../new-image.ts';
 
 /** What the size of a qcow2 image's metadata depends on. */
 export interface Qcow2Shape {
@@ -8,14 +11,17 @@ export interface Qcow2Shape {
   readonly clusterSize: number;
   readonly refcountBits: number;
   readonly extendedL2: boolean;
+  /** Bytes of the encryption header; 0: there is none. */
+  readonly encryptionBytes: number;
 }
 
-/** The shape that `-o` says. */
+/** The shape that `-o` says. @throws what `create` would refuse it with */
 export function qcow2Shape(settings: Settings): Qcow2Shape {
+  const none = { virtualSize: byteLength(0), backing: null };
+  const encrypted = settings['encrypt.format'] !== undefined;
   return {
-    clusterSize: parseBytes(settings['cluster_size'] ?? '64k', 'cluster_size'),
-    refcountBits: Number(settings['refcount_bits'] ?? 16),
-    extendedL2: settings['extended_l2'] === 'on',
+    ...geometryOfNew('measured', createOptions(newFormatOf('qcow2'), settings, none)),
+    encryptionBytes: encrypted ? headerAreaBytes(cipherFor(settings, 'encrypt.')) : 0,
   };
 }
 
@@ -23,7 +29,7 @@ const ENTRY_BYTES = 8;
 const EXTENDED_ENTRY_BYTES = 16;
 
 /**
- * Bytes of metadata of an image all of whose clusters are allocated: header, L1 and L2 tables, refcount table and blocks.
+ * Bytes of metadata of an image all of whose clusters are allocated: header, L1 and L2 tables, encryption header, refcount table and blocks.
  * @param size of the disk, a multiple of the cluster size
  */
 export function metadataBytes(shape: Qcow2Shape, size: number): number {
@@ -31,7 +37,7 @@ export function metadataBytes(shape: Qcow2Shape, size: number): number {
   const entry = extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
   const l2 = alignUp((size / clusterSize) * entry, clusterSize);
   const l1 = alignUp((l2 / clusterSize) * ENTRY_BYTES, clusterSize);
-  const counted = clusterSize + l2 + l1;
+  const counted = clusterSize + l2 + l1 + alignUp(shape.encryptionBytes, clusterSize);
   return counted + refcountBytes(shape, (counted + size) / clusterSize);
 }
 

@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { formatBytes, type LayerFacts } from '@downfold/chain';
-import type { Candidate, CommitPlan, Relink } from '@downfold/commit';
+import type { BitmapFate, Candidate, CommitPlan, Relink } from '@downfold/commit';
 import { isUrl } from '@downfold/storage';
 import { near } from '../paths.ts';
 import { styled } from './print.ts';
@@ -22,6 +22,7 @@ export function humanPlan(plan: CommitPlan, end = 'Nothing was written.'): strin
     ...amounts(plan),
     ...shared(plan, name),
     ...sizes(plan, name),
+    ...bitmaps(plan, name),
     ...consequences(plan),
   ];
   if (plan.chosen !== null)
@@ -79,6 +80,25 @@ function sizes(plan: CommitPlan, name: (node: string | null) => string): readonl
   if (emptyTop) lines.push(`${name(top)} is emptied once ${name(base)} holds its data.`);
   return lines;
 }
+
+/** What becomes of the bitmaps of base. */
+function bitmaps(
+  { bitmaps: fates = [], request }: CommitPlan,
+  name: (node: string | null) => string,
+): readonly string[] {
+  const base = name(request.base);
+  return fates.flatMap(({ name: bitmap, fate, from }) =>
+    wrap(`Bitmap '${bitmap}' of ${base} ${FATES[fate](from.map(name).join(', '))}.`, COLUMNS),
+  );
+}
+
+const FATES: Readonly<Record<BitmapFate['fate'], (from: string) => string>> = {
+  records: () => 'records what is written',
+  merged: (from) => `gets what that of ${from} says`,
+  created: (from) => `is made, and gets what that of ${from} says`,
+  dropped: () => 'is removed',
+  inconsistent: () => 'is inconsistent, and stays so',
+};
 
 /** What becomes of those outside the chain. */
 function consequences(plan: CommitPlan): readonly string[] {

@@ -1,21 +1,27 @@
 import { styleText } from 'node:util';
+import { stderr, stdout } from './streams.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
 /** Results, and nothing else. */
 export function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  stdout().write(`${text}\n`);
 }
 
 /** As `print`, without a line end, and waits while the reader is slow. */
 export async function printPart(text: string): Promise<void> {
-  if (process.stdout.write(text)) return;
-  await new Promise<void>((resolve) => process.stdout.once('drain', () => resolve()));
+  if (stdout().write(text)) return;
+  await new Promise<void>((resolve) => stdout().once('drain', () => resolve()));
+}
+
+/** As `printPart`, of bytes, which may be used again when it resolves. */
+export async function printBytes(bytes: Uint8Array): Promise<void> {
+  await new Promise<void>((resolve) => stdout().write(bytes, () => resolve()));
 }
 
 /** Everything that is not a result. */
 export function printError(text: string): void {
-  process.stderr.write(`${text}\n`);
+  stderr().write(`${text}\n`);
 }
 
 /** One JSON value on stdout, indented as qemu-img does. */
@@ -58,5 +64,5 @@ export function printResult(
 /** Colours `text` when stdout is a terminal and neither NO_COLOR nor TERM=dumb forbids it. */
 export function styled(style: Style, text: string): string {
   if (process.env['TERM'] === 'dumb') return text;
-  return styleText(style, text, { stream: process.stdout });
+  return styleText(style, text, { stream: stdout() });
 }

@@ -1,6 +1,8 @@
 import { styleText } from 'node:util';
 import { formatBytes } from '@downfold/chain';
+import { twoDecimals } from './bytes.ts';
 import { printError } from './print.ts';
+import { stderr } from './streams.ts';
 
 /** Where a job is. Bytes, but images in the phases `check` and `relink`. */
 export interface Progress {
@@ -40,7 +42,7 @@ export function progressDisplay({
 }: ProgressWishes): ProgressDisplay {
   if (quiet === true) return nothing;
   if (json) return progress === true ? paced(jsonLines()) : nothing;
-  if (process.stderr.isTTY && process.env['TERM'] !== 'dumb') return paced(bar());
+  if (stderr().isTTY && process.env['TERM'] !== 'dumb') return paced(bar());
   if (lines) return textLines();
   return progress === true ? paced(percentages()) : nothing;
 }
@@ -73,7 +75,7 @@ const WORK: readonly string[] = ['copy', 'compare'];
 
 function percentages(): ProgressDisplay {
   const write = (fraction: number): void => {
-    process.stderr.write(`    (${(fraction * 100).toFixed(2)}/100%)\r`);
+    stderr().write(`    (${twoDecimals(fraction * 100)}/100%)\r`);
   };
   return {
     show: (progress) => {
@@ -81,7 +83,7 @@ function percentages(): ProgressDisplay {
     },
     end: (whole) => {
       if (whole) write(1);
-      process.stderr.write('\n');
+      stderr().write('\n');
     },
   };
 }
@@ -117,10 +119,10 @@ function bar(): ProgressDisplay {
         start = { phase: progress.phase, at: performance.now(), done: progress.done };
       const seconds = (performance.now() - start.at) / 1000;
       const rate = seconds > 0 ? (progress.done - start.done) / seconds : 0;
-      process.stderr.write(`\r\x1b[2K${barLine(progress, rate)}`);
+      stderr().write(`\r\x1b[2K${barLine(progress, rate)}`);
     },
     end: () => {
-      process.stderr.write('\r\x1b[2K');
+      stderr().write('\r\x1b[2K');
     },
   };
 }
@@ -132,8 +134,8 @@ function barLine(progress: Progress, rate: number): string {
   const { phase, done, total } = progress;
   const fraction = fractionOf(progress);
   const full = Math.floor(fraction * BAR_CELLS);
-  const filled = styleText('cyan', '━'.repeat(full), { stream: process.stderr });
-  const empty = styleText('dim', '─'.repeat(BAR_CELLS - full), { stream: process.stderr });
+  const filled = styleText('cyan', '━'.repeat(full), { stream: stderr() });
+  const empty = styleText('dim', '─'.repeat(BAR_CELLS - full), { stream: stderr() });
   const figures = COUNTING.includes(phase)
     ? `${done}/${total} images`
     : `${formatBytes(done)} of ${formatBytes(total)}  ${formatBytes(rate)}/s`;
@@ -141,7 +143,7 @@ function barLine(progress: Progress, rate: number): string {
     rate > 0 && done < total && !COUNTING.includes(phase)
       ? `  ETA ${clock((total - done) / rate)}`
       : '';
-  const room = Math.max(0, (process.stderr.columns ?? 80) - 1 - BAR_CELLS - 15);
+  const room = Math.max(0, (stderr().columns ?? 80) - 1 - BAR_CELLS - 15);
   return `${phase.padEnd(8)} ${filled}${empty} ${percent(progress).padStart(4)}  ${`${figures}${eta}`.slice(0, room)}`;
 }
 

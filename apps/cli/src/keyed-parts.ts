@@ -1,0 +1,16 @@
+/** The parts of `a=b,c=d`: commas divide them, two in a row are one that is meant. */
+export function partsOf(text: string): readonly string[] {
+  const meant = '\0';
+  return text
+    .replaceAll(',,', meant)
+    .split(',')
+    .map((part) => part.replaceAll(meant, ','));
+}
+
+/** The same as names and values; a part without `=` is a name that is `on`. */
+export function keyedParts(text: string): readonly (readonly [name: string, value: string])[] {
+  return partsOf(text).map((part) => {
+    const at = part.indexOf('=');
+    return at < 0 ? [part, 'on'] : [part.slice(0, at), part.slice(at + 1)];
+  });
+}

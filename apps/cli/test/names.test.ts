@@ -1,0 +1,162 @@
+import { existsSync, lstatSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { type Bench, BIN, bench, diskOf, haveQemu, makeChain } from './support.ts';
+
+const MIB = 1 << 20;
+
+/** Mounts and loop devices are root's. */
+const isRoot = process.getuid?.() === 0;
+
+/** A loop device over `file`, which goes at the end; null: this machine has none to give. */
+function loop(work: Bench, file: string): (Disposable & { readonly path: string }) | null {
+  const { code, stdout } = work.run('losetup', '-f', '--show', file);
+  if (code !== 0) return null;
+  const path = stdout.trim();
+  return { path, [Symbol.dispose]: () => void work.must('losetup', '-d', path) };
+}
+
+describe('a name that qemu-img takes for a protocol', () => {
+  it.each([
+    ['convert', '-O', 'raw', 'active.qcow2', 'nbd:localhost:1'],
+    ['convert', '-O', 'raw', 'active.qcow2', 'json:{"driver":"null-co"}'],
+    ['create', 'rbd:pool/x', '1M'],
+    ['dd', 'if=active.qcow2', 'of=nbd:localhost:1'],
+    ['info', 'ssh:host'],
+  ])('is no file: %s %s', async (...line) => {
+    using work = bench();
+    await makeChain(work);
+    const before = work.digest();
+    const { code, stderr } = work.downfold(...line);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('no protocol that is known here')]);
+    expect(stderr).toContain("is './");
+    expect(work.digest()).toEqual(before);
+  });
+
+  it('is one that is there, or that is said to be one', async () => {
+    using work = bench();
+    expect(work.downfold('create', '-q', './vm:1.qcow2', '1M').code).toBe(0);
+    expect(work.json('info', 'vm:1.qcow2')).toMatchObject({ 'virtual-size': MIB });
+    expect(work.downfold('create', '-q', 'file:x.qcow2', '1M').code).toBe(0);
+    expect(work.json('info', 'file:x.qcow2')).toMatchObject({ 'virtual-size': MIB });
+    expect(existsSync(work.file('x.qcow2'))).toBe(true);
+  });
+});
+
+describe('a copy', () => {
+  it('goes where a link leads, also when nothing is there yet', async () => {
+    using work = bench();
+    await makeChain(work);
+    work.must('sh', '-ec', 'mkdir there; ln -s there/a b; ln -s ./b c');
+    expect(work.downfold('convert', '-O', 'qcow2', 'active.qcow2', 'c').code).toBe(0);
+    expect([lstatSync(work.file('c')).isSymbolicLink(), existsSync(work.file('there/a'))]).toEqual([
+      true,
+      true,
+    ]);
+    expect(await diskOf(work, 'there/a')).toBe(await diskOf(work, 'active.qcow2'));
+  });
+
+  it.skipIf(!isRoot)('is made in place of a file that something is mounted on', async () => {
+    using work = bench();
+    await makeChain(work);
+    work.must('sh', '-ec', 'echo below > "a b"; echo above > c; mount --bind c "a b"');
+    try {
+      expect(work.downfold('convert', '-O', 'qcow2', 'active.qcow2', 'a b').code).toBe(0);
+      expect(await diskOf(work, 'c')).toBe(await diskOf(work, 'active.qcow2'));
+    } finally {
+      work.must('umount', work.file('a b'));
+    }
+    expect(readFileSync(work.file('a b'), 'utf8')).toBe('below\n');
+  });
+
+  it.skipIf(!isRoot)('is made in place in a directory that is not ours to change', async () => {
+    using work = bench();
+    await makeChain(work);
+    work.must('sh', '-ec', 'mkdir d; echo old > d/x; chown nobody d/x; chmod 755 . ; chmod 644 *2');
+    const line = ['convert', '-O', 'raw', 'active.qcow2', 'd/x'];
+    const asNobody = (...words: readonly string[]) =>
+      work.run('runuser', '-u', 'nobody', '--', process.execPath, BIN, ...words);
+    if (asNobody('-V').code !== 0) {
+      console.warn('NOT TESTED: others cannot enter the directory that this lies in');
+      return;
+    }
+    expect(asNobody(...line)).toMatchObject({ code: 0, stderr: '' });
+    expect(lstatSync(work.file('d/x')).size).toBe(8 * MIB);
+  });
+});
+
+describe.skipIf(!isRoot || !haveQemu)('a block device', () => {
+  it('gets an image, but not over one that it holds, nor while the system uses it', async () => {
+    using work = bench();
+    await makeChain(work);
+    work.must('truncate', '-s', '32M', 'device');
+    using device = loop(work, 'device');
+    if (device === null) {
+      console.warn('NOT TESTED: there is no loop device to be had');
+      return;
+    }
+    const { path } = device;
+    // what was there before is in nobody's way
+    work.must('dd', 'if=/dev/urandom', `of=${path}`, 'bs=1M', 'count=32', 'status=none');
+    expect(work.downfold('create', '-q', path, '4M').code).toBe(0);
+    work.must('qemu-io', '-f', 'qcow2', '-c', 'read -P 0 0 4M', path);
+    work.must('qemu-img', 'check', '-q', path);
+    for (const line of [
+      ['create', path, '4M'],
+      ['convert', '-O', 'qcow2', 'active.qcow2', path],
+    ]) {
+      const { code, stderr } = work.downfold(...line);
+      expect([code, stderr]).toEqual([1, expect.stringContaining('holds a qcow2 image')]);
+    }
+    work.must('dd', 'if=/dev/zero', `of=${path}`, 'bs=4k', 'count=1', 'status=none');
+    expect(work.downfold('convert', '-O', 'qcow2', 'active.qcow2', path).code).toBe(0);
+    work.must('qemu-img', 'compare', '-q', '-F', 'qcow2', 'active.qcow2', path);
+    work.must('qemu-img', 'check', '-q', path);
+    expect(work.downfold('create', '-q', '-f', 'raw', path, '32M').code).toBe(0);
+    expect(work.downfold('create', '-q', '-f', 'raw', path, '33M').code).toBe(1);
+    work.must('sh', '-ec', `mkfs.ext4 -q -F ${path}; mkdir m; mount ${path} m`);
+    const { code, stderr } = work.downfold('create', path, '4M');
+    work.must('umount', path);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('in use by the system')]);
+  });
+});
+
+describe.skipIf(!haveQemu)('the name of a new backing file', () => {
+  it.each([[[]], [['-u']]])('is stored as it was said, rebased %j', async (how) => {
+    using work = bench();
+    await makeChain(work);
+    work.must('sh', '-ec', 'mkdir d; cp top.qcow2 other.qcow2; ln -s other.qcow2 link.qcow2');
+    const names = ['other.qcow2', './other.qcow2', 'd/../other.qcow2', 'link.qcow2'];
+    for (const name of [...names, work.file('other.qcow2')]) {
+      const line = ['rebase', ...how, '-b', name, '-F', 'qcow2', 'active.qcow2'];
+      expect(work.downfold(...line).code).toBe(0);
+      const { stdout } = work.run('qemu-img', 'info', '--output=json', 'active.qcow2');
+      expect(JSON.parse(stdout)).toMatchObject({ 'backing-filename': name });
+    }
+  });
+});
+
+describe('an option as qemu-img takes it', () => {
+  it.each([
+    ['create', '-o', 'lazy_refcounts=yes,extended_l2=false,nocow=on', 'x', '1M'],
+    ['create', '-o', 'encryption=off,extent_size_hint=1M', 'x', '1M'],
+    ['create', '-f', 'raw', '-o', 'nocow=true', 'x', '1M'],
+    ['create', '-o', 'help'],
+    ['bitmap', '--image-opts', '--add', 'driver=qcow2,file.filename=active.qcow2', 'b'],
+    ['dd', '--image-opts', 'if=driver=qcow2,file.filename=active.qcow2', 'of=x', 'count=8'],
+  ])('%s %s %s', async (...line) => {
+    using work = bench();
+    await makeChain(work);
+    expect(work.downfold(...line)).toMatchObject({ code: 0, stderr: '' });
+    if (line.includes('lazy_refcounts=yes,extended_l2=false,nocow=on'))
+      expect(work.json('info', 'x')).toMatchObject({
+        'format-specific': { data: { 'lazy-refcounts': true, 'extended-l2': false } },
+      });
+  });
+
+  it('a list of snapshots is printed quietly too', async () => {
+    using work = bench();
+    await makeChain(work);
+    expect(work.downfold('snapshot', '-q', '-c', 'one', 'active.qcow2').stdout).toBe('');
+    expect(work.downfold('snapshot', '-q', '-l', 'active.qcow2').stdout).toMatch(/^Snapshot list/);
+  });
+});
