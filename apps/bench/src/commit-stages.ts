@@ -129,7 +129,6 @@ function contest(
     'bare copy': () => bareCopy(chain, extents()),
   };
   const ours: Readonly<Record<Opponent, () => Timing | Promise<Timing>>> = {
-    ...theirs,
     'qemu-img': () => byDownfold(chain),
     'bare copy': () => byDownfold(chain),
     intermediate: () => byDaemon('downfoldd', chain, 'intermediate'),

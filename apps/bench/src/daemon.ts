@@ -112,3 +112,22 @@ export function blockdevsOf(
     }),
   ]);
 }
+
+/** Where a daemon in `directory` serves `node`, as `--nbd-server` and `--export` say it, and as clients do. */
+export function nbdExport(
+  directory: string,
+  node: string,
+  writable: boolean,
+): { readonly args: readonly string[]; readonly uri: string } {
+  const socket = nbdSocket(directory);
+  return {
+    args: [
+      ...['--nbd-server', `addr.type=unix,addr.path=${socket}`],
+      ...['--export', `type=nbd,id=e,node-name=${node},name=,writable=${writable ? 'on' : 'off'}`],
+    ],
+    uri: nbdUri(socket),
+  };
+}
+
+export const nbdSocket = (directory: string): string => join(directory, 'nbd.sock');
+export const nbdUri = (socket: string): string => `nbd+unix:///?socket=${socket}`;

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { type BenchChain, makeChain, putBack, touchMemory } from './chain.ts';
 import { intermediateIn, putOnTop } from './commit-stages.ts';
 import { opened, type Stage } from './contest.ts';
-import { blockdevsOf, startDaemon } from './daemon.ts';
+import { blockdevsOf, nbdExport, startDaemon } from './daemon.ts';
+import { fioReads } from './fio.ts';
 import { have, type Timing, timed } from './process.ts';
 
 /** How long one read of 4 KiB in a hundred takes at least, with a commit beneath the disk and without. */
@@ -54,24 +55,17 @@ async function percentile(
   mebibytes: number,
   { depth, count, commit }: Reads,
 ): Promise<Timing> {
-  const [socket, output] = ['nbd.sock', 'fio.json'].map((name) => join(chain.directory, name)) as [
-    string,
-    string,
-  ];
-  const disk = putOnTop(chain);
-  await using daemon = await startDaemon('downfoldd', chain.directory, [
-    ...blockdevsOf([...chain.layers, disk]),
-    ...['--nbd-server', `addr.type=unix,addr.path=${socket}`],
-    ...['--export', `type=nbd,id=e,node-name=node${chain.layers.length},name=`],
-  ]);
+  const output = join(chain.directory, 'fio.json');
+  const blockdevs = blockdevsOf([...chain.layers, putOnTop(chain)]);
+  const { args, uri } = nbdExport(chain.directory, `node${chain.layers.length}`, false);
+  await using daemon = await startDaemon('downfoldd', chain.directory, [...blockdevs, ...args]);
   if (commit)
     await daemon.qmp.execute('block-commit', { 'job-id': 'job', ...intermediateIn(chain) });
   const timing = timed(
     'fio',
     [
-      ...['--name=r', '--ioengine=nbd', `--uri=nbd+unix:///?socket=${socket}`, '--rw=randread'],
-      ...['--bs=4k', '--thread', `--size=${mebibytes}m`, `--iodepth=${depth}`, '--randseed=3'],
-      ...[`--number_ios=${count}`, '--output-format=json', `--output=${output}`],
+      ...fioReads(uri, { mebibytes, depth, jobs: 1, count }),
+      ...['--output-format=json', `--output=${output}`],
     ],
     daemon.pid,
   );

@@ -9,7 +9,7 @@ import { measure, type Result } from './measure.ts';
 import { metadataStages } from './metadata-stages.ts';
 import { nbdStages } from './nbd-stages.ts';
 import { type BenchOptions, parseOptions } from './options.ts';
-import { markdown, reportOf, type Skipped, updateDocs } from './report.ts';
+import { markdown, type Report, reportOf, type Skipped, updateDocs } from './report.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
@@ -40,12 +40,18 @@ async function run(stages: readonly Stage[], options: BenchOptions): Promise<voi
       continue;
     }
     results.push(...(await hold(stage, options)));
+    // a run takes most of an hour: what was measured is not lost when it is ended
+    save(reportOf(results, skipped, options.pairs, args), options);
   }
   const report = reportOf(results, skipped, options.pairs, args);
+  save(report, options);
   process.stdout.write(`${markdown(report)}\n`);
+}
+
+function save(report: Report, { updateDocs: changes }: BenchOptions): void {
   mkdirSync(here('../results'), { recursive: true });
   writeFileSync(here('../results/latest.json'), `${JSON.stringify(report, null, 1)}\n`);
-  if (options.updateDocs) updateDocs(here('../../../docs/performance.md'), report);
+  if (changes) updateDocs(here('../../../docs/performance.md'), report);
 }
 
 /** All wanted contests of a stage, in a directory that goes afterwards. */

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeChain } from './chain.ts';
 import { type Contest, opened, type Stage } from './contest.ts';
-import { blockdevsOf, startDaemon } from './daemon.ts';
+import { blockdevsOf, nbdExport, nbdSocket, nbdUri, startDaemon } from './daemon.ts';
+import { fioReads } from './fio.ts';
 import { environment, have, must, type Timing, timed } from './process.ts';
 
 /** What a client does with the disk at `uri`. */
@@ -21,14 +22,13 @@ const copyOut =
   (connections: number): Load['client'] =>
   (uri) => ['nbdcopy', `--connections=${connections}`, uri, 'null:'];
 
-/** Random reads of 4 KiB: so many of them that each side takes about a second. */
+/** So many that each side takes about a second. */
 const randomReads =
   (depth: number, jobs: number, count: number): Load['client'] =>
   (uri, mebibytes) => [
     'fio',
-    ...['--name=r', '--ioengine=nbd', `--uri=${uri}`, '--rw=randread', '--bs=4k', '--thread'],
-    ...[`--size=${mebibytes}m`, `--iodepth=${depth}`, `--numjobs=${jobs}`, '--randseed=3'],
-    ...[`--number_ios=${count}`, '--output=/dev/null'],
+    ...fioReads(uri, { mebibytes, depth, jobs, count }),
+    '--output=/dev/null',
   ];
 
 const LOADS: readonly Load[] = [
@@ -106,9 +106,6 @@ export function nbdStages(smoke: boolean): readonly Stage[] {
 
 type Run = (uri: string, pid: number) => Timing;
 
-const socketIn = (directory: string): string => join(directory, 'nbd.sock');
-const uriOf = (socket: string): string => `nbd+unix:///?socket=${socket}`;
-
 /** The server of each run is new, so that none has learnt from the run before; the page cache stays warm. */
 async function withDownfoldd(
   directory: string,
@@ -117,14 +114,10 @@ async function withDownfoldd(
   writable: boolean,
   run: Run,
 ): Promise<Timing> {
-  const socket = socketIn(directory);
-  const disk = `node${images.length - 1}`;
-  await using daemon = await startDaemon('downfoldd', directory, [
-    ...blockdevsOf(images, format, writable),
-    ...['--nbd-server', `addr.type=unix,addr.path=${socket}`],
-    ...['--export', `type=nbd,id=e,node-name=${disk},name=,writable=${writable ? 'on' : 'off'}`],
-  ]);
-  return run(uriOf(socket), daemon.pid);
+  const { args, uri } = nbdExport(directory, `node${images.length - 1}`, writable);
+  const blockdevs = blockdevsOf(images, format, writable);
+  await using daemon = await startDaemon('downfoldd', directory, [...blockdevs, ...args]);
+  return run(uri, daemon.pid);
 }
 
 async function withQemuNbd(
@@ -134,7 +127,7 @@ async function withQemuNbd(
   writable: boolean,
   run: Run,
 ): Promise<Timing> {
-  const socket = socketIn(directory);
+  const socket = nbdSocket(directory);
   // one that a server before left would look as if this one served
   rmSync(socket, { force: true });
   const mode = writable ? [] : ['-r'];
@@ -148,7 +141,7 @@ async function withQemuNbd(
       if (tries > 1000 || child.exitCode !== null) throw new Error('qemu-nbd does not serve');
       await sleep(10);
     }
-    return run(uriOf(socket), child.pid as number);
+    return run(nbdUri(socket), child.pid as number);
   } finally {
     child.kill('SIGTERM');
     await gone;

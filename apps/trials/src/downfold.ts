@@ -28,18 +28,25 @@ export interface OpenForReading extends AsyncDisposable {
   read(at: number, target: Uint8Array, index?: number): Promise<void>;
   /** Checks the leaf. */
   check(): Promise<'clean' | 'leaks' | 'corruptions'>;
+  /** All that the leaf says of itself. */
+  describe(): Promise<void>;
   /** Virtual sizes, bottom first. */
   readonly sizes: readonly number[];
 }
 
-/** Opens a chain by the safe defaults, as the command line does; every path opened for data is added to `opened`. */
+/** Opens a chain by the safe defaults, as the command line does, but for `policy`; every path opened for data is added to `opened`. */
 export async function openForReading(
   path: string,
   format = 'qcow2',
   opened: string[] = [],
+  policy: Partial<ChainPolicy> = {},
 ): Promise<OpenForReading> {
   const backend = openBackend(traced(fileBackendDriver(), opened));
-  const environment: ChainEnvironment = { backend, formats: [qcow2, raw], policy: defaultPolicy };
+  const environment: ChainEnvironment = {
+    backend,
+    formats: [qcow2, raw],
+    policy: { ...defaultPolicy, ...policy },
+  };
   const chain = await openChain(path, format, environment);
   const { layers } = chain;
   const leaf = layers.at(-1)?.image;
@@ -63,6 +70,7 @@ export async function openForReading(
       const { corruptions, leaks } = await leaf.check();
       return corruptions > 0 ? 'corruptions' : leaks > 0 ? 'leaks' : 'clean';
     },
+    describe: async () => void (await leaf.describe()),
     [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose](),
   };
 }

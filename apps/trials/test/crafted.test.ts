@@ -1,9 +1,11 @@
-import { join } from 'node:path';
-import { currentTier } from '@downfold/compliance';
+import { writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { currentTier, secretObject } from '@downfold/compliance';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { corpus, imagePath, writeCorpus } from '../src/crafted/corpus.ts';
 import { faultsOf, type Outcome } from '../src/crafted/outcome.ts';
 import { probeCommand, runCorpus } from '../src/crafted/run.ts';
+import { downfold } from '../src/tools/cli.ts';
 import { must, run } from '../src/tools/process.ts';
 import { checkByQemu, qemuIsHere, viewByQemu } from '../src/tools/qemu.ts';
 import { type Scratch, scratch } from '../src/tools/scratch.ts';
@@ -47,6 +49,53 @@ describe('the crafted images', () => {
       if (expected.check?.[0] === 'leaks')
         expect(await checkByQemu(imagePath(directory.path, name))).toContain('leak');
     }
+  });
+
+  test.skipIf(!qemuIsHere() || currentTier() === 'quick')(
+    'accepted and refused by QEMU as the corpus says',
+    async () => {
+      const key = join(directory.path, 'key');
+      const wrong: string[] = [];
+      for (const { name, qemu, secret } of corpus) {
+        // what takes seconds is known to; what QEMU follows may lead anywhere
+        if (qemu === 'hangs' || qemu === 'follows') continue;
+        writeFileSync(key, secret ?? '');
+        const file = { driver: 'file', filename: imagePath(directory.path, name) };
+        const unlocked =
+          secret === undefined ? {} : { encrypt: { format: 'luks', 'key-secret': 's' } };
+        const node = { driver: 'qcow2', file, ...unlocked };
+        const image = `json:${JSON.stringify(node)}`;
+        const ended = await run(
+          'qemu-io',
+          ['-r', ...secretObject(key), '-c', 'read 0 512', image],
+          {
+            cwd: dirname(imagePath(directory.path, name)),
+            timeout: 20_000,
+          },
+        );
+        if ((ended.code === 0) !== (qemu !== 'refuses'))
+          wrong.push(`${name}: ${ended.stdout}${ended.stderr}`);
+      }
+      expect(wrong).toEqual([]);
+    },
+    120_000,
+  );
+
+  // a terminal does what a name says
+  test.each([
+    'snapshot_name_escape',
+    'bitmap_name_escape',
+    'data_file_escape',
+    'luks_cipher_escape',
+  ])('%s: no control character reaches the terminal', async (name) => {
+    const said: string[] = [];
+    for (const command of ['info', 'check']) {
+      const { stdout, stderr } = await downfold([command, imagePath(directory.path, name)]);
+      said.push(stdout, stderr);
+    }
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    expect(said.filter((text) => /[\x00-\x09\x0b-\x1f\x7f]/.test(text))).toEqual([]);
+    expect(said.join('').length).toBeGreaterThan(0);
   });
 
   // the kernel's word for it, not only our own decorator's
@@ -93,6 +142,11 @@ test('the judge of crafted images reports every kind of fault', () => {
   expect(faults({ codes: ['A'] }, { refusedAt: 'open', code: 'B' })).toBe(1);
   expect(faults({ codes: ['A'] }, { refusedAt: 'open', code: null })).toBe(1);
   expect(faults({ view: [] }, { wrongByte: 7 })).toBe(1);
+  const late = { codes: ['A'], at: 'check' } as const;
+  expect(faults(late, { refusedAt: 'check', code: 'A' })).toBe(0);
+  expect(faults(late, { refusedAt: 'open', code: 'A' })).toBe(1);
+  expect(faults(late, { refusedAt: 'check', code: 'A', wrongByte: 7 })).toBe(1);
+  expect(faults({ ...late, view: [] }, {})).toBe(1);
   expect(faults({ view: [], check: ['leaks'] }, {})).toBe(1);
   expect(faults({ view: [] }, { opened: ['/etc/passwd'] })).toBe(1);
   expect(faults({ view: [] }, { readMilliseconds: 251 })).toBe(1);

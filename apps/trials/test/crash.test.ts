@@ -11,7 +11,7 @@ import {
 
 // Every legal crash of the real engine on small random pools, recoveries and aborts crashed too: see src/crash/promises.ts for what
 // must hold at every moment, and src/crash/explore.ts for the method.
-const states = perTier({ quick: 12_000, ci: 1_000_000, long: 20_000_000 });
+const states = perTier({ quick: 8_000, ci: 1_000_000, long: 20_000_000 });
 const seed = Number(process.env['DOWNFOLD_SEED'] ?? 1);
 /** How many pools a barrier is taken away in, until that is noticed. With few states there is no time for it. */
 const hunts = perTier({ quick: 0, ci: 100, long: 400 });

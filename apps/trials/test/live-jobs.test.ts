@@ -18,6 +18,7 @@ import { MemoryDisk, memoryBackend, memoryBackendDriver } from '@downfold/storag
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { engineOn } from '../src/crash/case.ts';
+import { changed } from '../src/live/changed.ts';
 import { diskIn, type LiveTrial, runLive, STRATEGIES } from '../src/live/trial.ts';
 import {
   makeChain,
@@ -164,6 +165,41 @@ describe('what a job borrows', () => {
     expect(world.device.layers).toHaveLength(4);
     expect((await shown(world.device)).length).toBe(before.length);
   });
+});
+
+describe('a job beneath a guest whose requests get slow', () => {
+  test.each(['copy-down', 'active'])(
+    '%s rests, and nothing runs beside them then',
+    async (name) => {
+      const here = await bench();
+      await using world = await useDisk(here.backend, paths);
+      let [now, beside] = [0, 0];
+      const rests: number[] = [];
+      const engine = engineOn(here.backend, 1, STRATEGIES, {
+        // each look at the clock is a moment later
+        now: () => (now += 20),
+        sleep: async (milliseconds) => {
+          expect(beside).toBe(0);
+          rests.push(milliseconds);
+        },
+      });
+      const latency = {
+        beside: () => {
+          beside++;
+          return () => {
+            beside--;
+          };
+        },
+        strain: () => 10,
+      };
+      const live = changed(world.device, { latency });
+      const top = name === 'active' ? {} : { top: TOP };
+      const request = { file: ACTIVE, format: 'qcow2', strategy: name, base: BASE, ...top };
+      await engine.run(await engine.plan(request, { live, estimate: false }), { live });
+      expect(rests.length).toBeGreaterThan(2);
+      expect(beside).toBe(0);
+    },
+  );
 });
 
 describe('a disk that changes while a job works', () => {

@@ -1,6 +1,6 @@
 import { defaultPolicy, openChain, viewOf } from '@downfold/chain';
 import type { CommitError, PlanRequest, RunOptions } from '@downfold/commit';
-import { type CaseContext, caseContext } from '@downfold/compliance';
+import { type CaseContext, caseContext, perTier } from '@downfold/compliance';
 import type { Device } from '@downfold/device';
 import { qcow2 } from '@downfold/qcow2';
 import {
@@ -330,7 +330,7 @@ describe('two jobs beneath one disk', () => {
     expect(await paths({ ...MIDDLE, strategy: 'preserve' })).toHaveLength(6);
   });
 
-  const ROUNDS = { quick: 6, ci: 40, long: 2000 }[process.env['DOWNFOLD_TIER'] ?? 'quick'] ?? 6;
+  const ROUNDS = perTier({ quick: 6, ci: 40, long: 2000 });
 
   test(`${ROUNDS} times at random, with a guest that writes`, async () => {
     for (let seed = 1; seed <= ROUNDS; seed++) await randomRound(seed);

@@ -8,7 +8,7 @@ import {
   openChain,
   viewOf,
 } from '@downfold/chain';
-import { assertSameBytes, foreignServer } from '@downfold/compliance';
+import { assertSameBytes, foreignServer, httpServer } from '@downfold/compliance';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import { openBackend, type StorageBackend } from '@downfold/storage';
@@ -18,7 +18,6 @@ import { nbdBackend, nbdBackendDriver } from '@downfold/storage-nbd';
 import { guestOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { engine } from '../src/downfold.ts';
-import { httpServer } from '../src/remote/http-server.ts';
 import { mounted } from '../src/remote/mounted.ts';
 import { must } from '../src/tools/process.ts';
 import { checkByQemu, qemuIo, qemuIsHere, sameByQemu, viewByQemu } from '../src/tools/qemu.ts';

@@ -1,5 +1,8 @@
 import type { SparseFile } from './sparse.ts';
 
+/** What is done with an image, in this order. */
+export type Step = 'open' | 'map' | 'read' | 'check' | 'describe';
+
 /** What a check may say of an image that opens. */
 export type Verdict = 'clean' | 'leaks' | 'corruptions';
 
@@ -16,6 +19,8 @@ export interface Region {
  */
 export interface Expected {
   readonly codes?: readonly string[];
+  /** The step that must be the one that refuses; what comes before it must go well. Default any. */
+  readonly at?: Step;
   readonly view?: readonly Region[];
   /** What `check` must say of an image that opens; default anything. A refusal by `codes` is right too. */
   readonly check?: readonly Verdict[];
@@ -49,6 +54,9 @@ export interface CraftedCase {
   readonly because: string;
   readonly expected: Expected;
   readonly qemu: QemuVerdict;
+  /** It is opened with this passphrase, and by a policy that follows names of external data files. */
+  readonly secret?: string;
+  readonly allowDataFile?: true;
   readonly image: SparseFile;
   readonly companions?: readonly Companion[];
 }

@@ -2,9 +2,13 @@ import { linkSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { must } from '../tools/process.ts';
 import { backingCases } from './backing-cases.ts';
+import { bitmapCases } from './bitmap-cases.ts';
 import type { Companion, CraftedCase } from './case.ts';
 import { contentCases } from './content-cases.ts';
+import { dataFileCases } from './data-file-cases.ts';
 import { headerCases } from './header-cases.ts';
+import { luksCases } from './luks-cases.ts';
+import { snapshotCases } from './snapshot-cases.ts';
 import { writeSparse } from './sparse.ts';
 import { tableCases } from './table-cases.ts';
 
@@ -14,6 +18,10 @@ export const corpus: readonly CraftedCase[] = [
   ...tableCases,
   ...contentCases,
   ...backingCases,
+  ...luksCases,
+  ...dataFileCases,
+  ...bitmapCases,
+  ...snapshotCases,
 ];
 
 /** Where `writeCorpus` puts a case's image. */

@@ -1,10 +1,11 @@
-import type { CraftedCase, Verdict } from './case.ts';
+import { BUDGET } from '../tools/budget.ts';
+import type { CraftedCase, Step, Verdict } from './case.ts';
 
 /** What the probe saw of one image. */
 export interface Outcome {
   readonly name: string;
   /** The step that was refused; null: none was. */
-  readonly refusedAt: 'open' | 'map' | 'read' | 'check' | null;
+  readonly refusedAt: Step | null;
   /** Code of the error; null when there was none, or when it was no DownfoldError. */
   readonly code: string | null;
   readonly message: string | null;
@@ -19,12 +20,6 @@ export interface Outcome {
   /** Real paths that were opened for data. */
   readonly opened: readonly string[];
 }
-
-/** What one image may cost. */
-const BUDGET: { readonly milliseconds: number; readonly bytes: number } = {
-  milliseconds: 250,
-  bytes: 64 << 20,
-};
 
 /** What is wrong with how an image was treated, one line each; empty: nothing. */
 export function faultsOf(item: CraftedCase, outcome: Outcome, own: string): string[] {
@@ -52,11 +47,14 @@ export function overBudget(outcome: Outcome): string[] {
 function wrongTreatment({ expected }: CraftedCase, outcome: Outcome): string[] {
   if (outcome.refusedAt !== null) {
     const said = `${outcome.code ?? 'no code'}: ${outcome.message} (at ${outcome.refusedAt})`;
+    if (expected.at !== undefined && expected.at !== outcome.refusedAt)
+      return [`refused with ${said}; right: at ${expected.at}`];
     if (outcome.code === null) return [`failed with an untyped error: ${said}`];
-    if (expected.codes?.includes(outcome.code) === true) return [];
+    if (expected.codes?.includes(outcome.code) === true)
+      return outcome.wrongByte === null ? [] : [`byte ${outcome.wrongByte} reads wrong`];
     return [`refused with ${said}; right: ${expected.codes?.join(' or ') ?? 'to read it'}`];
   }
-  if (expected.view === undefined && expected.check === undefined)
+  if (expected.at !== undefined || (expected.view === undefined && expected.check === undefined))
     return [`was read; right: ${expected.codes?.join(' or ')}`];
   const faults: string[] = [];
   if (outcome.wrongByte !== null) faults.push(`byte ${outcome.wrongByte} reads wrong`);

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { FROM_SOURCE } from '../tools/from-source.ts';
 import { corpus } from './corpus.ts';
 import { faultsOf, type Outcome, overBudget } from './outcome.ts';
 
@@ -43,12 +44,7 @@ export async function runCorpus(directory: string): Promise<CorpusFigures> {
 
 /** The command that probes, for tracers to be put before it. */
 export function probeCommand(directory: string, names: readonly string[]): readonly string[] {
-  const flags = [
-    '--expose-gc',
-    '--conditions=@downfold/source',
-    '--disable-warning=ExperimentalWarning',
-  ];
-  return [process.execPath, ...flags, PROBE, directory, ...names];
+  return [process.execPath, '--expose-gc', ...FROM_SOURCE, PROBE, directory, ...names];
 }
 
 interface Probed {

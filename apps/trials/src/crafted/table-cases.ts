@@ -60,9 +60,13 @@ const l2: readonly CraftedCase[] = [
   broken('l2_past_eof', 'the L2 table lies past the end of the file', refused, {
     l1: { 0: COPIED | at(1 << 20) },
   }),
-  broken('l2_unaligned', 'the L2 table is not on a cluster', refused, {
-    l1: { 0: COPIED | (at(PLACE.l2) + 512n) },
-  }),
+  broken(
+    'l2_unaligned',
+    'the L2 table is not on a cluster',
+    refused,
+    { l1: { 0: COPIED | (at(PLACE.l2) + 512n) } },
+    'refuses',
+  ),
   broken('l1_reserved_bits', 'reserved bits of the L1 entry are set', refused, {
     l1: { 0: COPIED | at(PLACE.l2) | (1n << 56n) | 1n },
   }),

@@ -1,5 +1,5 @@
+import { openFleet } from '../tools/fleet.ts';
 import { EFFORT, type Effort, type Violation } from './explore.ts';
-import { openFleet } from './fleet.ts';
 import { type Point, pointsOfStrategy } from './points.ts';
 import { STRATEGIES, type StrategyName } from './scenario.ts';
 import type { Outcome, Task } from './trial.ts';
@@ -61,7 +61,7 @@ export async function campaign(options: CampaignOptions): Promise<readonly Figur
     };
   };
   let told = performance.now();
-  await using fleet = openFleet();
+  await using fleet = openFleet<Task, Outcome>(new URL('./worker.ts', import.meta.url));
   await fleet.run(next, (outcome) => {
     add(all.find((one) => one.strategy === outcome.strategy) as Figures, outcome);
     for (const violation of outcome.violations) options.onProgress?.(reportOf(violation));

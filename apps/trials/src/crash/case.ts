@@ -1,4 +1,5 @@
 import {
+  type Clock,
   type CommitPlan,
   type CommitStrategy,
   createEngine,
@@ -68,6 +69,7 @@ export function engineOn(
   backend: StorageBackend,
   boot: number,
   strategies: readonly CommitStrategy[] = Object.values(STRATEGY),
+  time: Partial<Clock> = {},
 ): Engine {
   const owner: JournalOwner = { host: 'trial', bootId: `boot-${boot}`, pid: boot };
   return createEngine({
@@ -77,7 +79,7 @@ export function engineOn(
     owner,
     isAlive: () => false,
     newJobId: () => `00000000-0000-4000-8000-${String(boot).padStart(12, '0')}`,
-    clock: { now: () => 0, sleep: async () => {}, date: () => DATE },
+    clock: { now: () => 0, sleep: async () => {}, date: () => DATE, ...time },
   });
 }
 

@@ -1,4 +1,4 @@
-import type { BackendDriver, StorageDriver } from '@downfold/storage';
+import type { BackendDriver, FileRun, StorageDriver } from '@downfold/storage';
 import type { ByteLength, HostOffset, HostRange } from '@downfold/units';
 import type { Draw } from '../tools/draw.ts';
 
@@ -29,6 +29,7 @@ class JitteredFile implements StorageDriver {
   readonly writable: boolean;
   readonly supports: StorageDriver['supports'];
   readonly identity: StorageDriver['identity'];
+  readonly descriptor = null;
   readonly #file: StorageDriver;
   readonly #wait: () => Promise<void>;
 
@@ -48,6 +49,11 @@ class JitteredFile implements StorageDriver {
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {
     await this.#wait();
     return await this.#file.read(offset, target);
+  }
+
+  async runAt(offset: HostOffset): Promise<FileRun> {
+    await this.#wait();
+    return await this.#file.runAt(offset);
   }
 
   async write(offset: HostOffset, source: Uint8Array, what: string): Promise<void> {

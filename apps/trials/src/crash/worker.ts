@@ -1,13 +1,5 @@
-// A thread that tries one task after the other; see fleet.ts.
-import { parentPort } from 'node:worker_threads';
-import { type Task, tryTask } from './trial.ts';
+// A thread that tries one task after the other; see tools/fleet.ts.
+import { serveTasks } from '../tools/fleet.ts';
+import { tryTask } from './trial.ts';
 
-const port = parentPort;
-if (port === null) throw new Error('runs in a worker thread only');
-port.on('message', (task: Task) => {
-  void tryTask(task).then(
-    (outcome) => port.postMessage({ outcome }),
-    (cause: Error) =>
-      port.postMessage({ failure: `${task.strategy}, seed ${task.seed}: ${cause.stack}` }),
-  );
-});
+serveTasks(tryTask, ({ strategy, seed }) => `${strategy}, seed ${seed}`);

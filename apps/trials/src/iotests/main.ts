@@ -1,5 +1,6 @@
-// `pnpm --filter @downfold/trials iotests [TEST ...] [--update-docs]`: QEMU's own tests, with `downfold` in the place of qemu-img. Prints what passed,
-// failed and does not apply, with reasons; with --update-docs into docs/iotests.md. Fails when a failure has no reason, or a reason no failure.
+// `pnpm --filter @downfold/trials iotests [TEST ...] [--update-docs] [--resume]`: QEMU's own tests, with `downfold` in the place of qemu-img. Prints what passed,
+// failed and does not apply, with reasons; with --update-docs into docs/iotests.md; with --resume
+// goes on with a run that was broken off. Fails when a failure has no reason, or a reason no failure.
 
 import { qemuVersion } from '../qemu-crash/operations.ts';
 import { docsPage, writeBetweenMarkers } from '../tools/docs.ts';
@@ -8,7 +9,10 @@ import { pageOf } from './page.ts';
 import { survey } from './survey.ts';
 
 const words = process.argv.slice(2);
-const { verdicts, work } = await survey(words.filter((word) => !word.startsWith('--')));
+const { verdicts, work } = await survey({
+  only: words.filter((word) => !word.startsWith('--')),
+  resume: words.includes('--resume'),
+});
 const command = ['pnpm --filter @downfold/trials iotests', ...words].join(' ');
 const text = [
   pageOf(verdicts),

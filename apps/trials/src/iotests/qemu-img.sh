@@ -14,17 +14,34 @@ real() {
   exec "$REAL_QEMU_IMG" "${args[@]}"
 }
 
+# Whether --image-opts names a plain file of a format that both know, and at most its secret.
+plain_opts() {
+  local part
+  for part in ${1//,/ }; do
+    case $part in
+      driver=qcow2 | driver=raw | file.driver=file | file.filename=* | encrypt.format=luks | encrypt.key-secret=*) ;;
+      *) return 1 ;;
+    esac
+  done
+  [[ ,$1 == *,driver=* && ,$1 == *,file.filename=* ]]
+}
+
 # Options that say other things than a file of a format that both know, or ask for QEMU's own help.
 foreign() {
-  local arg previous=
+  local arg previous='' opts=''
   for arg in "${args[@]}"; do
+    [[ $arg == --image-opts ]] && opts=1
     case $previous in
+      --object) [[ $arg == secret,* || $arg == qom-type=secret,* ]] || return 0 ;;
       -f | -F | -O | -B) [[ $previous == -B || $arg == qcow2 || $arg == raw ]] || return 0 ;;
     esac
     case $arg in
-      --object* | --image-opts | --target-image-opts | --source-* | --trace* | -h | --help | help | \? | *=help | *,help | *=\? | \
-        json:* | nbd:* | nbd+* | ssh:* | nfs:* | fuse:* | blkdebug:* | blkverify:* | null-*:* | http*:* | driver=* | \
-        *encrypt.format=* | *encryption=on* | *data_file=* | *extent_size_hint=* | *nocow=*) return 0 ;;
+      --object=* | --target-image-opts | --source-* | --trace* | -h | --help | help | \? | *=help | *,help | *=\? | \
+        json:* | nbd:* | nbd+* | ssh:* | nfs:* | fuse:* | blkdebug:* | blkverify:* | null-*:* | http*:* | \
+        *encrypt.format=aes* | *encryption=on* | *extent_size_hint=* | *nocow=*) return 0 ;;
+      *.filename=* | driver=*) [[ -n $opts && $verb != info ]] && plain_opts "$arg" || return 0 ;;
+      encrypt.* | *,encrypt.*) [[ $verb != amend ]] || return 0 ;;
+      *data_file=* | *data_file_raw=*) [[ $verb == create ]] || return 0 ;;
     esac
     previous=$arg
   done
@@ -56,6 +73,7 @@ said() {
     [[ -f $arg && -z $skip ]] && files+=("$arg")
     case $arg in -b | -F | -o | -B | -l | -c | -a | -d) skip=1 ;; *) skip= ;; esac
   done
+  [[ " ${args[*]} " == *' --image-opts '* ]] && return
   if ! has -f && ((${#files[@]} > 0)); then
     format=$(format_of "${files[0]}") || real
     args=("$verb" -f "$format" "${args[@]:1}")
@@ -66,12 +84,26 @@ said() {
   fi
 }
 
-# qemu-img creates over a file that is there.
+# qemu-img creates over a file that is there, and empties a data file.
 overwritten() {
-  local arg previous=
+  local arg previous='' data
   for arg in "${args[@]:1}"; do
     [[ -f $arg && ! $previous =~ ^(-b|-o|-f|-F)$ ]] && rm -f "$arg"
+    data=${arg##*data_file=}
+    [[ $data != "$arg" ]] && rm -f "${data%%,*}"
     previous=$arg
+  done
+}
+
+# downfold takes secrets in files, and none in an argument, which everybody on the machine can read.
+hidden() {
+  local index id data format
+  for index in "${!args[@]}"; do
+    [[ ${args[index]} == *secret,*data=* ]] || continue
+    id=${args[index]##*id=} data=${args[index]##*data=} format=raw
+    [[ ${args[index]} == *format=base64* ]] && format=base64
+    printf %s "${data%%,*}" >"$out/secret$index"
+    args[index]="secret,id=${id%%,*},file=$out/secret$index,format=$format"
   done
 }
 
@@ -84,9 +116,15 @@ said
 [[ $verb == create ]] && overwritten
 [[ $verb == commit ]] && args=(commit --invalidate-siblings --ignore-unreadable "${args[@]:1}")
 
+case $verb in
+  info | create) ;;
+  *) args=("$verb" --allow-data-file "${args[@]:1}") ;;
+esac
+
 echo "downfold $verb" >>"$TEST_DIR/calls"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
+hidden
 # shellcheck disable=SC2086 # words
 $DOWNFOLD "${args[@]}" >"$out/stdout" 2>"$out/stderr"
 code=$?

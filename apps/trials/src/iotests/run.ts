@@ -1,20 +1,23 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CLI } from '../tools/cli.ts';
-import { inLanes } from '../tools/parallel.ts';
 import { must, run } from '../tools/process.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+/** The script that stands in for qemu-img. */
+export const STAND_IN: string = here('qemu-img.sh');
 
 /** Formats that the tests are run with. */
 export const FORMATS = ['qcow2', 'raw'] as const;
 export type Format = (typeof FORMATS)[number];
 
-/** Longest that one test may take, in milliseconds. */
-const PATIENCE = 1_800_000;
-/** Tests at a time. */
-const LANES = 2;
+/** Longest that one test may take, in seconds; the longest takes two minutes on a machine that does nothing else. */
+const PATIENCE = 900;
+/** Longest that fetching may take, in milliseconds. */
+const FETCH_PATIENCE = 1_800_000;
+/** What `timeout` exits with when it had to kill. */
+const KILLED = 137;
 
 /** How one test ended. */
 export interface Ended {
@@ -31,61 +34,59 @@ export async function fetchTests(): Promise<string> {
   const kept = await must(
     here('../../../../tools/fetch-debian.sh'),
     ['iotests', here('../../.cache')],
-    { timeout: PATIENCE },
+    { timeout: FETCH_PATIENCE },
   );
   return join(kept.trim(), 'tests/qemu-iotests');
 }
 
 /** Which program the tests have for qemu-img: QEMU's own, or ours in its place. */
-type Subject = 'qemu-img' | 'downfold';
+export type Subject = 'qemu-img' | 'downfold';
 
 /** Where tests run, and with what. */
 export interface Place {
   /** `tests/qemu-iotests`. */
   readonly directory: string;
-  /** What differs lies there afterwards, as `NNN/NNN.out.bad`. */
+  /** What differs lies there afterwards, as `SUBJECT-FORMAT/NNN/NNN.out.bad`. */
   readonly work: string;
-  readonly format: Format;
-  readonly subject: Subject;
+  /** The script that starts `downfold`. */
+  readonly cli: string;
 }
 
 /**
- * Runs tests by QEMU's own `check`, which compares their output with what it should be.
- * @throws Error when `check` does not start a test
+ * Runs a test by QEMU's own `check`, which compares its output with what it should be. One start of `check` for each test: one that prints what is not
+ * text brings `check` down, and has failed alone. One that takes too long is killed with what it started, and has failed.
+ * @throws Error when `check` does not start the test
  */
-export async function runTests(tests: readonly string[], place: Place): Promise<readonly Ended[]> {
-  const ended = new Map<string, Ended>();
-  await inLanes(LANES, tests, async (test) => {
-    ended.set(test, await runTest(test, place));
-  });
-  return tests.map((test) => ended.get(test) as Ended);
-}
-
-/** One start of `check` for each test: one that prints what is not text brings `check` down, and has failed alone. */
-async function runTest(test: string, place: Place): Promise<Ended> {
-  const { directory, format, subject } = place;
-  const work = join(place.work, test);
+export async function runTest(
+  test: string,
+  format: Format,
+  subject: Subject,
+  place: Place,
+): Promise<Ended> {
+  const work = join(place.work, `${subject}-${format}`, test);
   await mkdir(work, { recursive: true });
-  const { stdout, stderr } = await run('./check', ['-tap', `-${format}`, test], {
-    cwd: directory,
-    timeout: PATIENCE,
-    env: { ...programs(subject), TEST_DIR: work },
+  const command = ['--signal=KILL', String(PATIENCE), './check', '-tap', `-${format}`, test];
+  const { code, stdout, stderr } = await run('timeout', command, {
+    cwd: place.directory,
+    timeout: (PATIENCE + 60) * 1000,
+    env: { ...programs(subject, place.cli), TEST_DIR: work },
   });
+  if (code === KILLED) return withTraces(work, { test, how: 'failed' });
   if (!stdout.includes(`# running ${format} ${test}\n`))
     throw new Error(`check does not start ${test}\n${stdout}${stderr}`);
   return withTraces(work, { test, how: howOf(stdout, format, test) });
 }
 
 /** Where the tests find QEMU's programs. */
-function programs(subject: Subject): Record<string, string | undefined> {
+function programs(subject: Subject, cli: string): Record<string, string | undefined> {
   return {
     QEMU_PROG: '/usr/bin/qemu-system-x86_64',
     QEMU_IO_PROG: '/usr/bin/qemu-io',
     QEMU_NBD_PROG: '/usr/bin/qemu-nbd',
     QSD_PROG: '/usr/bin/qemu-storage-daemon',
-    QEMU_IMG_PROG: subject === 'downfold' ? here('qemu-img.sh') : '/usr/bin/qemu-img',
+    QEMU_IMG_PROG: subject === 'downfold' ? STAND_IN : '/usr/bin/qemu-img',
     REAL_QEMU_IMG: '/usr/bin/qemu-img',
-    DOWNFOLD: `${process.execPath} ${CLI}`,
+    DOWNFOLD: `${process.execPath} ${cli}`,
     NODE_EXTRA_CA_CERTS: undefined,
     NODE_OPTIONS: undefined,
     NO_COLOR: '1',

@@ -21,10 +21,10 @@ export function watchJournal(path: string, onAppear?: () => void): WatchedJourna
   const name = basename(path);
   const watcher = watch(dirname(path), (_, changed) => {
     if (changed !== name) return;
-    if (existsSync(path)) {
-      if (appeared === null) onAppear?.();
-      appeared ??= performance.now();
-    } else if (appeared !== null) gone ??= performance.now();
+    // the first that is heard of it is that it came, though on a busy machine it may be gone when that is heard
+    if (appeared === null) onAppear?.();
+    appeared ??= performance.now();
+    if (!existsSync(path)) gone ??= performance.now();
   });
   return {
     get appeared() {

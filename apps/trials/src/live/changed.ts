@@ -8,6 +8,7 @@ export function changed(disk: LiveDisk, change: Partial<LiveDisk>): LiveDisk {
       return disk.layers;
     },
     locks: disk.locks,
+    latency: disk.latency,
     drained: (work) => disk.drained(work),
     holding: (range, without, work) => disk.holding(range, without, work),
     flush: () => disk.flush(),

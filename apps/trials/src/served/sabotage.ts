@@ -1,3 +1,4 @@
+import { FROM_SOURCE } from '../tools/from-source.ts';
 import { COMMITS, type Kind } from './jobs.ts';
 
 /** The server with one thing left out. */
@@ -57,7 +58,7 @@ export const SABOTAGES: readonly Sabotage[] = [
     name: '--resume does nothing',
     kinds: COMMITS,
     file: 'apps/server/src/jobs/recover.ts',
-    changes: [['if (resume) await goOn(disk, path, journal, jobs, log);', 'if (resume) continue;']],
+    changes: [['if (resume) {', 'if (resume) continue;\n    if (resume) {']],
   },
   {
     name: 'the disk forgets what a mirror did not copy yet',
@@ -65,15 +66,20 @@ export const SABOTAGES: readonly Sabotage[] = [
     file: 'packages/device/src/mirror.ts',
     changes: [['    this.#dirty.set(change);\n', '']],
   },
+  {
+    name: 'threads are not told what a change moves',
+    kinds: COMMITS,
+    file: 'packages/device/src/direct-map.ts',
+    changes: [['    this.map.forget(span.start, span.end);\n', '']],
+  },
 ];
 
 const HOOK = new URL('./sabotage-hook.ts', import.meta.url).href;
 
 /** Environment of a server that is so, from sources. */
 export function sabotaged(name: string): NodeJS.ProcessEnv {
-  const options = ['--conditions=@downfold/source', '--disable-warning=ExperimentalWarning'];
   return {
-    NODE_OPTIONS: [...options, `--import=${HOOK}`].join(' '),
+    NODE_OPTIONS: [...FROM_SOURCE, `--import=${HOOK}`].join(' '),
     DOWNFOLD_SABOTAGE: name,
   };
 }
