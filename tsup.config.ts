@@ -5,8 +5,10 @@ import { defineConfig } from 'tsup';
 const entries = {
   index: 'src/index.ts',
   main: 'src/main.ts',
+  'decode-worker': 'src/decode-worker.ts',
   'compliance/index': 'src/compliance/index.ts',
   'faults/index': 'src/faults/index.ts',
+  'nbd-worker': 'src/server/direct/worker.ts',
 };
 
 /** Every package runs this one, in its own folder, with `tsup --config ../../tsup.config.ts`. */
