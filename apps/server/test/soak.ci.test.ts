@@ -23,6 +23,7 @@ const length =
   Number(process.env['DOWNFOLD_SOAK'] ?? 0) || perTier({ quick: 5, ci: 20, long: 3600 });
 const SPEC = { base: [0, 1, 2, 3], disk: [2, 4] };
 const SIZE = 16 * MIB;
+const COLLECTS = new URL('collects.mjs', import.meta.url).href;
 const BASE = '#base.qcow2';
 const STRATEGIES = ['copy-down', 'depth-first', 'preserve', 'staged', 'auto'];
 
@@ -200,7 +201,7 @@ async function comeAndGo(bench: Bench, random: Random): Promise<void> {
 
 async function serve(bench: Bench): Promise<Started> {
   const server = bench.program(
-    process.execPath,
+    ...(['env', `NODE_OPTIONS=--import=${COLLECTS}`, process.execPath] as const),
     ...['--max-semi-space-size=1', '--max-old-space-size=64', BIN, 'disk.qcow2', ...METRICS],
     ...['--nbd', 'unix:run/nbd.sock', '--qmp', 'unix:run/qmp.sock', '--log-level', 'error'],
   );
@@ -239,7 +240,7 @@ it(`jobs, snapshots, clients and writers in turn for ${length} s: memory stays f
   // nodes of layers that are gone went with them: two for each layer, and those of the disk that the command line named
   const nodes = await served.execute('query-named-block-nodes', { flat: true });
   expect((nodes as readonly unknown[]).length).toBeLessThanOrEqual(8);
-  doctor.expectFlat({ heap: 6 * MIB, resident: 16 * MIB });
+  doctor.expectFlat({ heap: 4 * MIB, resident: 10 * MIB });
   await served.qmp[Symbol.asyncDispose]();
   expect((await served.stop()).code).toBe(0);
   if (!haveTools) return;

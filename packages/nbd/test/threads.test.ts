@@ -46,6 +46,9 @@ async function rawServed(on: MappedStage, style: Style = 'structured'): Promise<
 const read = (cookie: number, length = 4096, offset = 0) =>
   encodeRequestHeader({ command: COMMAND.read, flags: 0, cookie, offset, length }, false);
 
+const writeHeader = (cookie: number, offset: number, length: number) =>
+  encodeRequestHeader({ command: COMMAND.write, flags: 0, cookie, offset, length }, false);
+
 describe.each(styles)('a connection with a thread, %s', (style) => {
   test('random reads and changes, many at once, agree with a plain buffer', async () => {
     await using on = await mappedStage(2 * MiB);
@@ -170,6 +173,41 @@ describe('a read that the thread cannot do after all', () => {
       expect(on.errors).toEqual([]);
     },
   );
+});
+
+describe('what a client sent before there was a thread', () => {
+  test('is served by it, in whole', async () => {
+    await using on = await mappedStage(4 * MiB);
+    on.disk.fill(0, new Random(9).bytes(4 * MiB));
+    // a thread that is idle is taken at the first read
+    await (await served(on)).close();
+    await expect.poll(() => on.server.threads.serving).toBe(0);
+    await using client = new RawClient(on.path);
+    await client.go('disk', 'structured');
+    const bytes = new Random(10).bytes(300_000);
+    const reads = Array.from({ length: 2000 }, (_, index) => index + 1);
+    const written = reads.length + 1;
+    client.send(
+      Buffer.concat([
+        ...reads.map((cookie) => read(cookie, 512, 512 * cookie)),
+        writeHeader(written, 2 * MiB, bytes.length),
+        bytes,
+        read(written + 1, 512, 0),
+      ]),
+    );
+    await client.until(
+      () => client.said.filter(({ said }) => said === 'done').length === written + 1,
+    );
+    expect(on.server.threads.serving).toBe(1);
+    const shown = new Map(
+      client.said.flatMap((one) => (one.said === 'data' ? [[one.cookie, one.bytes]] : [])),
+    );
+    expect(shown.size).toBe(reads.length + 1);
+    for (const cookie of reads)
+      expect(shown.get(cookie)).toEqual(on.disk.bytes.subarray(512 * cookie, 512 * cookie + 512));
+    expect(on.disk.bytes.subarray(2 * MiB, 2 * MiB + bytes.length).equals(bytes)).toBe(true);
+    expect(on.errors).toEqual([]);
+  });
 });
 
 describe('the end of a connection with a thread', () => {

@@ -1,14 +1,8 @@
 import { DATA_HEADER_BYTES } from '../../codec/reply.ts';
 import type { Style } from '../../protocol.ts';
+import { FIRST_DATA, PACKED_BYTES, type ServingThread } from './rooms.ts';
 import type { Region, System } from './system.ts';
 import type { Waiting } from './waiting.ts';
-
-/** Longest read that a thread serves by itself. */
-export const LONGEST_READ: number = 1 << 20;
-/** What is packed is sent once it is as long. */
-const PACKED_BYTES = 64 << 10;
-/** The first data begins here: neither at the start of a page nor right behind it, where reads would be slow. */
-const FIRST_DATA = 64;
 
 /** What is to be sent: replies packed one after another, sent in one call. */
 export class Outgoing {
@@ -21,12 +15,12 @@ export class Outgoing {
   #start = 0;
   #end = 0;
 
-  constructor(system: System, socket: number, style: Style, waiting: Waiting) {
+  constructor({ system, rooms }: ServingThread, socket: number, style: Style, waiting: Waiting) {
     this.#system = system;
     this.#socket = socket;
     this.#waiting = waiting;
     this.#header = DATA_HEADER_BYTES[style];
-    this.#region = system.region(2 * FIRST_DATA + PACKED_BYTES + LONGEST_READ);
+    this.#region = rooms.output;
   }
 
   get bytes(): Buffer {

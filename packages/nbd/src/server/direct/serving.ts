@@ -6,13 +6,12 @@ import { readU64 } from '../../codec/words.ts';
 import { COMMAND, COMMAND_FLAG, MAX_PAYLOAD } from '../../protocol.ts';
 import { Control, FLAG } from './control.ts';
 import type { Assignment, FromThread, ToThread } from './messages.ts';
-import { LONGEST_READ, Outgoing } from './outgoing.ts';
+import { Outgoing } from './outgoing.ts';
 import { Passing } from './passing.ts';
+import { LONGEST_READ, type ServingThread } from './rooms.ts';
 import type { Region, System } from './system.ts';
 import { Gone, Waiting } from './waiting.ts';
 
-/** Read from the socket at once. */
-const INPUT_BYTES = 256 << 10;
 /** What the socket holds: with less, server and client wait for one another twice in every reply of 256 KiB. */
 const SENT_BYTES = 2 << 20;
 /** So much the server may leave untaken before nothing more is read. */
@@ -34,6 +33,8 @@ export class Serving {
   readonly #out: Outgoing;
   readonly #passing: Passing;
   readonly #input: Region;
+  /** What the client had sent before: comes before what the socket has. */
+  #begun: Uint8Array;
   /** Bytes [0, end) of the input came in, and were not looked at. */
   #end = 0;
   /** Headers of reads that wait for the disk. */
@@ -47,7 +48,8 @@ export class Serving {
   #served = 0;
   #servedBytes = 0;
 
-  constructor(system: System, bell: number, of: Assignment) {
+  constructor(thread: ServingThread, of: Assignment) {
+    const { system, rooms } = thread;
     system.widen(of.socket, SENT_BYTES);
     this.#system = system;
     this.#of = of;
@@ -56,12 +58,11 @@ export class Serving {
     this.#port = of.port;
     this.#control = new Control(of.control);
     this.#map = new SharedMapReader(of.map, of.reader);
-    this.#waiting = new Waiting(system, of.socket, bell, this.#control);
-    this.#out = new Outgoing(system, of.socket, of.style, this.#waiting);
+    this.#waiting = new Waiting(thread, of.socket, this.#control);
+    this.#out = new Outgoing(thread, of.socket, of.style, this.#waiting);
     this.#passing = new Passing(of.port);
-    this.#input = system.region(INPUT_BYTES + of.begun.length);
-    this.#input.bytes.set(of.begun);
-    this.#end = of.begun.length;
+    this.#input = rooms.input;
+    this.#begun = of.begun;
   }
 
   /** Serves until the connection is over. Returns why, when nobody asked for that. */
@@ -234,6 +235,10 @@ export class Serving {
 
   /** Waits for something to do, and takes what the client sends. */
   #receive(): void {
+    if (this.#begun.length > 0) {
+      this.#takeBegun();
+      return;
+    }
     if (!this.#waiting.readable(!this.#ended && this.#isWelcome())) return;
     const { bytes, address } = this.#input;
     const room = bytes.length - this.#end;
@@ -244,6 +249,14 @@ export class Serving {
       this.#ended = true;
       this.#tell({ ended: true });
     }
+  }
+
+  #takeBegun(): void {
+    const { bytes } = this.#input;
+    const part = this.#begun.subarray(0, bytes.length - this.#end);
+    bytes.set(part, this.#end);
+    this.#end += part.length;
+    this.#begun = this.#begun.subarray(part.length);
   }
 
   /** Whether the server takes more requests; those that have begun it always does. */

@@ -1,6 +1,7 @@
 import { readSync } from 'node:fs';
 import type { Control } from './control.ts';
 import { FLAG } from './control.ts';
+import type { ServingThread } from './rooms.ts';
 import { EAGAIN, EINTR, POLLIN, POLLOUT, type Region, type System } from './system.ts';
 
 /** Milliseconds: a thread that waits looks up as often, so that its process can end. */
@@ -26,13 +27,13 @@ export class Waiting {
   /** Milliseconds that the client made it wait for its room, in all. */
   forRoom = 0;
 
-  constructor(system: System, socket: number, bell: number, control: Control) {
+  constructor({ system, bell, rooms }: ServingThread, socket: number, control: Control) {
     this.#system = system;
     this.#socket = socket;
     this.#bell = bell;
     this.#control = control;
-    this.#entries = system.region(16);
-    this.#words = new Int32Array(this.#entries.bytes.buffer, 0, 4);
+    this.#entries = rooms.poll;
+    this.#words = new Int32Array(rooms.poll.bytes.buffer, 0, 4);
   }
 
   /** Waits until the socket has something, when `reads`, or the bell rings, or a while. True: the socket has. */
