@@ -1,1 +1,2 @@
+export { certain } from './certain.ts';
 export { findKoffi, type Koffi, type KoffiFunction, loadKoffi } from './koffi.ts';

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { findKoffi, type Koffi, type KoffiFunction, loadKoffi } from '@downfold/native';
+import { certain, findKoffi, type Koffi, type KoffiFunction, loadKoffi } from '@downfold/native';
 
 /** fallocate(2): the file keeps its length, and the range becomes a hole that reads as zeros. */
 const FALLOC_FL_KEEP_SIZE = 1;
@@ -49,17 +49,25 @@ let loaded: NativeCalls | null | undefined;
 export function nativeCalls(): NativeCalls | null {
   if (loaded !== undefined) return loaded;
   const path = findKoffi();
-  loaded = path === null ? null : lazily(path);
+  loaded = path === null ? null : callsThrough(() => loadKoffi(path));
   return loaded;
 }
 
-/** Loading takes some milliseconds: only when there is something to call. */
-function lazily(path: string): NativeCalls {
+/** @param load takes some milliseconds: called when there is something to call */
+export function callsThrough(load: () => Koffi): NativeCalls {
   let loadedFunctions: Functions | undefined;
-  const functions = (): Functions => (loadedFunctions ??= functionsOf(loadKoffi(path)));
+  const functions = (): Functions => (loadedFunctions ??= functionsOf(load()));
   const allocate = (fd: number, mode: number, offset: number, length: number): void => {
-    const { fallocate, failure } = functions();
-    if (fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, offset, length) !== 0) throw failure('fallocate');
+    const { fallocate, errno } = functions();
+    const flags = mode | FALLOC_FL_KEEP_SIZE;
+    succeed(
+      'fallocate',
+      certain(() => fallocate(fd, flags, offset, length), errno),
+    );
+  };
+  const lock = (fd: number, command: number, flock: Buffer): number => {
+    const { fcntl, errno } = functions();
+    return certain(() => fcntl(fd, command, 'void *', flock), errno);
   };
   return {
     punchHole: (fd, offset, length) => allocate(fd, FALLOC_FL_PUNCH_HOLE, offset, length),
@@ -79,41 +87,37 @@ function lazily(path: string): NativeCalls {
       );
     },
     seek: (fd, offset, what) => {
-      const { lseek, failure } = functions();
-      const found = lseek(fd, offset, SEEK[what]);
-      if (found >= 0) return found;
-      const cause = failure('lseek');
-      if (cause.code === 'ENXIO') return null;
-      throw cause;
+      const { lseek, errno } = functions();
+      const found = certain(() => lseek(fd, offset, SEEK[what]), errno);
+      return found === -ENXIO ? null : succeed('lseek', found);
     },
     willRead: (fd, offset, length) => {
       // a hint: what it answers does not matter
       functions().fadvise(fd, offset, length, POSIX_FADV_WILLNEED);
     },
     shareBlocks: (source, from, target, to, length) => {
-      const { ioctl, failure } = functions();
+      const { ioctl, errno } = functions();
       const range = cloneRangeOf(source, from, length, to);
-      if (ioctl(target, FICLONERANGE, 'void *', range) !== 0) throw failure('ioctl');
+      succeed(
+        'ioctl',
+        certain(() => ioctl(target, FICLONERANGE, 'void *', range), errno),
+      );
     },
     acquireLocks: (fd, hold, free) => {
-      const { fcntl, failure } = functions();
       for (const byte of hold) {
-        if (fcntl(fd, F_OFD_SETLK, 'void *', flockOf(F_RDLCK, byte)) === 0) continue;
-        const cause = failure('fcntl');
-        if (cause.code === 'EAGAIN' || cause.code === 'EACCES') return byte;
-        throw cause;
+        const outcome = lock(fd, F_OFD_SETLK, flockOf(F_RDLCK, byte));
+        if (outcome === -EAGAIN || outcome === -EACCES) return byte;
+        succeed('fcntl', outcome);
       }
       for (const byte of free) {
         const flock = flockOf(F_WRLCK, byte);
-        if (fcntl(fd, F_OFD_GETLK, 'void *', flock) !== 0) throw failure('fcntl');
+        succeed('fcntl', lock(fd, F_OFD_GETLK, flock));
         if (flock.readInt16LE(0) !== F_UNLCK) return byte;
       }
       return null;
     },
     releaseLocks: (fd, bytes) => {
-      const { fcntl, failure } = functions();
-      for (const byte of bytes)
-        if (fcntl(fd, F_OFD_SETLK, 'void *', flockOf(F_UNLCK, byte)) !== 0) throw failure('fcntl');
+      for (const byte of bytes) succeed('fcntl', lock(fd, F_OFD_SETLK, flockOf(F_UNLCK, byte)));
     },
   };
 }
@@ -125,7 +129,7 @@ interface Functions {
   fadvise(fd: number, offset: number, length: number, advice: number): number;
   ioctl(fd: number, request: number, type: 'void *', argument: Buffer): number;
   readonly syncFileRange: Pick<KoffiFunction, 'async'>;
-  failure(call: string): NodeJS.ErrnoException;
+  errno(): number;
 }
 
 function functionsOf(koffi: Koffi): Functions {
@@ -139,7 +143,7 @@ function functionsOf(koffi: Koffi): Functions {
     syncFileRange: libc.func(
       'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
     ),
-    failure: (call) => systemError(koffi.errno(), call),
+    errno: () => koffi.errno(),
   };
 }
 
@@ -165,6 +169,14 @@ function cloneRangeOf(source: number, from: number, length: number, to: number):
   for (const [index, value] of [source, from, length, to].entries())
     range.writeBigUInt64LE(BigInt(value), 8 * index);
   return range;
+}
+
+const { EACCES, EAGAIN, ENXIO } = constants.errno;
+
+/** What `call` returned, see `certain`. @throws as Node's calls do, when it failed */
+function succeed(call: string, outcome: number): number {
+  if (outcome < 0) throw systemError(-outcome, call);
+  return outcome;
 }
 
 /** As Node makes them of its own calls. */

@@ -60,7 +60,7 @@ export class Outgoing {
       const length = this.#end - this.#start;
       const count = this.#system.send(this.#socket, this.#region.address + this.#start, length);
       if (count >= 0) this.#start += count;
-      else if (!this.#waiting.isAgain()) this.#waiting.writable();
+      else if (!this.#waiting.isAgain(count)) this.#waiting.writable();
     }
     this.#start = this.#end = 0;
   }

@@ -244,7 +244,7 @@ export class Serving {
     const room = bytes.length - this.#end;
     const count = this.#system.receive(this.#of.socket, address + this.#end, room);
     if (count > 0) this.#end += count;
-    else if (count < 0) this.#waiting.isAgain();
+    else if (count < 0) this.#waiting.isAgain(count);
     else {
       this.#ended = true;
       this.#tell({ ended: true });

@@ -1,4 +1,4 @@
-import { findKoffi, loadKoffi } from '@downfold/native';
+import { certain, findKoffi, loadKoffi } from '@downfold/native';
 
 /** Numbers of Linux, the same on all processors that koffi has binaries for. */
 export const EINTR = 4;
@@ -24,19 +24,18 @@ export interface Region {
   readonly address: number;
 }
 
-/** System calls of a thread that serves by itself. Those that fail return -1, and `errno` says why. */
+/** System calls of a thread that serves by itself. Those that fail return their error number, below zero. */
 export interface System {
   region(length: number): Region;
-  errno(): number;
   /** An event counter that does not block. */
   eventfd(): number;
-  /** @param entries address of `count` structures of 8 bytes @param timeout milliseconds */
+  /** How many have something; below zero, whatever failed. @param entries address of `count` structures of 8 bytes @param timeout milliseconds */
   poll(entries: number, count: number, timeout: number): number;
   /** Has a socket hold so many bytes that its peer has not taken, or as many as the system allows. */
   widen(fd: number, bytes: number): void;
   receive(fd: number, address: number, length: number): number;
   send(fd: number, address: number, length: number): number;
-  /** Waits for the disk. */
+  /** Waits for the disk; short, or -1, for what cannot be read. */
   read(fd: number, address: number, length: number, offset: number): number;
   /** What is in memory already; short, or -1, for what is not. */
   readNow(fd: number, address: number, length: number, offset: number): number;
@@ -78,26 +77,27 @@ export function loadSystem(): System | null {
   let nowait = true;
   return {
     region,
-    errno,
-    eventfd: () => eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
+    eventfd: () => certain(() => eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), errno),
     poll,
     widen: (fd, bytes) => {
       words[0] = bytes;
       for (const name of [SO_SNDBUFFORCE, SO_SNDBUF])
         if (setsockopt(fd, SOL_SOCKET, name, part.address, 4) === 0) return;
     },
-    receive: (fd, address, length) => recv(fd, address, length, MSG_DONTWAIT),
-    send: (fd, address, length) => send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL),
+    receive: (fd, address, length) => certain(() => recv(fd, address, length, MSG_DONTWAIT), errno),
+    send: (fd, address, length) =>
+      certain(() => send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL), errno),
     read: pread,
     readNow: (fd, address, length, offset) => {
       if (!nowait) return pread(fd, address, length, offset);
       words[0] = address % SHARE;
       words[1] = Math.floor(address / SHARE);
       words[2] = length;
-      const count = preadv2(fd, part.address, 1, offset, RWF_NOWAIT);
+      const attempt = (): number => preadv2(fd, part.address, 1, offset, RWF_NOWAIT);
+      const count = attempt();
       if (count >= 0 || errno() !== EOPNOTSUPP) return count;
       // a file system that cannot tell
-      nowait = false;
+      nowait = certain(attempt, errno) !== -EOPNOTSUPP;
       return pread(fd, address, length, offset);
     },
     willRead: (fd, offset, length) => void fadvise(fd, offset, length, POSIX_FADV_WILLNEED),

@@ -48,12 +48,11 @@ export class Waiting {
     this.forRoom += performance.now() - begun;
   }
 
-  /** After a call on the socket returned -1. True: it is to be made again at once. @throws Gone */
-  isAgain(): boolean {
-    const errno = this.#system.errno();
-    if (errno === EINTR) return true;
-    if (errno === EAGAIN) return false;
-    throw new Gone(`the socket failed with errno ${errno}`);
+  /** After a call on the socket failed. True: it is to be made again at once. @param outcome what it returned @throws Gone */
+  isAgain(outcome: number): boolean {
+    if (outcome === -EINTR) return true;
+    if (outcome === -EAGAIN) return false;
+    throw new Gone(`the socket failed with errno ${-outcome}`);
   }
 
   #wait(events: number): boolean {

@@ -7,7 +7,7 @@ import { loadSystem } from './system.ts';
 const system = loadSystem();
 if (system === null) throw new Error('koffi is not there any more');
 const bell = system.eventfd();
-if (bell < 0) throw new Error(`eventfd failed with errno ${system.errno()}`);
+if (bell < 0) throw new Error(`eventfd failed with errno ${-bell}`);
 const thread = { system, bell, rooms: makeRooms(system) };
 
 /** Serves one connection after another; between them it waits for the next. */
