@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { ChainLayer } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import type { OperationOptions } from '@downfold/storage';
+import { type OperationOptions, StorageError } from '@downfold/storage';
 import {
   type ByteLength,
   byteLength,
@@ -47,7 +47,8 @@ type Changing = Pick<Change, 'kind' | 'offset' | 'length' | 'source'>;
  * comes, and then as the image says. A buffer is the disk's until its request has settled.
  *
  * Durability: a change is durable once a `flush` resolved that was called after the change had resolved, or when it resolves with `fua`. A
- * failed flush is final: every later change and flush rejects with `DEVICE_FLUSH_FAILED`; reads go on.
+ * failed flush is final: every later change and flush rejects with `DEVICE_FLUSH_FAILED`; reads go on. One that the host had no room for
+ * (`STORAGE_NO_SPACE`) may be tried again.
  *
  * Layers are the caller's, who opened them; nobody but the disk changes the active one, except in a drained section or in `holding`.
  */
@@ -77,7 +78,7 @@ export class Device implements AsyncDisposable {
 
   /** @throws DeviceError `DEVICE_BAD_CHAIN` */
   constructor(options: DeviceOptions) {
-    const { layers, now = () => performance.now(), zeroesByMetadata = hasUnits } = options;
+    const { layers, now = () => performance.now(), zeroesByMetadata = byMetadata } = options;
     this.locks = options.locks ?? UNLOCKED;
     this.readOnly = options.readOnly ?? layers.at(-1)?.image.writable === false;
     this.#chain = linkLayers(layers, this.readOnly);
@@ -406,6 +407,7 @@ export class Device implements AsyncDisposable {
     try {
       await this.#flushers.flush(image);
     } catch (cause) {
+      if (isFull(cause)) throw cause;
       this.#failure ??= { cause };
     }
     // also when another flush failed meanwhile
@@ -458,8 +460,13 @@ export class Device implements AsyncDisposable {
 }
 
 /** Formats that have no units of allocation say 1. */
-function hasUnits(image: Image): boolean {
-  return image.geometry.allocationGranularity > 1;
+function byMetadata({ geometry, zeroesAsData }: Image): boolean {
+  return geometry.allocationGranularity > 1 && zeroesAsData !== true;
+}
+
+/** The host had no room for what a flush writes: nothing was flushed yet, and nothing is lost. What went wrong for good says so at the next change. */
+function isFull(cause: unknown): boolean {
+  return cause instanceof StorageError && cause.code === 'STORAGE_NO_SPACE';
 }
 
 const UNLOCKED: LayerLocks = { change: async () => null, release: async () => {} };

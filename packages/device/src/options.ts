@@ -16,7 +16,7 @@ export interface DeviceOptions {
   /** Milliseconds, for reports on drained sections. Default `performance.now`. */
   readonly now?: () => number;
   /**
-   * Whether an image makes zeros without writing them. Default: it has units of allocation, as most formats that have units can.
+   * Whether an image makes zeros without writing them. Default: it has units of allocation, and does not say `zeroesAsData`.
    * Where it cannot, `fast` zeros are refused and discards do nothing.
    */
   readonly zeroesByMetadata?: (image: Image) => boolean;

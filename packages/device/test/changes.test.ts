@@ -114,6 +114,13 @@ describe('zeros and discards', () => {
     await expectCode(device.writeZeroes(range(0, CELL), { fast: true }), 'DEVICE_UNSUPPORTED');
     await device.discard(range(0, CELL));
     expect(await cellsOf(device)).toEqual([1, 1, 0, 0]);
+    // it has units, and no zeros above a backing file
+    const old = await toyLayer({ size, zeroesAsData: true });
+    await put(old, 1, 0, 1);
+    const dull = deviceOn([old]);
+    await expectCode(dull.writeZeroes(range(0, CELL), { fast: true }), 'DEVICE_UNSUPPORTED');
+    await dull.discard(range(0, CELL));
+    expect(await cellsOf(dull)).toEqual([1, 1, 0, 0]);
     const told = deviceOn([plain], { zeroesByMetadata: () => true });
     await expectCode(
       told.writeZeroes(range(0, CELL), { fast: true, mayUnmap: false }),

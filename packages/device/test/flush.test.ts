@@ -44,6 +44,22 @@ describe('flush', () => {
     expect(top.image.flushes).toBe(0);
   });
 
+  it('that the host had no room for may be tried again', async () => {
+    let isFull = true;
+    const fails = (what: string): void => {
+      if (what === 'flush' && isFull) throw new StorageError('STORAGE_NO_SPACE', 'full');
+    };
+    const layer = await toyLayer({ size, pause: fails });
+    const device = deviceOn([layer]);
+    await device.write(guestOffset(0), bytes(CELL, 1));
+    await expectCode(device.flush(), 'STORAGE_NO_SPACE');
+    expect(device.isSound).toBe(true);
+    await device.write(guestOffset(CELL), bytes(CELL, 2));
+    isFull = false;
+    await device.flush();
+    expect(layer.image.flushes).toBe(2);
+  });
+
   it('that failed is final for changes and flushes, also those that wait, though the next one would work; reads go on', async () => {
     let isBroken = true;
     const gate = new Gate((what) => what === 'flush');

@@ -30,6 +30,7 @@ export interface ToyOptions {
   /** A unit of its own for the geometry; 1: says it has none. */
   readonly unit?: number;
   readonly isBacked?: boolean;
+  readonly zeroesAsData?: boolean;
 }
 
 /**
@@ -41,6 +42,7 @@ export class ToyImage implements Image {
   readonly encrypted = false;
   readonly mark = null;
   readonly fingerprint = '00000000';
+  readonly zeroesAsData: boolean;
   readonly label: string;
   readonly file: Storage;
   readonly data: Storage;
@@ -58,6 +60,7 @@ export class ToyImage implements Image {
     this.file = storage;
     this.data = storage;
     this.label = storage.label;
+    this.zeroesAsData = options.zeroesAsData ?? false;
     this.writable = options.writable ?? true;
     this.backing = options.isBacked ? { name: 'below', format: 'toy' } : null;
     this.#options = options;

@@ -90,6 +90,8 @@ export interface Image extends AsyncDisposable {
   readonly backing: BackingReference | null;
   /** Guest data is not in `data`'s file as the guest has it. */
   readonly encrypted: boolean;
+  /** Zeros that hide the backing file have to be written as data. Absent: the format says them by metadata, where it has units of allocation. */
+  readonly zeroesAsData?: boolean;
   readonly mark: ImageMark | null;
   /** What identifies this image's metadata: changes when its header does. CRC-32 of the header, as 8 hex digits. */
   readonly fingerprint: string;

@@ -1,6 +1,8 @@
+import { StorageError } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { patchHeader } from './header-sector.ts';
+import type { L2Table } from './l2-table.ts';
 import { assertNoOverlap } from './overlap.ts';
 import { applyReleases } from './refcounts.ts';
 import { asStored } from './stage-entries.ts';
@@ -19,6 +21,11 @@ interface Piece {
 /** Everything one flush makes durable: copies, so that writes may go on changing the tables meanwhile. A superset of what was asked. */
 interface Sealed {
   readonly data: boolean;
+  /** What it was made of. */
+  readonly tables: readonly SealedTable[];
+  readonly blocks: readonly RefcountBlock[];
+  readonly l1Changed: ReadonlySet<number>;
+  readonly refcountsChanged: ReadonlySet<number>;
   /** Refcount blocks, new L2 tables, a moved refcount table: nothing durable points to what they add. */
   readonly content: readonly Piece[];
   readonly refcountTable: readonly Piece[];
@@ -28,33 +35,42 @@ interface Sealed {
   readonly releases: readonly Release[];
 }
 
+/** An L2 table, and what of it was not in the file. */
+type SealedTable = Pick<L2Table, 'fresh' | 'dirtyFrom' | 'dirtyTo'> & { readonly table: L2Table };
+
 /** Bytes of changed tables above which writes wait for a flush of their own. */
 const DIRTY_LIMIT_BYTES = 16 << 20;
 
 /**
  * Makes everything written before the call durable, in the order of rules W1 to W6, with as few barriers as that needs: one for
  * data in place, two when clusters were allocated, one or two more when clusters are released or refcount blocks are new.
- * When it fails the image takes no more writes.
+ * When it fails the image takes no more writes, unless the host had no room for what nothing points to yet, before the first barrier: the next
+ * flush tries again, with all of it.
  */
 export function flushImage(state: Qcow2State): Promise<void> {
   return inTurn(state, 'flush', async () => {
     const writer = writerOf(state);
+    // sealed when its turn comes: an earlier flush lowers refcounts at its end, and a copy made before would undo that
+    const sealed = seal(state, writer);
+    let isWritten = false;
     try {
-      // sealed when its turn comes: an earlier flush lowers refcounts at its end, and a copy made before would undo that
-      await writeSealed(state, writer, seal(state, writer));
+      await writePieces(state, sealed.content);
+      isWritten = true;
+      await writeSealed(state, writer, sealed);
     } catch (cause) {
-      writer.failure ??= cause;
+      if (isWritten || !isFull(cause)) writer.failure ??= cause;
+      else unseal(state, writer, sealed);
       throw cause;
     }
   });
 }
 
+/** The rest of a flush, once its content is written. */
 async function writeSealed(state: Qcow2State, writer: Writer, sealed: Sealed): Promise<void> {
   const { storage } = state;
   const { refcountTable, moved, mapping } = sealed;
   if (sealed.data && state.external !== null)
     await state.external.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);
-  await writePieces(state, sealed.content);
   if (sealed.content.length > 0) await storage.flush(BARRIER.content);
   else if (sealed.data) await storage.flush(mapping.length > 0 ? BARRIER.content : BARRIER.data);
   let releases = sealed.releases;
@@ -79,7 +95,7 @@ async function releaseClusters(
   releases: readonly Release[],
 ): Promise<void> {
   const holding = await applyReleases(state, writer.refcounts, releases);
-  await writePieces(state, sealBlocks(writer));
+  await writePieces(state, writer.refcounts.blocks.seal().map(blockPiece));
   await state.storage.flush(BARRIER.release);
   // those that began before the mapping changed may still be on their way to the clusters
   await Promise.allSettled([...writer.reads]);
@@ -119,14 +135,17 @@ async function switchRefcountTable(
 
 function seal(state: Qcow2State, writer: Writer): Sealed {
   const { refcounts } = writer;
-  const content = sealBlocks(writer);
+  const blocks = refcounts.blocks.seal();
+  const content = blocks.map(blockPiece);
   const mapping: Piece[] = [];
+  const tables: SealedTable[] = [];
   const { entryWords } = state.geometry;
   for (const table of state.l2.seal()) {
-    const { offset } = table;
+    const { offset, fresh, dirtyFrom, dirtyTo } = table;
+    tables.push({ table, fresh, dirtyFrom, dirtyTo });
     const words = asStored(table.words, table.lower, entryWords);
-    if (table.fresh) content.push({ kind: 'L2 table', offset, bytes: bytesOf(words) });
-    else mapping.push(sealWords('L2 table', offset, words, table.dirtyFrom, table.dirtyTo));
+    if (fresh) content.push({ kind: 'L2 table', offset, bytes: bytesOf(words) });
+    else mapping.push(sealWords('L2 table', offset, words, dirtyFrom, dirtyTo));
     table.fresh = false;
     table.dirtyFrom = words.length;
     table.dirtyTo = 0;
@@ -139,6 +158,10 @@ function seal(state: Qcow2State, writer: Writer): Sealed {
   mapping.push(...sealEntries('L1 table', l1TableOffset, l1, writer.l1Changed));
   const sealed: Sealed = {
     data: writer.dataDirty,
+    tables,
+    blocks,
+    l1Changed: new Set(writer.l1Changed),
+    refcountsChanged: new Set(refcounts.changed),
     content,
     refcountTable:
       moved === null
@@ -156,10 +179,36 @@ function seal(state: Qcow2State, writer: Writer): Sealed {
   return sealed;
 }
 
-function sealBlocks(writer: Writer): Piece[] {
-  return writer.refcounts.blocks
-    .seal()
-    .map(({ offset, bytes }) => ({ kind: 'refcount block', offset, bytes: bytes.slice() }));
+/** Of a seal nothing was made durable: all of it is to be written by the next flush. What changed since stays changed. */
+function unseal(state: Qcow2State, writer: Writer, sealed: Sealed): void {
+  const { refcounts } = writer;
+  for (const { table, fresh, dirtyFrom, dirtyTo } of sealed.tables) {
+    // another one took its place
+    if (state.l2.get(table.index) !== table) continue;
+    table.fresh ||= fresh;
+    table.dirtyFrom = Math.min(table.dirtyFrom, dirtyFrom);
+    table.dirtyTo = Math.max(table.dirtyTo, dirtyTo);
+    state.l2.touch(table);
+  }
+  for (const block of sealed.blocks)
+    if (refcounts.blocks.get(block.index) === block) refcounts.blocks.touch(block);
+  for (const entry of sealed.l1Changed) writer.l1Changed.add(entry);
+  for (const entry of sealed.refcountsChanged) refcounts.changed.add(entry);
+  writer.dataDirty ||= sealed.data;
+  writer.releases = [...sealed.releases, ...writer.releases];
+  const { moved } = sealed;
+  if (moved === null) return;
+  // one that moved again meanwhile does not go there any more
+  if (refcounts.moved === null) refcounts.moved = moved;
+  else writer.releases.push({ ...moved, references: 1 });
+}
+
+function isFull(cause: unknown): boolean {
+  return cause instanceof StorageError && cause.code === 'STORAGE_NO_SPACE';
+}
+
+function blockPiece({ offset, bytes }: RefcountBlock): Piece {
+  return { kind: 'refcount block', offset, bytes: bytes.slice() };
 }
 
 /** The sectors around the changed entries of a table. */

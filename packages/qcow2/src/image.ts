@@ -101,6 +101,11 @@ export class Qcow2Image implements Qcow2 {
   get encrypted(): boolean {
     return this.#state.luks !== null;
   }
+  /** Version 2 knows no zeros: what is unallocated shows the backing file. */
+  get zeroesAsData(): boolean {
+    const { version, backing } = this.#state.header;
+    return version === 2 && backing !== null;
+  }
   get mark(): ImageMark | null {
     return this.#state.header.mark;
   }

@@ -21,12 +21,12 @@ interface Bed {
 }
 
 /** An image with eight clusters of data, flushed. */
-async function bed(): Promise<Bed> {
+async function bed(clusters = 128): Promise<Bed> {
   const disk = new MemoryDisk();
   const driver = faulty(memoryBackendDriver(disk));
   const backend = openBackend(driver);
   const image = await qcow2.create(await backend.create('/image', { secret: false }), {
-    virtualSize: byteLength(128 * SMALL),
+    virtualSize: byteLength(clusters * SMALL),
     clusterSize: SMALL,
     refcountBits: 64,
   });
@@ -103,6 +103,40 @@ describe('a flush that fails', () => {
       expect(view.subarray(2 * SMALL, 8 * SMALL)).toEqual(filled(1, 6 * SMALL));
       for (let at = 8 * SMALL; at < 88 * SMALL; at += SMALL)
         expect([0, 2], `guest byte ${at}`).toContain(view[at]);
+    },
+  );
+
+  test.each(
+    [
+      ...['refcount block', 'L2 table'].map((name) => [name, 128] as const),
+      // one that moves
+      ['refcount table', 4096] as const,
+    ].flatMap(([name, clusters]) =>
+      (['nothing', 'half', 'all'] as const).map((done) => [name, done, clusters] as const),
+    ),
+  )(
+    'on a full host, at a %s, %s of it written, is tried again when there is room: nothing is lost',
+    async (name, done, clusters) => {
+      const { disk, driver, image } = await bed(clusters);
+      const end = clusters - 10;
+      await image.write(guestOffset(8 * SMALL), filled(2, (end - 8) * SMALL), plain);
+      await image.deallocate(range(0, 2 * SMALL));
+      driver.inject({ operation: 'write', name, done, code: 'STORAGE_NO_SPACE', times: Infinity });
+      expect(await outcome(image.flush())).toBe('STORAGE_NO_SPACE');
+      // what changes meanwhile is not lost either
+      await image.write(guestOffset(9 * SMALL), filled(3), plain);
+      expect(await outcome(image.flush())).toBe('STORAGE_NO_SPACE');
+      driver.clear();
+      await image.write(guestOffset((end + 2) * SMALL), filled(4), plain);
+      await image.flush();
+      expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+      await image[Symbol.asyncDispose]();
+      await using again = await openOn(disk, '/image', 'read');
+      expect(await again.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+      const expected = new Uint8Array(clusters * SMALL);
+      expected.fill(1, 2 * SMALL, 8 * SMALL).fill(2, 8 * SMALL, end * SMALL);
+      expected.fill(3, 9 * SMALL, 10 * SMALL).fill(4, (end + 2) * SMALL, (end + 3) * SMALL);
+      expect(Buffer.compare(await readAll(again), expected)).toBe(0);
     },
   );
 
