@@ -1,5 +1,6 @@
 import { readBitmaps } from './bitmaps.ts';
 import { imageError } from './corrupt.ts';
+import { FirstProblem } from './first-problem.ts';
 import { flushImage } from './flush.ts';
 import { geometryOf } from './geometry.ts';
 import { CHUNK_CLUSTERS, COUNT, type HostCounts } from './host-counts.ts';
@@ -19,14 +20,13 @@ import { writerOf } from './writer.ts';
  */
 export async function setRefcountBits(state: Qcow2State, bits: number): Promise<void> {
   await flushImage(state);
-  const problems: string[] = [];
-  const find = ({ message }: { readonly message: string }): unknown => problems.push(message);
-  const { counted } = await countReferences(state, null, find, { refcounts: false });
-  if (problems.length > 0)
+  const worst = new FirstProblem();
+  const { counted } = await countReferences(state, null, worst.hear, { refcounts: false });
+  if (worst.message !== null)
     throw imageError(
       'IMAGE_NEEDS_REPAIR',
       state.label,
-      `is corrupt (${problems[0]}), and its refcounts cannot be counted`,
+      `is corrupt (${worst.message}), and its refcounts cannot be counted`,
     );
   assertFits(state, counted, bits);
   const { clusterBits, clusterSize, extendedL2 } = state.geometry;

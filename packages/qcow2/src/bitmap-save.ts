@@ -9,7 +9,12 @@ import { assertBitmapsExtension, readBitmaps } from './bitmaps.ts';
 import { findExtension } from './extensions.ts';
 import { flushImage } from './flush.ts';
 import { writeFresh } from './fresh-metadata.ts';
-import { appendExtension, removeExtension, replaceExtension } from './header-extension.ts';
+import {
+  appendExtension,
+  extensionDataAt,
+  removeExtension,
+  replaceExtension,
+} from './header-extension.ts';
 import { patchHeader } from './header-sector.ts';
 import { closeStaged } from './stage-state.ts';
 import type { Qcow2State } from './state.ts';
@@ -21,7 +26,6 @@ import {
   bitmapEntry,
   bitmapsExtension,
   EXTENSION,
-  extensionHead,
   SECTOR_BYTES,
 } from './structures.ts';
 import { inTurn, writerOf } from './writer.ts';
@@ -160,8 +164,7 @@ async function switchDirectory(
   const data = new Uint8Array(bitmapsExtension.size);
   const { offset: directoryOffset, length: directorySize } = directory;
   bitmapsExtension.encode({ count, reserved: 0, directorySize, directoryOffset }, data);
-  const dataAt =
-    (findExtension(state.header.area, EXTENSION.bitmaps)?.at ?? 0) + extensionHead.size;
+  const dataAt = extensionDataAt(state, EXTENSION.bitmaps);
   if ((dataAt % SECTOR_BYTES) + data.length > SECTOR_BYTES) await claim(state, false);
   await inTurn(state, 'header', () => replaceExtension(state, EXTENSION.bitmaps, data));
   await claim(state, true);

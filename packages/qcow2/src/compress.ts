@@ -109,6 +109,7 @@ async function putPacked(
   table.words.fill(0, index * entryWords, (index + 1) * entryWords);
   table.words[index * entryWords] = compressedHigh(host, packed.length, clusterBits);
   table.words[index * entryWords + 1] = offsetLow(host);
+  state.compressedAnew += 1;
   if (state.lastCompressed?.at === at) state.lastCompressed = null;
 }
 

@@ -32,10 +32,12 @@ export async function readCompressed(state: Qcow2State, at: number): Promise<Uin
   const words = (await loadL2(state, l1Index))?.words ?? new Uint32Array();
   const index = ((at - l1Index * l2Reach) / clusterSize) * entryWords;
   const place = compressedPlace(state, words[index] as number, words[index + 1] as number);
+  const { compressedAnew } = state;
   const packed = new Uint8Array(place.length);
   await state.storage.read(place.offset as never, packed);
   const bytes = unpack(state, packed, place.offset);
-  state.lastCompressed = { at, bytes };
+  // one that was compressed anew meanwhile is another one's content
+  if (compressedAnew === state.compressedAnew) state.lastCompressed = { at, bytes };
   return bytes;
 }
 

@@ -49,8 +49,9 @@ export const qcow2: Qcow2Format = {
     const image = new Qcow2Image(await openState(storage, { mode: 'write', openDataFile, secret }));
     if (dataFile?.raw && dataFile.storage.supports.resize)
       await dataFile.storage.setLength(image.geometry.virtualSize);
+    const asked = options.preallocation ?? 'off';
     // as QEMU: a raw data file is mapped whole, so that it is the disk whatever was written
-    const preallocation = options.preallocation ?? (dataFile?.raw ? 'metadata' : 'off');
+    const preallocation = dataFile?.raw && asked === 'off' ? 'metadata' : asked;
     if (preallocation === 'off' || virtualSize === 0) return image;
     const whole = { offset: guestOffset(0), length: image.geometry.virtualSize };
     await image.preallocate(whole, preallocation, options);

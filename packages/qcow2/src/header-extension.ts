@@ -1,6 +1,6 @@
 import { planBacking, switchBacking } from './backing.ts';
 import { BARRIER } from './barriers.ts';
-import { imageError } from './corrupt.ts';
+import { corrupt, imageError } from './corrupt.ts';
 import { encodeExtension, findExtension } from './extensions.ts';
 import { writeHeader } from './header-sector.ts';
 import type { Qcow2State } from './state.ts';
@@ -18,8 +18,8 @@ export async function appendExtension(
   data: Uint8Array,
 ): Promise<void> {
   const extension = encodeExtension(type, data);
+  await makeRoom(state, extension.length);
   const at = state.header.area.endAt;
-  await makeRoom(state, at + extension.length + extensionHead.size);
   const body = new Uint8Array(extension.length);
   body.set(extension.subarray(extensionHead.size));
   await writeHeader(state, at + extensionHead.size, body, BARRIER.extensionBody);
@@ -32,8 +32,15 @@ export async function replaceExtension(
   type: number,
   data: Uint8Array,
 ): Promise<void> {
-  const at = (findExtension(state.header.area, type)?.at ?? 0) + extensionHead.size;
-  await writeHeader(state, at, data, BARRIER.extensionHead);
+  await writeHeader(state, extensionDataAt(state, type), data, BARRIER.extensionHead);
+}
+
+/** Byte of an extension's data in the file. @throws ImageError `IMAGE_CORRUPT` when there is none */
+export function extensionDataAt({ header, label }: Qcow2State, type: number): number {
+  const found = findExtension(header.area, type);
+  if (found === undefined)
+    throw corrupt(label, `the header has lost its extension 0x${type.toString(16)}`);
+  return found.at + extensionHead.size;
 }
 
 /** Takes an extension away: the area ends there, or there is unused room between others. */
@@ -48,11 +55,12 @@ export async function removeExtension(state: Qcow2State, type: number): Promise<
 }
 
 /**
- * Moves a backing name that lies before `end` out of the way, or refuses before anything is written.
- * @throws ImageError `IMAGE_NO_ROOM`
+ * Makes room for an extension of so many bytes, head and padding included, behind the others: moves a backing name that lies there out of the
+ * way, which may move the end of the extensions, or refuses before anything is written. @throws ImageError `IMAGE_NO_ROOM`
  */
-async function makeRoom(state: Qcow2State, end: number): Promise<void> {
+export async function makeRoom(state: Qcow2State, bytes: number): Promise<void> {
   const { area, backing } = state.header;
+  const end = area.endAt + bytes + extensionHead.size;
   const noRoom = (): Error =>
     imageError('IMAGE_NO_ROOM', state.label, 'the header has no place for another extension');
   const marker = area.endAt + extensionHead.size <= area.limit;

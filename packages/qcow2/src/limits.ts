@@ -37,11 +37,19 @@ export const HARD_LIMITS: Readonly<
 /** Lower limits against hostile images (facts: a header may claim 65,536 snapshots in a sparse file). */
 export const SAFE_LIMITS: Readonly<
   Record<
-    'snapshots' | 'bitmaps' | 'bitmapDirectory' | 'bitmapTable' | 'l2Tables' | 'countedBytes',
+    | 'snapshots'
+    | 'snapshotL1Clusters'
+    | 'bitmaps'
+    | 'bitmapDirectory'
+    | 'bitmapTable'
+    | 'l2Tables'
+    | 'countedBytes',
     number
   >
 > = {
   snapshots: 1024,
+  /** Of all snapshots together, for writers, who keep each in mind: 128 MiB of L1 tables in clusters of 512 bytes. */
+  snapshotL1Clusters: 262_144,
   bitmaps: 256,
   /** Bytes. */
   bitmapDirectory: MIB,

@@ -1,8 +1,8 @@
 import type { ImageMark } from '@downfold/image';
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
-import { findExtension } from './extensions.ts';
-import { appendExtension } from './header-extension.ts';
+import { encodeExtension, findExtension } from './extensions.ts';
+import { appendExtension, makeRoom } from './header-extension.ts';
 import { writeHeader } from './header-sector.ts';
 import { encodeMark, MARK_BYTES } from './mark-text.ts';
 import type { Qcow2State } from './state.ts';
@@ -42,10 +42,16 @@ async function replaceText(
 }
 
 async function addMark(state: Qcow2State, text: Uint8Array): Promise<void> {
-  const at = state.header.area.endAt;
-  const dataAt = at + extensionHead.size;
-  const left = SECTOR_BYTES - (dataAt % SECTOR_BYTES);
-  const data = new Uint8Array(left < MARK_BYTES ? left + MARK_BYTES : MARK_BYTES);
+  await makeRoom(state, encodeExtension(EXTENSION.mark, new Uint8Array(markLength(state))).length);
+  // the extensions may end elsewhere since
+  const data = new Uint8Array(markLength(state));
   data.set(text, data.length - MARK_BYTES);
   await appendExtension(state, EXTENSION.mark, data);
+}
+
+/** Bytes of a mark's extension behind the present ones: its text lies in one sector. */
+function markLength({ header }: Qcow2State): number {
+  const dataAt = header.area.endAt + extensionHead.size;
+  const left = SECTOR_BYTES - (dataAt % SECTOR_BYTES);
+  return left < MARK_BYTES ? left + MARK_BYTES : MARK_BYTES;
 }

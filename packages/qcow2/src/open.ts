@@ -82,6 +82,7 @@ async function openWith(
     l1: wordsOf(l1Bytes),
     l2: new MetadataCache(geometry.clusterSize),
     lastCompressed: null,
+    compressedAnew: 0,
     writer: null,
     staged: null,
     stagedOn: null,

@@ -25,7 +25,12 @@ export function metadataMap(
   }
   for (let index = 0, end = usedWords(refcountTable); index < end; index += 2) {
     const offset = tableOffset(refcountTable[index] as number, refcountTable[index + 1] as number);
-    if (offset > 0) map.set(Math.floor(offset / geometry.clusterSize), 'refcount block');
+    if (offset === 0) continue;
+    const cluster = Math.floor(offset / geometry.clusterSize);
+    // each entry would be searched for free clusters, however short the file is
+    if (map.get(cluster) === 'refcount block')
+      throw corrupt(state.label, 'refcount table names a refcount block twice', offset);
+    map.set(cluster, 'refcount block');
   }
   protect(map, state, 'header', 0, 1);
   protect(map, state, 'L1 table', header.l1TableOffset, header.l1Size * 8);

@@ -45,13 +45,16 @@ export async function preallocate(
 ): Promise<void> {
   const { clusterSize, l2Reach } = state.geometry;
   if (mode === 'off') return;
+  // of a disk that grows
+  const end = Math.max(state.header.size, to);
   for (let at = from - (from % clusterSize); at < to; ) {
     const l1Index = Math.floor(at / l2Reach);
     const table = await ownTable(state, l1Index);
     const index = (at - l1Index * l2Reach) / clusterSize;
     const count = unplaced(state, table, index, Math.ceil((to - at) / clusterSize));
     at +=
-      Math.max(1, count === 0 ? 1 : await mapRun(state, table, index, count, mode)) * clusterSize;
+      Math.max(1, count === 0 ? 1 : await mapRun(state, table, index, count, mode, end)) *
+      clusterSize;
     if (isMuchDirty(state)) await flushImage(state);
   }
 }
@@ -81,11 +84,12 @@ async function mapRun(
   index: number,
   count: number,
   mode: Preallocation,
+  end: number,
 ): Promise<number> {
   const { clusterSize, entryWords } = state.geometry;
   const place = await placeFor(state, table, index, count);
-  if (isExternal(state)) await fill(state, place, mode);
-  else await releaseOnFailure(state, place, () => fill(state, place, mode));
+  if (isExternal(state)) await fill(state, place, mode, end);
+  else await releaseOnFailure(state, place, () => fill(state, place, mode, end));
   writerOf(state).dataDirty = true;
   touchEntries(state, table, index, index + place.count);
   for (let done = 0; done < place.count; done++) {
@@ -108,11 +112,16 @@ function placeFor(
   return { offset: table.index * l2Reach + index * clusterSize, count };
 }
 
-/** Clusters may have been used before: whatever the mode, they read as zeros. */
-async function fill(state: Qcow2State, place: Place, mode: Preallocation): Promise<void> {
+/** Clusters may have been used before: whatever the mode, they read as zeros. `end`: of the disk. */
+async function fill(
+  state: Qcow2State,
+  place: Place,
+  mode: Preallocation,
+  end: number,
+): Promise<void> {
   const whole = place.count * state.geometry.clusterSize;
   // a data file has nothing behind the disk
-  const length = isExternal(state) ? Math.min(whole, state.header.size - place.offset) : whole;
+  const length = isExternal(state) ? Math.min(whole, end - place.offset) : whole;
   const range: HostRange = { offset: hostOffset(place.offset), length: length as ByteLength };
   if (!isExternal(state)) await assertNoOverlap(state, place.offset, length, null);
   if (mode === 'metadata') await state.data.writeZeroes(range, { what: 'data' });

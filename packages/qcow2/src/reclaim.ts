@@ -3,6 +3,7 @@ import { disclaim } from './autoclear.ts';
 import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
 import { setCopied } from './copied-flags.ts';
 import { corrupt } from './corrupt.ts';
+import { FirstProblem } from './first-problem.ts';
 import { flushImage } from './flush.ts';
 import { HostCounts } from './host-counts.ts';
 import { countReferences } from './references.ts';
@@ -19,17 +20,16 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
   const writer = writerOf(state);
   const { clusterSize } = state.geometry;
   await flushImage(state);
-  const problems: string[] = [];
   const keep = options?.keep == null ? null : await placeToKeep(state, options.keep);
-  const find = ({ message }: { readonly message: string }): unknown => problems.push(message);
-  const references = await countReferences(state, keep, find, options);
+  const worst = new FirstProblem();
+  const references = await countReferences(state, keep, worst.hear, options);
   const leaked: Release[] = [];
   let leaks = 0;
   const unflagged = new HostCounts(state);
   const sort = (difference: Difference): void => {
     const { cluster, stored, counted } = difference;
     if (isWorse(difference))
-      problems.push(`cluster ${cluster}: refcount ${stored}, references ${counted}`);
+      worst.message ??= `cluster ${cluster}: refcount ${stored}, references ${counted}`;
     else if (stored > counted) {
       leaks += 1;
       addLeak(leaked, cluster * clusterSize, stored - counted, clusterSize);
@@ -37,10 +37,10 @@ export async function reclaimLeaks(state: Qcow2State, options?: ReclaimOptions):
     }
   };
   await compareRefcounts(state, references, sort, options);
-  if (problems.length > 0)
+  if (worst.message !== null)
     throw corrupt(
       state.label,
-      `has worse than leaks (${problems[0]}); repair it first: downfold check -r all`,
+      `has worse than leaks (${worst.message}); repair it first: downfold check -r all`,
     );
   if (leaked.length === 0) return 0;
   await disclaim(state, 'header');

@@ -19,11 +19,11 @@ export function isDirty({ header }: Qcow2State): boolean {
 export async function repairDirty(state: Qcow2State): Promise<void> {
   await flushFile(state, BARRIER.data);
   const found = await survey(state, 'all');
-  if (found.problems.length > 0)
+  if (found.problem !== null)
     throw imageError(
       'IMAGE_NEEDS_REPAIR',
       state.label,
-      `is marked dirty, and has more than wrong refcounts (${found.problems[0]}); repair it first: downfold check -r all`,
+      `is marked dirty, and has more than wrong refcounts (${found.problem}); repair it first: downfold check -r all`,
     );
   await restore(state, found);
   await takeMarks(state);

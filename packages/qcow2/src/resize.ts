@@ -10,10 +10,11 @@ import { allocateAll, type Place, release, releaseOnFailure } from './allocate.t
 import { BARRIER } from './barriers.ts';
 import { imageError } from './corrupt.ts';
 import { imageExtents } from './extents.ts';
-import { flushImage } from './flush.ts';
+import { flushImage, isMuchDirty } from './flush.ts';
 import { patchHeader } from './header-sector.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { assertNoOverlap, registerMetadata } from './overlap.ts';
+import { preallocate } from './preallocate.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
 import { zeroImage } from './unmap.ts';
@@ -39,6 +40,8 @@ export async function growImage(
     await state.data.setLength(byteLength(size));
     writerOf(state).dataDirty = true;
   }
+  // as when it was created: the file is the disk, whoever writes to it
+  if (state.header.dataFile?.raw === true) await preallocate(state, old, size, 'metadata');
   await flushImage(state);
   await patchHeader(state, { size }, BARRIER.size);
 }
@@ -103,10 +106,10 @@ export async function clearNewArea(
 ): Promise<void> {
   const end = Math.min(size, (state.l1.length / 2) * state.geometry.l2Reach);
   const range = { offset: old as GuestOffset, length: (end - old) as ByteLength };
-  const stale: (readonly [from: number, to: number])[] = [];
-  for await (const batch of imageExtents(state, range))
-    for (const extent of batch)
-      if (extent.status !== 'zero' && (extent.status !== 'unallocated' || fill !== null))
-        stale.push([extent.offset, extent.offset + extent.length]);
-  for (const [from, to] of stale) await zeroImage(state, from, to, { fill });
+  for await (const batch of imageExtents(state, range)) {
+    for (const { status, offset, length } of batch)
+      if (status !== 'zero' && (status !== 'unallocated' || fill !== null))
+        await zeroImage(state, offset, offset + length, { fill });
+    if (isMuchDirty(state)) await flushImage(state);
+  }
 }

@@ -44,6 +44,7 @@ export async function applySnapshot(state: Qcow2State, id: string): Promise<void
   state.l1 = disowned(view.l1, 2);
   state.l2 = new MetadataCache(state.geometry.clusterSize);
   state.lastCompressed = null;
+  state.compressedAnew += 1;
   await releaseMapping(state, old);
   await flushImage(state);
 }

@@ -178,6 +178,7 @@ export function snapshotState(
     l1: words,
     l2: new MetadataCache(state.geometry.clusterSize),
     lastCompressed: null,
+    compressedAnew: 0,
     writer: null,
     staged: null,
     ownsFile: false,

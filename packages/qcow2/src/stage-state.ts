@@ -72,6 +72,7 @@ function stateOver(image: Qcow2State, place: StagedPlace, l1: Uint32Array): Qcow
     l1,
     l2: new MetadataCache(image.geometry.clusterSize),
     lastCompressed: null,
+    compressedAnew: 0,
     staged: null,
     ownsFile: false,
     stagedOn: image,

@@ -106,6 +106,8 @@ export interface Qcow2State {
    * is written otherwise is not compressed any more.
    */
   lastCompressed: { readonly at: number; readonly bytes: Uint8Array } | null;
+  /** How many clusters were compressed by this state: a read that one of them overtook is not `lastCompressed`. */
+  compressedAnew: number;
   /** What only a writer needs; null when the image was opened for reading. */
   readonly writer: Writer | null;
   /** The mapping that is staged on this one, which does not change meanwhile (stage.ts). */

@@ -1,4 +1,5 @@
 import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
+import { FirstProblem } from './first-problem.ts';
 import { HostCounts } from './host-counts.ts';
 import { largestRefcount } from './refcount-codec.ts';
 import { type CountOptions, countReferences, type References } from './references.ts';
@@ -14,8 +15,8 @@ export type RepairScope = 'leaks' | 'all';
 export interface Survey {
   /** What refers to each cluster, and so the refcount that it is to have; without the refcount structures when these are to be replaced. */
   readonly references: References;
-  /** What no repair puts right: entries that break the format's rules, or point where they may not. */
-  readonly problems: readonly string[];
+  /** The first of what no repair puts right: entries that break the format's rules, or point where they may not. Null: there is none. */
+  readonly problem: string | null;
   /** The refcount table and its blocks cannot be mended where they are. */
   readonly rebuild: boolean;
   /** There are refcounts to be raised; to be lowered. */
@@ -36,7 +37,7 @@ export interface FlagChanges {
 
 interface Walk {
   readonly references: References;
-  readonly problems: readonly string[];
+  readonly problem: string | null;
 }
 
 /**
@@ -60,23 +61,23 @@ export async function survey(
 }
 
 async function walk(state: Qcow2State, options: CountOptions): Promise<Walk> {
-  const problems: string[] = [];
-  const find = ({ message }: { readonly message: string }): unknown => problems.push(message);
-  return { references: await countReferences(state, null, find, options), problems };
+  const worst = new FirstProblem();
+  const references = await countReferences(state, null, worst.hear, options);
+  return { references, problem: worst.message };
 }
 
 /** Compares with the refcounts in `blocks`. `missing`: clusters are referenced that no block counts. */
 async function decide(
   state: Qcow2State,
   scope: RepairScope,
-  { references, problems }: Walk,
+  { references, problem }: Walk,
   blocks: Float64Array,
   options?: CountOptions,
 ): Promise<Omit<Survey, 'rebuild'> & { readonly missing: boolean }> {
   const { counted } = references;
   const { refcountBits, refcountsPerBlock } = state.geometry;
   const most = largestRefcount(refcountBits);
-  const keep = problems.length > 0;
+  const keep = problem !== null;
   const kept: Difference[] = [];
   const [flags, afterLeaks] = [flagChanges(state), flagChanges(state)];
   let [low, high, missing, healed] = [false, false, false, 0];
@@ -98,7 +99,7 @@ async function decide(
   };
   await compareRefcounts(state, { counted, blocks }, sort, options);
   for (const { cluster, stored, counted: less } of kept) counted.add(cluster, stored - less);
-  const found = { references, problems, high, missing, healed, end: counted.end };
+  const found = { references, problem, high, missing, healed, end: counted.end };
   if (scope === 'all') return { ...found, low, flags };
   // as QEMU: other flags only where refcounts are right
   return { ...found, low: false, flags: low || keep ? afterLeaks : flags };

@@ -3,7 +3,7 @@ import { crashStates, MemoryDisk, memoryBackend, record } from '@downfold/storag
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { BARRIER, type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
-import { GatedStorage } from './gated-storage.ts';
+import { GatedStorage, READ } from './gated-storage.ts';
 import { openOn, range, readAll } from './support.ts';
 
 /** Flushes, growth, relinks and checks run beside writes; each test holds one of them up at its worst moment. */
@@ -254,4 +254,26 @@ describe('what the header is to point to is durable before it does, whoever flus
     }
     expect(judged).toBeGreaterThan(3);
   });
+});
+
+test('a compressed cluster that is compressed anew while it is read is not remembered as it was', async () => {
+  const disk = new MemoryDisk();
+  const gate = new GatedStorage(await memoryBackend(disk).create('/image', { secret: false }));
+  const image = await qcow2.create(gate, {
+    virtualSize: byteLength(4 * SMALL),
+    clusterSize: SMALL,
+  });
+  await image.writeCompressed(guestOffset(0), filled(1));
+  await image.flush();
+  const held = gate.hold(READ);
+  const early = image.read(guestOffset(0), new Uint8Array(8), null);
+  await held.reached;
+  await image.writeCompressed(guestOffset(0), filled(2));
+  held.release();
+  await early;
+  // part of a cluster: the rest is what it had
+  await image.write(guestOffset(100), filled(3, 10), plain);
+  const expected = filled(2).fill(3, 100, 110);
+  expect((await readAll(image)).subarray(0, SMALL)).toEqual(expected);
+  expect((await after(disk, image)).subarray(0, SMALL)).toEqual(expected);
 });

@@ -1,7 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { caseContext, perTier } from '@downfold/compliance';
-import type { Storage } from '@downfold/storage';
-import { crashStates, MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
+import { openBackend, type Storage } from '@downfold/storage';
+import { faulty } from '@downfold/storage/faults';
+import {
+  crashStates,
+  MemoryDisk,
+  memoryBackend,
+  memoryBackendDriver,
+  record,
+} from '@downfold/storage-memory';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
@@ -281,4 +288,39 @@ test('an entry that points elsewhere in a data file than the guest asks is corru
     const node = `driver=qcow2,file.filename=${dir.path('image')},data-file.driver=file,data-file.filename=${dir.path('image.data')}`;
     expect(() => run('qemu-io', '-r', '--image-opts', '-c', 'read 4k 4k', node)).toThrow();
   }
+});
+
+test('a raw data file is the disk whoever writes to it, also where the disk has grown, and when nothing was to be preallocated', async () => {
+  const size = 256 * KIB;
+  const disk = await created(true, { virtualSize: byteLength(size), preallocation: 'off' });
+  // remains behind the disk
+  const backend = memoryBackend(disk);
+  await using file = await backend.open('/data', 'write');
+  await file.write(hostOffset(size), new Uint8Array(512 * KIB).fill(9));
+  {
+    await using image = await open(disk, 'write');
+    await image.resize(byteLength(2 * size + 1024), plain);
+    expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+  }
+  expect(bytesOn(disk, '/data')).toEqual(new Uint8Array(2 * size + 1024));
+  const put = [100, size - 100, size + 4096, 2 * size + 1000];
+  for (const at of put) await file.write(hostOffset(at), new Uint8Array([7]));
+  await using image = await open(disk, 'read');
+  expect(Buffer.compare(await readAll(image), bytesOn(disk, '/data'))).toBe(0);
+});
+
+test('a flush that a full host put off makes the data file durable when it comes', async () => {
+  const disk = await created(false, { virtualSize: byteLength(256 * KIB) });
+  const driver = faulty(memoryBackendDriver(disk));
+  const backend = openBackend(driver);
+  const image = await qcow2.open(await backend.open('/image', 'write'), {
+    mode: 'write',
+    openDataFile: () => backend.open('/data', 'write'),
+  });
+  await image.write(guestOffset(0), new Uint8Array(512).fill(1), plain);
+  driver.inject({ operation: 'write', name: 'L2 table', code: 'STORAGE_NO_SPACE' });
+  await expect(image.flush()).rejects.toMatchObject({ code: 'STORAGE_NO_SPACE' });
+  driver.inject({ operation: 'flush', file: '/data' });
+  await expect(image.flush()).rejects.toMatchObject({ code: 'STORAGE_FLUSH_FAILED' });
+  await image[Symbol.asyncDispose]();
 });

@@ -1,6 +1,9 @@
 import type { Storage } from '@downfold/storage';
 
-/** A file of which one flush or kind of write can be held up: the rest goes on meanwhile. */
+/** Name of a read, which is held up once it has its bytes. */
+export const READ = 'read';
+
+/** A file of which one flush, read or kind of write can be held up: the rest goes on meanwhile. */
 export class GatedStorage implements Storage {
   readonly #storage: Storage;
   #held: { readonly name: string; reached: () => void; readonly open: Promise<void> } | null = null;
@@ -10,8 +13,8 @@ export class GatedStorage implements Storage {
   }
 
   /**
-   * Holds the next flush of this barrier, or write of this kind. `reached` resolves when it has come; `release` lets it and
-   * everything after it through.
+   * Holds the next flush of this barrier, write of this kind, or read. `reached` resolves when it has come; `release` lets it through, as all after it
+   * are.
    */
   hold(name: string): { readonly reached: Promise<void>; readonly release: () => void } {
     const reached = Promise.withResolvers<void>();
@@ -20,7 +23,6 @@ export class GatedStorage implements Storage {
     return {
       reached: reached.promise,
       release: () => {
-        this.#held = null;
         open.resolve();
       },
     };
@@ -43,7 +45,10 @@ export class GatedStorage implements Storage {
   }
 
   readonly length: Storage['length'] = () => this.#storage.length();
-  readonly read: Storage['read'] = (...args) => this.#storage.read(...args);
+  readonly read: Storage['read'] = async (...args) => {
+    await this.#storage.read(...args);
+    await this.#gate(READ);
+  };
   readonly runAt: Storage['runAt'] = (...args) => this.#storage.runAt(...args);
   readonly write: Storage['write'] = async (offset, source, options) => {
     await this.#gate(options?.what ?? '');
@@ -68,6 +73,7 @@ export class GatedStorage implements Storage {
   async #gate(name: string): Promise<void> {
     const held = this.#held;
     if (held?.name !== name) return;
+    this.#held = null;
     held.reached();
     await held.open;
   }

@@ -253,3 +253,66 @@ describe('entries that break the rules are refused before anything is written', 
     expect((await image.check()).corruptions).toBeGreaterThan(0);
   });
 });
+
+test('a refcount table that names a block twice is no image to write to: each name would be searched for room', async () => {
+  const { disk, craft } = await made();
+  const { refcountTableOffset } = craft.header;
+  craft.set(refcountTableOffset + 8, craft.bytes(refcountTableOffset, 8));
+  await expect(openOn(disk, '/image', 'write')).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
+  await using image = await openOn(disk, '/image', 'read');
+  expect((await readAll(image)).subarray(0, SMALL)).toEqual(filled(1));
+});
+
+describe('a header whose empty backing format goes when room is made', () => {
+  /** The backing name lies right behind the end marker. */
+  async function cramped(): Promise<{ disk: MemoryDisk; craft: Craft }> {
+    const { disk, craft } = await made({ backing: { name: 'base.qcow2', format: null } });
+    const area = new Uint8Array(SMALL - 112);
+    const view = new DataView(area.buffer);
+    view.setUint32(0, EXTENSION.backingFormat);
+    area.set(new TextEncoder().encode('base.qcow2'), 16);
+    craft.set(112, area);
+    craft.patch({ backingFileOffset: 128, backingFileSize: 10 });
+    return { disk, craft };
+  }
+
+  test('a mark is there when it was set', async () => {
+    const { disk } = await cramped();
+    const mark = { state: 'mixed', job: 'j', date: '2026-11-30' } as const;
+    {
+      await using image = await openOn(disk, '/image', 'write');
+      await image.setMark(mark);
+      expect(image.mark).toEqual(mark);
+    }
+    await using image = await openOn(disk, '/image', 'read');
+    expect(image.mark).toEqual(mark);
+    expect(image.backing).toEqual({ name: 'base.qcow2', format: null });
+  });
+
+  test('a bitmap too, and the header is whole', async () => {
+    const { disk } = await cramped();
+    {
+      await using image = await openOn(disk, '/image', 'write');
+      await image.bitmaps.add({ name: 'b0' });
+    }
+    await using image = await openOn(disk, '/image', 'read');
+    expect(await image.bitmaps.list()).toMatchObject([{ name: 'b0' }]);
+    expect(image.backing).toEqual({ name: 'base.qcow2', format: null });
+  });
+});
+
+test.each([
+  [2, true, true],
+  [2, false, false],
+  [3, true, false],
+] as const)(
+  'version %i, with a backing file: %s, has to write zeros as data: %s',
+  async (version, isBacked, expected) => {
+    const { disk } = await made({
+      version,
+      backing: isBacked ? { name: 'b', format: 'raw' } : null,
+    });
+    await using image = await openOn(disk, '/image', 'read');
+    expect(image.zeroesAsData).toBe(expected);
+  },
+);

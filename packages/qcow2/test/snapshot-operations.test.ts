@@ -1,9 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { caseContext, perTier } from '@downfold/compliance';
-import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
+import { openBackend } from '@downfold/storage';
+import { faulty } from '@downfold/storage/faults';
+import { MemoryDisk, memoryBackend, memoryBackendDriver } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { type Qcow2, qcow2 } from '../src/index.ts';
+import { snapshotHead } from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import {
   dump,
@@ -190,8 +193,55 @@ test('refused, and nothing changes: an unknown id, a name too long, one-bit refc
     await expect(marked.snapshots.delete(again.id)).rejects.toMatchObject({
       code: 'IMAGE_CORRUPT',
     });
+    await expect(marked.snapshots.create({ name: 'two', date: DATE })).rejects.toMatchObject({
+      code: 'IMAGE_CORRUPT',
+    });
     expect(await marked.snapshots.list()).toEqual([again]);
   }
+});
+
+test('a full host is what is said when there is no room for a snapshot', async () => {
+  const disk = await small();
+  const driver = faulty(memoryBackendDriver(disk));
+  const image = await qcow2.open(await openBackend(driver).open('/image', 'write'), {
+    mode: 'write',
+  });
+  driver.inject({ operation: 'write', name: 'L2 table', code: 'STORAGE_NO_SPACE' });
+  const create = () => image.snapshots.create({ name: 'one', date: DATE });
+  await expect(create()).rejects.toMatchObject({ code: 'STORAGE_NO_SPACE' });
+  await image[Symbol.asyncDispose]();
+  await using again = await openOn(disk, '/image', 'write');
+  await again.reclaimLeaks();
+  await again.snapshots.create({ name: 'one', date: DATE });
+  await sound(again);
+});
+
+test('L1 tables of snapshots, which a writer keeps in mind, are bounded together', async () => {
+  const disk = await small();
+  const craft = new Craft(disk, '/image');
+  const [TABLE, HOLE, LONGEST] = [1 << 20, 2 << 20, 32 << 20];
+  for (let number = 0; number < 5; number++) {
+    const entry = new Uint8Array(64);
+    snapshotHead.encode(
+      {
+        ...snapshotHead.decode(entry),
+        l1TableOffset: HOLE + number * LONGEST,
+        l1Size: LONGEST / 8,
+        extraSize: 24,
+      },
+      entry,
+    );
+    craft.set(TABLE + 64 * number, entry);
+  }
+  craft.set(HOLE + 5 * LONGEST - 1, new Uint8Array(1));
+  craft.patch({ nbSnapshots: 5, snapshotsOffset: TABLE });
+  await expect(openOn(disk, '/image', 'write')).rejects.toMatchObject({
+    code: 'IMAGE_LIMIT',
+    details: { limit: 262_144, found: 327_680 },
+  });
+  craft.patch({ nbSnapshots: 4 });
+  await using image = await openOn(disk, '/image', 'write');
+  expect(image.writable).toBe(true);
 });
 
 test('one snapshot taken, applied twice, and deleted, leaves the image as sound as it was', async () => {
