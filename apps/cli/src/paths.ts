@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
 import { namesProtocol, type OpenChain, withoutFilePrefix } from '@downfold/chain';
+import { absolutePath } from '@downfold/host';
 import { isUrl } from '@downfold/storage';
 import { UsageError } from './failure.ts';
 
@@ -12,11 +13,19 @@ import { UsageError } from './failure.ts';
 export function absolute(path: string): string {
   if (isUrl(path)) return path;
   const plain = withoutFilePrefix(path);
-  const found = posix.resolve(plain);
+  const found = absolutePath(plain);
+  assertNoDirectoryMeant(plain, found);
   if (plain !== path || !namesProtocol(path) || existsSync(found)) return found;
   throw new UsageError(
     `'${path}': '${path.slice(0, path.indexOf(':'))}' is no protocol that is known here: files, nbd://, nbd+unix://, http:// and https:// are; a file of that name is './${path}'`,
   );
+}
+
+/** A name that ends with a slash is one of a directory, to the system too. @throws UsageError when there is none */
+function assertNoDirectoryMeant(said: string, path: string): void {
+  if (!said.endsWith('/') || statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+    return;
+  throw new UsageError(`'${said}' names a directory, and there is none`);
 }
 
 /** Absolute directory of a file. */
@@ -26,7 +35,10 @@ export function directoryOf(file: string): string {
 
 /** The path of a name that is relative to the directory of `file`; a URL as it is. */
 export function absoluteFrom(file: string, name: string): string {
-  return isUrl(name) ? name : posix.resolve(directoryOf(file), withoutFilePrefix(name));
+  if (isUrl(name)) return name;
+  const plain = withoutFilePrefix(name);
+  // not made shorter: the directory may be a link
+  return absolutePath(posix.isAbsolute(plain) ? plain : `${directoryOf(file)}/${plain}`);
 }
 
 /** A path relative to a directory if it lies in there, else as it is. */

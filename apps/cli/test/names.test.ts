@@ -42,6 +42,70 @@ describe('a name that qemu-img takes for a protocol', () => {
   });
 });
 
+/** `there/dir` beside `there/NAME`; `here` is where commands run, with a link to `there/dir` and a NAME of its own. */
+async function linked(work: Bench): Promise<void> {
+  work.must('mkdir', '-p', 'there/dir', 'x');
+  work.must('ln', '-s', 'there/dir', 'link');
+  await makeChain(work);
+}
+
+describe('`..` after a link leads from where the link leads, as it leads the system', () => {
+  it('for what is read, and what is written', async () => {
+    using work = bench();
+    await linked(work);
+    expect(work.downfold('create', '-q', 'link/../a.qcow2', '3M').code).toBe(0);
+    expect(work.downfold('create', '-q', 'a.qcow2', '7M').code).toBe(0);
+    expect(existsSync(work.file('there/a.qcow2'))).toBe(true);
+    expect(work.json('info', 'link/../a.qcow2')).toMatchObject({ 'virtual-size': 3 * MIB });
+    expect(work.downfold('resize', 'link/../a.qcow2', '4M').code).toBe(0);
+    expect(work.json('info', 'a.qcow2')).toMatchObject({ 'virtual-size': 7 * MIB });
+    const copy = work.downfold('convert', '-O', 'raw', 'active.qcow2', 'link/../copy.raw');
+    expect(copy.code).toBe(0);
+    expect([existsSync(work.file('copy.raw')), existsSync(work.file('there/copy.raw'))]).toEqual([
+      false,
+      true,
+    ]);
+  });
+
+  it.skipIf(!haveQemu)(
+    'for backing files, whom a commit goes into and whom it strands',
+    async () => {
+      using work = bench();
+      work.must('sh', '-ec', 'mkdir -p sub x; ln -s ../sub x/l');
+      // what the text of the name says, and what the system opens
+      work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x/base.qcow2', '1M');
+      work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'base.qcow2', '1M');
+      const over = ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b'];
+      work.must('qemu-img', ...over, 'x/l/../base.qcow2', 'sib.qcow2');
+      work.must('qemu-img', ...over, 'base.qcow2', 'active.qcow2');
+      work.must('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 7 0 64k', 'active.qcow2');
+      const refused = work.downfold('commit', 'active.qcow2');
+      expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('sib.qcow2')]);
+      work.must('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 8 0 64k', 'sib.qcow2');
+      expect(work.downfold('commit', '--invalidate-siblings', 'sib.qcow2').code).toBe(0);
+      work.must('qemu-io', '-r', '-f', 'qcow2', '-c', 'read -q -P 8 0 64k', 'base.qcow2');
+      work.must('qemu-io', '-r', '-f', 'qcow2', '-c', 'read -q -P 0 0 64k', 'x/base.qcow2');
+    },
+  );
+});
+
+it('a name that ends with a slash is one of a directory', async () => {
+  using work = bench();
+  await makeChain(work);
+  const before = work.digest();
+  for (const line of [
+    ['info', 'active.qcow2/'],
+    ['convert', '-O', 'raw', 'active.qcow2', 'outdir/'],
+  ])
+    expect(work.downfold(...line)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('names a directory'),
+    });
+  expect(work.digest()).toEqual(before);
+  work.must('mkdir', 'd');
+  expect(work.downfold('graph', 'd/').code).toBe(0);
+});
+
 describe('a copy', () => {
   it('goes where a link leads, also when nothing is there yet', async () => {
     using work = bench();

@@ -1,4 +1,4 @@
-import { dirname, resolve } from 'node:path';
+import { dirname } from 'node:path';
 import {
   type ChainEnvironment,
   type ChainPolicy,
@@ -6,7 +6,7 @@ import {
   defaultPolicy,
 } from '@downfold/chain';
 import { createEngine, type Engine } from '@downfold/commit';
-import { clock, isAlive, newJobId, thisProcess } from '@downfold/host';
+import { absolutePath, clock, isAlive, newJobId, thisProcess } from '@downfold/host';
 import type { ImageFormat, ImageSecret } from '@downfold/image';
 import { luks } from '@downfold/luks-image';
 import { qcow2 } from '@downfold/qcow2';
@@ -66,7 +66,7 @@ export function environmentFor(file: string, access: Access): ChainEnvironment {
   const roots =
     allow.length === 0
       ? null
-      : [...(isUrl(file) ? [] : [dirname(resolve(file))]), ...allow.map((at) => resolve(at))];
+      : [...(isUrl(file) ? [] : [dirname(absolutePath(file))]), ...allow.map(absolutePath)];
   const locks = LOCKS[lock] ?? 'local';
   const secretOf = (path: string): ImageSecret | null => secrets.of(path);
   const policy: ChainPolicy = { ...defaultPolicy, roots, locks, allowDataFile, secretOf };

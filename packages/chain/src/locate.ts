@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import type { BackingReference } from '@downfold/image';
-import { isUrl, type StorageBackend, StorageError } from '@downfold/storage';
+import { isUrl, pathFrom, type StorageBackend, StorageError } from '@downfold/storage';
 import { ChainError } from './errors.ts';
 import { namesProtocol, withoutFilePrefix } from './file-name.ts';
 import type { ChainEnvironment } from './policy.ts';
@@ -85,7 +85,7 @@ async function locate(
   backend: StorageBackend,
 ): Promise<Located> {
   if (isUrl(name)) return { path: name, refused: null };
-  const wanted = posix.resolve(posix.dirname(overlay), name);
+  const wanted = pathFrom(posix.dirname(overlay), name);
   const path = await backend.realPath(wanted).catch((cause: unknown) => {
     if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
       throw new ChainError(

@@ -15,7 +15,7 @@ import {
   openLayer,
   scanPool,
 } from '@downfold/chain';
-import { isUrl, READER, type StorageBackend } from '@downfold/storage';
+import { isUrl, pathFrom, READER, type StorageBackend } from '@downfold/storage';
 import { type ByteLength, byteLength } from '@downfold/units';
 import type { BitmapsMode } from './bitmap-fate.ts';
 import { planBitmaps } from './bitmaps.ts';
@@ -256,7 +256,7 @@ async function findLayer(chain: OpenChain, name: string, backend: StorageBackend
   const { path: above } = leaf.facts;
   const paths = isUrl(name)
     ? [name]
-    : [posix.resolve(name), posix.resolve(posix.dirname(above), name)];
+    : [pathFrom(process.cwd(), name), pathFrom(posix.dirname(above), name)];
   for (const path of paths) {
     const identity = await identityOf(path, backend);
     const found = layers.findIndex(
@@ -320,7 +320,7 @@ async function baseNameOf(
 ): Promise<string | null> {
   if (base === undefined || baseName === undefined || namesProtocol(baseName)) return null;
   const { facts } = layers.at(-1) as ChainLayer;
-  const at = posix.resolve(posix.dirname(facts.path), baseName);
+  const at = pathFrom(posix.dirname(facts.path), baseName);
   if (absent !== undefined) {
     const there = await absentFile(at, baseFormat ?? '', environment);
     return there.path === absent.path ? baseName : null;

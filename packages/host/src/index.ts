@@ -1,3 +1,4 @@
+export { absolutePath } from './absolute-path.ts';
 export { clock } from './clock.ts';
 export { HostError, type HostErrorCode } from './errors.ts';
 export { newJobId } from './job-id.ts';

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
-import { posix } from 'node:path';
 import { type ImageSecret, imageSecret } from '@downfold/image';
 import { isUrl } from '@downfold/storage';
+import { absolutePath } from './absolute-path.ts';
 import { HostError } from './errors.ts';
 
 /** A secret, and the image that it is of; null: of any that has none of its own. */
@@ -60,7 +60,7 @@ function unusable(message: string, cause?: unknown): HostError {
 }
 
 function absolute(path: string): string {
-  return isUrl(path) ? path : posix.resolve(path);
+  return isUrl(path) ? path : absolutePath(path);
 }
 
 function resolved(path: string): string {

@@ -50,8 +50,10 @@ export function memoryBackendDriver(disk: MemoryDisk, observer?: DiskObserver): 
     facts: async (path) => disk.facts(path),
     list: async (directory) => list(disk, directory),
     realPath: async (path) => {
-      disk.facts(path);
-      return path;
+      // there are no links
+      const real = posix.normalize(path);
+      disk.facts(real);
+      return real;
     },
     sharesBlocks: async () => false,
     lock: async (path, request) => {

@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { posix } from 'node:path';
 import { lockImage } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import { WRITER } from '@downfold/storage';
+import { pathFrom, WRITER } from '@downfold/storage';
 import {
   type Access,
   assertNoJournal,
@@ -35,7 +35,7 @@ export async function targetPath(file: string): Promise<string> {
   if (to === null) return path;
   // as the system takes it: from where the directory really lies
   const directory = await backend.realPath(posix.dirname(path));
-  return await targetPath(posix.resolve(directory, to));
+  return await targetPath(pathFrom(directory, to));
 }
 
 /** Where a symbolic link leads; null: it is none, or there is nothing. */

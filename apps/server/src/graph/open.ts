@@ -1,4 +1,3 @@
-import { posix } from 'node:path';
 import {
   type ChainEnvironment,
   type ChainLayer,
@@ -7,6 +6,7 @@ import {
   openImageAt,
   openLayer,
 } from '@downfold/chain';
+import { absolutePath } from '@downfold/host';
 import { isUrl, READER, WRITER } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
 import { DiskLocks } from './locks.ts';
@@ -104,5 +104,5 @@ export async function openForWriting(
 
 /** Absolute, links resolved; of a URL the one way to write it. @throws StorageError when it is not there */
 export function realPath(file: string, { backend }: ChainEnvironment): Promise<string> {
-  return backend.realPath(isUrl(file) ? file : posix.resolve(file));
+  return backend.realPath(isUrl(file) ? file : absolutePath(file));
 }

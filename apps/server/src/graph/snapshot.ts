@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { type ChainLayer, identityKey, resolveBacking } from '@downfold/chain';
 import type { SectionTimes } from '@downfold/commit';
+import { absolutePath } from '@downfold/host';
 import { qcow2 } from '@downfold/qcow2';
 import { ServerError } from '../errors.ts';
 import type { FormatName } from '../qmp/schema/nodes.ts';
@@ -52,7 +53,7 @@ export async function snapshotSync(
   how: SnapshotFile,
 ): Promise<SectionTimes | null> {
   const { disk, node } = graph.root(name);
-  const path = posix.resolve(how.file);
+  const path = absolutePath(how.file);
   if (!how.existing) await createOverlay(path, disk, how.format);
   const added =
     how.nodeName ?? `snapshot-${posix.basename(path).replaceAll(/[^A-Za-z0-9._-]/g, '-')}`;
