@@ -223,6 +223,26 @@ describe('the end of a connection with a thread', () => {
     expect(on.server.threads.serving).toBe(0);
   });
 
+  test('garbage of a client that would get an idle thread next drops it, and nothing behind it is looked at', async () => {
+    await using on = await mappedStage(MiB);
+    const first = await served(on);
+    await using bad = new RawClient(on.path);
+    await bad.go('disk', 'structured');
+    for (let cookie = 1; cookie <= 12; cookie++)
+      await bad.request({ command: COMMAND.read, cookie, length: 512 });
+    await first.close();
+    await expect.poll(() => on.server.threads.idle).toBe(1);
+    on.disk.calls.length = 0;
+    const garbage = Buffer.alloc(28, 0x47);
+    bad.send(Buffer.concat([garbage, writeHeader(99, 0, 4096), Buffer.alloc(4096), garbage]));
+    await bad.gone();
+    await expect.poll(() => on.server.clients).toBe(0);
+    expect(on.disk.calls).toEqual([]);
+    expect(on.errors).toMatchObject([{ code: 'NBD_PROTOCOL' }]);
+    // the thread is there for the next one
+    await (await served(on)).close();
+  });
+
   test('a client that dies in the middle of anything leaves nothing behind; its thread serves the next', async () => {
     await using on = await mappedStage(4 * MiB);
     on.disk.fill(0, Buffer.alloc(4 * MiB, 1));

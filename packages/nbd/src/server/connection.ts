@@ -106,9 +106,9 @@ export class Connection {
       if (this.#phase === 'flags') this.#takeFlags();
       if (this.#phase === 'options') this.#takeOptions();
       if (this.#phase === 'transmission') this.#transmission?.pump();
+      // not for a client that was dropped just now: asking would go on with what came behind its mistake
+      if (this.#phase === 'transmission' && this.#wantsThread) this.#askForThread();
     });
-    if (this.#wantsThread && (this.#transmission?.reads ?? 0) >= READS_FOR_A_THREAD)
-      this.#askForThread(this.#transmission?.reads ?? 0);
   }
 
   /** Whoever breaks the protocol is dropped; nobody else notices. */
@@ -182,7 +182,9 @@ export class Connection {
   }
 
   /** Until there is one the connection is served here. */
-  #askForThread(reads: number): void {
+  #askForThread(): void {
+    const reads = this.#transmission?.reads ?? 0;
+    if (reads < READS_FOR_A_THREAD) return;
     const { threads } = this.#host;
     const idle = threads.takeIdle();
     if (idle !== null) this.#moveTo(idle);
@@ -190,9 +192,9 @@ export class Connection {
       this.#hasAsked = true;
       void threads.take().then((thread) => {
         if (thread === null) return;
-        // an idle one came first
-        if (this.#wantsThread) this.#moveTo(thread);
-        else threads.giveBack(thread);
+        // an idle one may have come first, or the client may be gone: it is asked for as any other that is idle
+        threads.giveBack(thread);
+        this.#pump();
       });
     }
   }

@@ -146,8 +146,9 @@ export class Transmission {
     this.#tellStill();
   }
 
-  /** The connection is cut off: nothing that it asked for is wanted. */
+  /** The connection is cut off: nothing that it asked for is wanted, and nothing more that came in is looked at. */
   abandon(): void {
+    this.#state = 'ending';
     this.#unheard.abort(GONE);
     this.#unwanted.abort(GONE);
   }
