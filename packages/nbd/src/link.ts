@@ -108,6 +108,8 @@ export class Link implements Wire {
   release(): Socket {
     const socket = this.#socket;
     socket.pause();
+    // TLS ends both sides at once, also within its handshake
+    socket.allowHalfOpen = false;
     for (const event of ['data', 'drain', 'end'] as const) socket.off(event, this.#heard[event]);
     return socket;
   }

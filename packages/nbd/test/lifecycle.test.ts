@@ -54,6 +54,17 @@ function gate(disk: MemoryExport): { open(): void } {
 const read = (cookie: number, length = 4096) =>
   encodeRequestHeader({ command: COMMAND.read, flags: 0, cookie, offset: 0, length }, false);
 
+/** So many writes, and DISC, in one piece. */
+function writesAndLeave(count: number): Buffer {
+  const header = { command: COMMAND.write, flags: 0, cookie: 99, offset: 0, length: 512 };
+  const writes = Array.from({ length: count }, (_, cookie) => [
+    encodeRequestHeader({ ...header, cookie, offset: 512 * cookie }, false),
+    Buffer.alloc(512, cookie),
+  ]);
+  const leave = encodeRequestHeader({ ...header, command: COMMAND.disconnect, length: 0 }, false);
+  return Buffer.concat([...writes.flat(), leave]);
+}
+
 /** A client that asked for a read and hung up; the read is under way until the gate is opened. */
 async function leftBehind(on: Awaited<ReturnType<typeof stage>>): Promise<{ open(): void }> {
   const held = gate(on.disk);
@@ -222,6 +233,82 @@ describe('the end of a connection', () => {
     expect(on.errors).toEqual([]);
   });
 
+  describe('what a client asked for before DISC is done, though more than is under way at once', () => {
+    test('when it ends its side with it: all is answered', async () => {
+      await using on = await stage();
+      const held = gate(on.disk);
+      await using client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      client.socket.end(writesAndLeave(40));
+      await expect.poll(() => on.disk.named('write').length).toBe(16);
+      await sleep(30);
+      held.open();
+      await client.gone();
+      expect(on.disk.named('write').length).toBe(40);
+      expect(client.said.filter(({ said }) => said === 'done').length).toBe(40);
+    });
+
+    test('when it hangs up behind it: the connection is over no sooner', async () => {
+      await using on = await stage();
+      const held = gate(on.disk);
+      const client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      client.send(writesAndLeave(40));
+      await expect.poll(() => on.disk.named('write').length).toBe(16);
+      await client[Symbol.asyncDispose]();
+      await sleep(30);
+      const removed = on.server.remove('disk');
+      held.open();
+      await removed;
+      expect(on.disk.named('write').length).toBe(40);
+      await expect.poll(() => on.server.clients).toBe(0);
+    });
+
+    test('but not after the grace of a removal', async () => {
+      await using on = await stage();
+      const held = gate(on.disk);
+      const client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      client.send(writesAndLeave(40));
+      await expect.poll(() => on.disk.named('write').length).toBe(16);
+      await client[Symbol.asyncDispose]();
+      const removed = on.server.remove('disk', { grace: 20 });
+      await sleep(60);
+      held.open();
+      await removed;
+      await expect.poll(() => on.server.clients).toBe(0);
+      expect(on.disk.named('write').length).toBe(16);
+    });
+  });
+
+  test('a client that ends its side without DISC hears the answers to all that it asked', async () => {
+    await using on = await stage();
+    const held = gate(on.disk);
+    await using client = new RawClient(on.path);
+    await client.go('disk', 'structured');
+    client.socket.end(Buffer.concat(Array.from({ length: 40 }, (_, cookie) => read(cookie))));
+    await expect.poll(() => on.disk.named('read').length).toBe(16);
+    await sleep(30);
+    held.open();
+    await client.gone();
+    expect(client.said.filter(({ said }) => said === 'done').length).toBe(40);
+    expect(on.errors).toEqual([]);
+  });
+
+  test('a client that ends its side within its handshake is hung up on', async () => {
+    await using on = await stage();
+    await using silent = new RawClient(on.path);
+    await silent.take(18);
+    silent.socket.end();
+    await silent.gone();
+    await using haggling = new RawClient(on.path);
+    await haggling.greet();
+    await haggling.option(OPTION.structuredReply);
+    haggling.socket.end();
+    await haggling.gone();
+    await expect.poll(() => on.server.clients).toBe(0);
+  });
+
   test('closing the server: what is under way finishes, what comes is ESHUTDOWN, then all is closed', async () => {
     await using on = await stage();
     const held = gate(on.disk);
@@ -296,6 +383,7 @@ describe('the end of a connection', () => {
     function endless(disk: MemoryExport): { readonly under: Set<string> } {
       const under = new Set<string>();
       const until = async (what: string, { signal }: CallOptions): Promise<never> => {
+        signal.throwIfAborted();
         under.add(what);
         await new Promise((resolve) => signal.addEventListener('abort', resolve));
         under.delete(what);
@@ -321,6 +409,38 @@ describe('the end of a connection', () => {
       expect(under.size).toBe(0);
       // nothing failed
       expect(on.errors).toEqual([]);
+    });
+
+    test('ends when its client hangs up, though more of them wait', async () => {
+      await using on = await stage();
+      const { under } = endless(on.disk);
+      const client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      const calls = Array.from({ length: 40 }, (_, cookie) =>
+        encodeRequestHeader({ ...(cookie === 15 ? zeros : cache), cookie }, false),
+      );
+      client.send(Buffer.concat(calls));
+      await expect.poll(() => under.size).toBe(16);
+      await client[Symbol.asyncDispose]();
+      await expect.poll(() => on.server.clients).toBe(0);
+      expect(under.size).toBe(0);
+      expect(on.errors).toEqual([]);
+    });
+
+    test('a client that said behind much else that it would leave still wants its zeros', async () => {
+      await using on = await stage();
+      const { under } = endless(on.disk);
+      const client = new RawClient(on.path);
+      await client.go('disk', 'structured');
+      const calls = Array.from({ length: 40 }, (_, cookie) =>
+        encodeRequestHeader({ ...(cookie === 0 ? zeros : cache), cookie }, false),
+      );
+      client.send(Buffer.concat([...calls, encodeRequestHeader(leave, false)]));
+      await expect.poll(() => under.size).toBe(16);
+      await client[Symbol.asyncDispose]();
+      await expect.poll(() => [...under]).toEqual(['zeros']);
+      await on.server.close({ grace: 50 });
+      expect(under.size).toBe(0);
     });
 
     test('a client that said that it would leave still wants its zeros, until the server closes', async () => {

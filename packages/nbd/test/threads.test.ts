@@ -271,6 +271,56 @@ describe('the end of a connection with a thread', () => {
     expect(answered.sort()).toEqual([1, 2]);
   });
 
+  test.each(['ends its side', 'hangs up'])(
+    'what a client asked for before DISC is done, though more than is under way at once: it %s',
+    async (how) => {
+      await using on = await mappedStage(MiB);
+      await using client = await rawServed(on);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      on.disk.gate = promise;
+      const cookies = Array.from({ length: 40 }, (_, index) => index + 1);
+      const writes = cookies.map((cookie) => [writeHeader(cookie, 0, 512), Buffer.alloc(512)]);
+      const disconnect = {
+        command: COMMAND.disconnect,
+        flags: 0,
+        cookie: 99,
+        offset: 0,
+        length: 0,
+      };
+      client.send(Buffer.concat([...writes.flat(), encodeRequestHeader(disconnect, false)]));
+      await expect.poll(() => on.disk.named('write').length).toBe(16);
+      if (how === 'hangs up') await client[Symbol.asyncDispose]();
+      else client.socket.end();
+      await sleep(30);
+      resolve();
+      if (how !== 'hangs up') await client.gone();
+      await expect.poll(() => on.server.clients).toBe(0);
+      expect(on.disk.named('write').length).toBe(40);
+      const answered = client.said.filter(({ said }) => said === 'done').length;
+      expect(answered).toBe(how === 'hangs up' ? 0 : 40);
+    },
+  );
+
+  test('calls that would go on for long end when the client hangs up, though more of them wait', async () => {
+    await using on = await mappedStage(MiB);
+    await using client = await rawServed(on);
+    let under = 0;
+    on.disk.cache = async (_offset, _length, { signal }) => {
+      signal.throwIfAborted();
+      under += 1;
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      under -= 1;
+      throw signal.reason;
+    };
+    const cache = { command: COMMAND.cache, flags: 0, offset: 0, length: MiB };
+    for (let cookie = 1; cookie <= 40; cookie++)
+      client.send(encodeRequestHeader({ ...cache, cookie }, false));
+    await expect.poll(() => under).toBe(16);
+    await client[Symbol.asyncDispose]();
+    await expect.poll(() => on.server.clients).toBe(0);
+    expect(under).toBe(0);
+  });
+
   test('closing the server wakes a thread that waits; what comes is ESHUTDOWN', async () => {
     await using on = await mappedStage(MiB);
     on.disk.fill(0, Buffer.alloc(4096, 1));

@@ -61,7 +61,7 @@ export class Connection {
     this.#link = new Link(socket, {
       onBytes: () => this.#pump(),
       onDrain: () => this.#pump(),
-      onEnd: () => this.#transmission?.ended(),
+      onEnd: () => this.#onEnd(),
       onClose: () => this.#onClose(),
     });
     this.#timer = setTimeout(() => {
@@ -230,7 +230,7 @@ export class Connection {
       { socket, begun: new Uint8Array(begun), style, size, blockSize, map: map.buffer, reader },
       {
         onBytes: () => this.#pump(),
-        onEnd: () => this.#transmission?.ended(),
+        onEnd: () => this.#onEnd(),
         onOver: (error) => {
           this.settle();
           map.removeReader(reader);
@@ -273,10 +273,16 @@ export class Connection {
     this.#answered(COMMAND.read, bytes / count, null, milliseconds / count, count);
   };
 
+  #onEnd(): void {
+    if (this.#transmission === null) this.#link.end();
+    this.#guard(() => this.#transmission?.ended());
+  }
+
   #onClose(): void {
     clearTimeout(this.#timer);
-    this.#phase = 'closed';
-    this.#transmission?.ended();
+    // what it asked for before may still wait for room
+    if (this.#transmission === null) this.#phase = 'closed';
+    else this.#onEnd();
     this.#closed.resolve();
   }
 }

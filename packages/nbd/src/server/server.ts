@@ -102,7 +102,8 @@ class ListeningServer implements NbdServer {
       host.report(
         new NbdError('NBD_LIMIT', `a client was turned away: there are ${most} already`, { most }),
       );
-    this.#server = createServer((socket) => {
+    // who ends its side still hears the answers
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       // sockets are not all: who hung up counts for as long as there is work under way for it
       if (this.#connections.size >= most) {
         socket.destroy();

@@ -61,13 +61,16 @@ export class Transmission {
   readonly #limits: FlightLimits;
   readonly #owner: TransmissionOwner;
   readonly #decoder: RequestDecoder;
-  /** Came in, and waits for room. */
-  #held: Request | null = null;
+  /** Came in, and wait for room: no more than one before the client has sent its last. */
+  readonly #held: Request[] = [];
   #requests = 0;
   #bytes = 0;
   /** Calls of the export that have not settled. */
   #calls = 0;
-  #state: 'open' | 'shutting-down' | 'ending' = 'open';
+  /** `ending`: nothing more is taken from what comes in. */
+  #state: 'open' | 'ending' = 'open';
+  /** What has not begun is refused: the server goes down. */
+  #refuses = false;
   #settled: (() => void) | undefined;
   /** The client took its leave: what it asked for before is done, whether or not it waits for that. */
   #hasLeft = false;
@@ -91,30 +94,27 @@ export class Transmission {
   /** Takes what has come in, as far as the limits allow. @throws NbdError when it is no NBD */
   pump(): void {
     for (;;) {
-      if (this.#state === 'ending') {
+      if (this.#still !== null && this.#held.length === 0 && !this.#decoder.isInside) {
         this.#link.pause();
         break;
       }
-      if (this.#still !== null && this.#held === null && !this.#decoder.isInside) {
-        this.#link.pause();
+      const request = this.#next();
+      if (request === null) {
+        if (this.#state === 'open') this.#link.resume();
+        else this.#link.pause();
         break;
       }
-      this.#held ??= this.#decoder.next(this.#link.queue);
-      if (this.#held === null) {
-        this.#link.resume();
-        break;
-      }
-      const cost = bytesOf(this.#held);
+      const cost = bytesOf(request);
       if (!this.#hasRoom(cost)) {
         this.#link.pause();
         return;
       }
-      const request = this.#held;
-      this.#held = null;
+      this.#held.shift();
       this.#begin(request, cost);
     }
     this.#endWhenIdle();
     this.#tellStill();
+    this.#tellSettled();
   }
 
   /** Takes no more requests until none is under way, and calls `then`: with false when the connection is to end. Then it goes on. */
@@ -130,35 +130,63 @@ export class Transmission {
 
   /** Answers what is under way, refuses what else comes in, and closes the connection once nothing is left to answer. */
   shutDown(): void {
-    if (this.#state === 'open') this.#state = 'shutting-down';
+    // what was asked for by who took its leave is done
+    if (this.#state === 'open') this.#refuses = true;
     this.pump();
   }
 
   /**
-   * The client sends no more: what it sent is answered, as far as it still listens. Calls that would go on for long end; changes do only when it did
-   * not say that it would leave.
+   * The client sends no more: what it sent is done and answered, as far as it still listens. Calls that would go on for long end; changes do only
+   * when it did not say that it would leave. @throws NbdError when what it sent last is no NBD
    */
   ended(): void {
-    this.#state = 'ending';
     this.#unheard.abort(GONE);
+    if (this.#state === 'open') this.#takeLast();
     if (!this.#hasLeft) this.#unwanted.abort(GONE);
-    this.#endWhenIdle();
-    this.#tellStill();
+    this.pump();
   }
 
   /** The connection is cut off: nothing that it asked for is wanted, and nothing more that came in is looked at. */
   abandon(): void {
     this.#state = 'ending';
+    this.#held.length = 0;
     this.#unheard.abort(GONE);
     this.#unwanted.abort(GONE);
+    this.#tellSettled();
   }
 
-  /** Resolves once no call of the export is under way. */
+  /** Resolves once no call of the export is under way, nor to come. To be asked for after the end. */
   async settled(): Promise<void> {
-    if (this.#calls === 0) return;
     await new Promise<void>((resolve) => {
       this.#settled = resolve;
+      this.#tellSettled();
     });
+  }
+
+  #tellSettled(): void {
+    if (this.#calls === 0 && this.#held.length === 0) this.#settled?.();
+  }
+
+  /** The next request that came in whole; it stays until it begins. */
+  #next(): Request | null {
+    if (this.#held.length === 0 && this.#state === 'open') this.#hold();
+    return this.#held[0] ?? null;
+  }
+
+  /** Takes a request out of what came in. False: there is none that is whole. */
+  #hold(): boolean {
+    const request = this.#decoder.next(this.#link.queue);
+    if (request === null) return false;
+    this.#held.push(request);
+    this.#hasLeft = request.command === COMMAND.disconnect;
+    return true;
+  }
+
+  /** Takes all that came in, up to the client's leave: whether it took it is known only then. */
+  #takeLast(): void {
+    let isMore = true;
+    while (isMore && !this.#hasLeft) isMore = this.#hold();
+    this.#state = 'ending';
   }
 
   #hasRoom(cost: number): boolean {
@@ -168,7 +196,6 @@ export class Transmission {
 
   #begin(request: Request, cost: number): void {
     if (request.command === COMMAND.disconnect) {
-      this.#hasLeft = true;
       this.#state = 'ending';
       return;
     }
@@ -180,7 +207,7 @@ export class Transmission {
       this.#bytes -= cost;
       this.#owner.onRoom();
     };
-    if (this.#state === 'shutting-down') {
+    if (this.#refuses) {
       const { style } = this.#session;
       const pieces = answerError(style, request.tag, 'ESHUTDOWN', 'the server is going down');
       this.#link.send(pieces, left);
@@ -190,21 +217,26 @@ export class Transmission {
     void this.#answer(request).then((pieces) => {
       this.#calls -= 1;
       this.#link.send(pieces, left);
-      if (this.#calls === 0) this.#settled?.();
+      this.#tellSettled();
     });
+  }
+
+  /** Whether more requests are to come that will be done. */
+  get #isOpen(): boolean {
+    return this.#state === 'open' && !this.#refuses;
   }
 
   #tellStill(): void {
     const still = this.#still;
-    if (still === null || (this.#state === 'open' && this.#requests > 0)) return;
-    if (this.#state === 'open' && (this.#held !== null || this.#decoder.isInside)) return;
+    if (still === null || (this.#isOpen && this.#requests > 0)) return;
+    if (this.#isOpen && (this.#held.length > 0 || this.#decoder.isInside)) return;
     this.#still = null;
-    still(this.#state === 'open');
+    still(this.#isOpen);
     this.pump();
   }
 
   #endWhenIdle(): void {
-    if (this.#state !== 'open' && this.#requests === 0) this.#link.end();
+    if (!this.#isOpen && this.#requests === 0) this.#link.end();
   }
 
   /** Never rejects: a failure is an answer. */
