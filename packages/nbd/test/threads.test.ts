@@ -210,6 +210,36 @@ describe('what a client sent before there was a thread', () => {
   });
 });
 
+test('a change that takes long delays no read before there is a thread', async () => {
+  await using on = await mappedStage(MiB);
+  // the thread is there, and waits
+  await (await served(on)).close();
+  await expect.poll(() => on.server.threads.idle).toBe(1);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  on.disk.writeZeroes = () => promise;
+  await using client = await connectNbd({ server: { path: on.path }, name: 'disk' });
+  const zeros = client.writeZeroes(0, 4096);
+  for (let time = 0; time < 20; time++) await client.read(8192, Buffer.alloc(512));
+  expect(on.server.threads.serving).toBe(0);
+  resolve();
+  await zeros;
+  await expect.poll(() => on.server.threads.serving).toBe(1);
+});
+
+test('a client that has more under way than is let in gets a thread, though not all of it are reads', async () => {
+  await using on = await mappedStage(MiB);
+  await (await served(on)).close();
+  await expect.poll(() => on.server.threads.idle).toBe(1);
+  await using client = await connectNbd({ server: { path: on.path }, name: 'disk' });
+  const all = Array.from({ length: 600 }, (_, index) =>
+    index % 10 === 0
+      ? client.write(512 * index, Buffer.alloc(512))
+      : client.read(512 * index, Buffer.alloc(512)),
+  );
+  await Promise.all(all);
+  expect(on.server.threads.serving).toBe(1);
+});
+
 describe('the end of a connection with a thread', () => {
   test('garbage drops its sender, with what it says', async () => {
     await using on = await mappedStage(MiB);

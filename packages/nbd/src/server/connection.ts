@@ -181,10 +181,10 @@ export class Connection {
     this.#wantsThread = session.export.direct !== null && this.#host.tls === null;
   }
 
-  /** Until there is one the connection is served here. */
+  /** Until there is one the connection is served here. Asks only when what is under way is over soon: all else would wait for it. */
   #askForThread(): void {
-    const reads = this.#transmission?.reads ?? 0;
-    if (reads < READS_FOR_A_THREAD) return;
+    const { reads = 0, isReading = false } = this.#transmission ?? {};
+    if (reads < READS_FOR_A_THREAD || !isReading) return;
     const { threads } = this.#host;
     const idle = threads.takeIdle();
     if (idle !== null) this.#moveTo(idle);
@@ -192,7 +192,8 @@ export class Connection {
       this.#hasAsked = true;
       void threads.take().then((thread) => {
         if (thread === null) return;
-        // an idle one may have come first, or the client may be gone: it is asked for as any other that is idle
+        this.#hasAsked = false;
+        // it is asked for as any other that is idle: an idle one may have come first, a change be under way, or the client be gone
         threads.giveBack(thread);
         this.#pump();
       });

@@ -64,6 +64,8 @@ export class Transmission {
   /** Came in, and wait for room: no more than one before the client has sent its last. */
   readonly #held: Request[] = [];
   #requests = 0;
+  /** Those of them that are no reads. */
+  #others = 0;
   #bytes = 0;
   /** Calls of the export that have not settled. */
   #calls = 0;
@@ -94,7 +96,7 @@ export class Transmission {
   /** Takes what has come in, as far as the limits allow. @throws NbdError when it is no NBD */
   pump(): void {
     for (;;) {
-      if (this.#still !== null && this.#held.length === 0 && !this.#decoder.isInside) {
+      if (this.#still !== null && this.#held.length === 0) {
         this.#link.pause();
         break;
       }
@@ -117,7 +119,17 @@ export class Transmission {
     this.#tellSettled();
   }
 
-  /** Takes no more requests until none is under way, and calls `then`: with false when the connection is to end. Then it goes on. */
+  /** Whether nothing but reads is under way or has begun to come in: a change may take long. */
+  get isReading(): boolean {
+    const [held] = this.#held;
+    if (held !== undefined && held.command !== COMMAND.read) return false;
+    return this.#others === 0 && !this.#decoder.isInside;
+  }
+
+  /**
+   * Takes no more requests until none is under way, and calls `then`: with false when the connection is to end. Then it goes on. To be called while
+   * `isReading`: until then all requests of the client wait.
+   */
   whenStill(then: (isOpen: boolean) => void): void {
     this.#still = then;
     this.pump();
@@ -199,11 +211,14 @@ export class Transmission {
       this.#state = 'ending';
       return;
     }
-    if (request.command === COMMAND.read) this.reads += 1;
+    const isRead = request.command === COMMAND.read;
+    if (isRead) this.reads += 1;
+    else this.#others += 1;
     this.#requests += 1;
     this.#bytes += cost;
     const left = () => {
       this.#requests -= 1;
+      if (!isRead) this.#others -= 1;
       this.#bytes -= cost;
       this.#owner.onRoom();
     };
@@ -229,7 +244,6 @@ export class Transmission {
   #tellStill(): void {
     const still = this.#still;
     if (still === null || (this.#isOpen && this.#requests > 0)) return;
-    if (this.#isOpen && (this.#held.length > 0 || this.#decoder.isInside)) return;
     this.#still = null;
     still(this.#isOpen);
     this.pump();
