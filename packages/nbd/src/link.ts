@@ -115,8 +115,9 @@ export class Link implements Wire {
   }
 
   /**
-   * Reads no more, so that somebody else can have the socket, whose descriptor it returns; what came in already is in `queue`. Nothing may be
-   * sent meanwhile, and `resume` is not to be called. Null: this socket cannot be given away.
+   * Reads no more, so that somebody else can have the socket, whose descriptor it returns; what came in already is in `queue`. The descriptor stays
+   * open until `end` or `destroy`, and its end is the other's to see. Nothing may be sent meanwhile, and `resume` is not to be called. Null: this
+   * socket cannot be given away.
    */
   detach(): number | null {
     const socket = this.#socket;
@@ -125,7 +126,9 @@ export class Link implements Wire {
     if (typeof fd !== 'number' || fd < 0 || typeof readStop !== 'function') return null;
     if (socket.destroyed || socket.writableLength > 0) return null;
     socket.pause();
-    socket.off('data', this.#heard.data);
+    // reading may come upon the end: neither does that close the socket now, nor is what somebody else has still to read its last
+    socket.allowHalfOpen = true;
+    for (const event of ['data', 'end'] as const) socket.off(event, this.#heard[event]);
     if (socket.readableLength > 0) this.queue.push(socket.read());
     // reading what was there may have begun to read again
     readStop.call(handle);

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { perTier, Random } from '@downfold/compliance';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import {
   COMMAND,
   COMMAND_FLAG,
@@ -12,6 +12,7 @@ import {
   type Style,
   serveNbd,
 } from '../src/index.ts';
+import { Link } from '../src/link.ts';
 import { MappedExport, type MappedStage, mappedStage, toThread } from './mapped-export.ts';
 import { MemoryExport } from './memory-export.ts';
 import { RawClient } from './raw-client.ts';
@@ -41,6 +42,24 @@ async function rawServed(on: MappedStage, style: Style = 'structured'): Promise<
   client.said.length = 0;
   on.disk.calls.length = 0;
   return client;
+}
+
+/** What happens to the socket that a thread gets next: it is over for the thread, or closed. */
+function watched({ disk }: MappedStage): string[] {
+  const order: string[] = [];
+  const { detach } = Link.prototype;
+  const spy = vi.spyOn(Link.prototype, 'detach').mockImplementation(function (this: Link) {
+    spy.mockRestore();
+    this.socket.on('close', () => order.push('closed'));
+    return detach.call(this);
+  });
+  const { map } = disk.direct;
+  const removeReader = map.removeReader.bind(map);
+  map.removeReader = (reader) => {
+    order.push('over');
+    removeReader(reader);
+  };
+  return order;
 }
 
 const read = (cookie: number, length = 4096, offset = 0) =>
@@ -349,6 +368,35 @@ describe('the end of a connection with a thread', () => {
     await client[Symbol.asyncDispose]();
     await expect.poll(() => on.server.clients).toBe(0);
     expect(under).toBe(0);
+  });
+
+  test('a client that ended its side before the thread had its socket hears all answers; the socket is closed behind the thread', async () => {
+    await using on = await mappedStage(MiB);
+    on.disk.fill(0, new Random(13).bytes(MiB));
+    await (await served(on)).close();
+    await expect.poll(() => on.server.threads.idle).toBe(1);
+    const order = watched(on);
+    await using client = new RawClient(on.path);
+    await client.go('disk', 'structured');
+    const { promise, resolve } = Promise.withResolvers<void>();
+    on.disk.gate = promise;
+    const reads = (count: number, from: number) =>
+      Buffer.concat(Array.from({ length: count }, (_, index) => read(from + index, 4096)));
+    client.send(reads(8, 0));
+    await expect.poll(() => on.disk.named('read').length).toBe(8);
+    // they wait in the socket, with the end behind them
+    client.socket.pause();
+    client.socket.end(reads(2000, 8));
+    await sleep(50);
+    resolve();
+    await expect.poll(() => on.server.threads.serving).toBe(1);
+    await sleep(50);
+    expect(order).toEqual([]);
+    client.socket.resume();
+    await client.gone();
+    expect(client.said.filter(({ said }) => said === 'done').length).toBe(2008);
+    await expect.poll(() => order).toEqual(['over', 'closed']);
+    expect(on.errors).toEqual([]);
   });
 
   test('closing the server wakes a thread that waits; what comes is ESHUTDOWN', async () => {
