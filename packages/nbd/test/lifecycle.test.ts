@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, statSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import {
   type CallOptions,
   COMMAND,
@@ -566,6 +566,19 @@ describe('where a server listens', () => {
     await expect(serveNbd({ listen: { path: nowhere } })).rejects.toMatchObject({
       code: 'NBD_LISTEN',
     });
+  });
+
+  test('a connection that cannot be accepted is reported, and the server lives on', async () => {
+    const spy = vi.spyOn(Server.prototype, 'listen');
+    await using on = await stage();
+    const [listening] = spy.mock.contexts;
+    spy.mockRestore();
+    // what Node does when the kernel is out of memory for the socket
+    const failure = Object.assign(new Error('accept ENOBUFS'), { code: 'ENOBUFS' });
+    for (let time = 0; time < 2; time++) (listening as Server).emit('error', failure);
+    expect(on.errors).toEqual([failure, failure]);
+    await using client = await connectNbd({ server: { path: on.path }, name: 'disk' });
+    await client.flush();
   });
 
   test('TCP on loopback, any free port', async () => {

@@ -89,6 +89,7 @@ class ListeningServer implements NbdServer {
   readonly #server: Server;
   readonly #tls: boolean;
   readonly #threads: Threads;
+  readonly #report: (error: unknown) => void;
   #closing = false;
   #closed: Promise<void> | null = null;
 
@@ -97,6 +98,7 @@ class ListeningServer implements NbdServer {
     this.#tls = options.tls !== undefined;
     this.#threads = new Threads(options.limits?.threads ?? 8, (error) => options.onError?.(error));
     const host = this.#host(options);
+    this.#report = host.report;
     const most = options.limits?.clients ?? 100;
     const turnedAway = (): void =>
       host.report(
@@ -141,6 +143,8 @@ class ListeningServer implements NbdServer {
 
   async start(): Promise<void> {
     await listen(this.#server, this.#at);
+    // a connection that the kernel has no room for is lost; those that are there, and the next ones, are not
+    this.#server.on('error', this.#report);
     try {
       assertSecure(this.endpoint, this.#tls);
     } catch (cause) {
