@@ -77,8 +77,15 @@ export class HttpClient {
     });
     request.on('timeout', () => request.destroy(silent()));
     request.on('error', reject);
+    // as after a `101` that nobody asked for: Node tells neither of an answer nor of an error
+    request.on('close', () => reject(unanswered()));
     return { request, done: promise };
   }
+}
+
+/** Not `ECONNRESET`: asked again, the server would say the same. */
+function unanswered(): Error {
+  return Object.assign(new Error('the connection was given up without one'), { code: 'EPROTO' });
 }
 
 /** Where a redirect leads. @throws StorageError when it must not be followed */

@@ -262,6 +262,22 @@ describe('servers that misbehave', () => {
     );
   });
 
+  test('that switches protocols, which nobody asked for', async () => {
+    await using server = await served();
+    await using file = await backend.open(server.url, 'read');
+    server.meddle = ({ socket }) => {
+      const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n';
+      socket.write(`${head}\r\n`);
+      return true;
+    };
+    await expect(readAt(file, 0, 9)).rejects.toMatchObject({
+      ...at(0, 'STORAGE_IO', /no answer from 127.*: the connection was given up without one/),
+      details: { errno: 'EPROTO' },
+    });
+    server.meddle = () => false;
+    assertSameBytes(await readAt(file, 0, 9), pattern(9), 'a later read');
+  });
+
   test('that says nothing, or stops in the middle', async () => {
     await using server = await served();
     await using file = await httpBackend({ timeout: 300 }).open(server.url, 'read');
