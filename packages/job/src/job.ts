@@ -1,6 +1,7 @@
 import { type Clock, Throttle } from '@downfold/commit';
 import { JobError } from './errors.ts';
 import type { ErrorAction, JobEvent, JobFigures, JobType } from './events.ts';
+import { Patience } from './patience.ts';
 import { type JobState, type JobVerb, NEXT, TAKEN } from './states.ts';
 import type { Ending, JobControl, JobWork } from './work.ts';
 
@@ -73,6 +74,9 @@ export class Job {
   #paused: PromiseWithResolvers<void> | null = null;
   /** Resolves at the next pause. */
   #pausing: PromiseWithResolvers<void> = Promise.withResolvers();
+  readonly #patience = new Patience();
+  /** Ends the wait before the next try. */
+  #waiting: AbortController | null = null;
   /** How many parts of the work stand still. */
   #standing = 0;
   #wasReady = false;
@@ -115,6 +119,7 @@ export class Job {
     this.#paused = Promise.withResolvers();
     this.#pausing.resolve();
     this.#pausing = Promise.withResolvers();
+    this.#waiting?.abort();
     // who waits for the speed stands still now, and not first when it would go on
     this.#throttle.setRate(this.#speed);
   }
@@ -303,8 +308,23 @@ export class Job {
       this.#ioStatus = noSpace ? 'nospace' : 'failed';
       this.#paused ??= Promise.withResolvers();
     }
+    if (this.#paused === null) await this.#waitForNextTry();
     await this.#whilePaused();
     return 'again';
+  }
+
+  /** What nobody mends would fail at once again. A pause ends the wait: who resumes the job has it tried. */
+  async #waitForNextTry(): Promise<void> {
+    const { signal } = this.#cancelled;
+    const waiting = new AbortController();
+    this.#waiting = waiting;
+    const either = AbortSignal.any([signal, waiting.signal]);
+    try {
+      await this.#options.clock.sleep(this.#patience.next(this.#done), either);
+    } catch (cause) {
+      signal.throwIfAborted();
+      if (!waiting.signal.aborted) throw cause;
+    }
   }
 
   /** Stands still while the job is paused. Its state says so from here on: up to here the work went on. */

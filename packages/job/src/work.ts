@@ -15,7 +15,7 @@ export interface JobControl {
   /** How far the work is, of how much; bytes. */
   progress(done: number, total: number): void;
   /**
-   * A read or write failed, and can be tried again. Does what the user's `on-error` says and tells it: `again` (perhaps after a pause that
+   * A read or write failed, and can be tried again. Does what the user's `on-error` says and tells it: `again` (after a while, or a pause that
    * the user ended) or `give up`: the work shall reject with what failed.
    */
   failed(

@@ -1,3 +1,4 @@
+import type { Clock } from '@downfold/commit';
 import { seededRandom } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import {
@@ -5,6 +6,7 @@ import {
   type JobState,
   Jobs,
   type JobVerb,
+  type JobWork,
   type OnError,
   TAKEN,
 } from '../src/index.ts';
@@ -334,6 +336,74 @@ describe('errors', () => {
     }
     await trial.job.over;
     expect(trial.done).toEqual([action === 'report' ? 'give up' : 'finish complete']);
+  });
+});
+
+describe('a job that tries again by itself', () => {
+  const passing = { noSpace: false };
+
+  /** A clock that notes how long it is told to sleep; `patient`: it never wakes by itself. */
+  function noting({ patient = false } = {}): { readonly slept: number[]; readonly clock: Clock } {
+    const slept: number[] = [];
+    const sleep: Clock['sleep'] = async (milliseconds, signal) => {
+      slept.push(milliseconds);
+      signal?.throwIfAborted();
+      if (!patient) return;
+      await new Promise((_resolve, reject) => {
+        signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+      });
+    };
+    return { slept, clock: { ...clockOf(), sleep } };
+  }
+
+  /** Work that fails whenever it is tried. */
+  const failing: Partial<JobWork> = {
+    run: async (control) => {
+      do await settled();
+      while ((await control.failed('read', passing)) === 'again');
+    },
+  };
+
+  test('does so less and less often, and soon again once it got on', async () => {
+    const { slept, clock } = noting();
+    const run: JobWork['run'] = async (control) => {
+      control.progress(0, 100);
+      for (let time = 0; time < 8; time++) await control.failed('read', passing);
+      // as far as before, and no further
+      control.progress(10, 100);
+      await control.failed('read', passing);
+      control.progress(0, 100);
+      control.progress(10, 100);
+      await control.failed('read', passing);
+      control.progress(20, 100);
+      await control.failed('read', passing);
+    };
+    const trial = new Trial({ onError: 'ignore', clock }, { work: { run } });
+    await trial.job.over;
+    expect(slept).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000, 100, 200, 100]);
+  });
+
+  test('a cancellation ends the wait at once', async () => {
+    const { slept, clock } = noting({ patient: true });
+    const trial = new Trial({ onError: 'ignore', clock }, { work: failing });
+    await expect.poll(() => slept).toEqual([100]);
+    trial.job.cancel({ force: true });
+    await trial.job.over;
+    expect(trial.events).toContain('BLOCK_JOB_CANCELLED');
+  });
+
+  test('so does a pause; whoever resumes it has it tried at once', async () => {
+    const { slept, clock } = noting({ patient: true });
+    const trial = new Trial({ onError: 'ignore', clock }, { work: failing });
+    await expect.poll(() => slept).toEqual([100]);
+    trial.job.pause();
+    await expect.poll(() => trial.job.state).toBe('paused');
+    expect(slept).toEqual([100]);
+    trial.job.resume();
+    await expect.poll(() => slept).toEqual([100, 200]);
+    expect(trial.job.state).toBe('running');
+    trial.job.cancel({ force: true });
+    await trial.job.over;
   });
 });
 
