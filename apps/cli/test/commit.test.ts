@@ -241,6 +241,45 @@ describe('commit of the leaf', () => {
   );
 });
 
+describe.skipIf(!haveQemu)('an image that QEMU left dirty', () => {
+  /** Lazy refcounts, and a writer that was killed. */
+  function dirty(work: Bench): void {
+    const create = ['create', '-q', '-f', 'qcow2'];
+    work.must('qemu-img', ...create, '-o', 'lazy_refcounts=on', 'base.qcow2', '1M');
+    work.run('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 5 0 64k', '-c', 'abort', 'base.qcow2');
+    work.must('qemu-img', ...create, '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
+    expect(work.json('info', 'base.qcow2')).toMatchObject({ 'dirty-flag': true });
+  }
+
+  it.each([
+    ['commit', 'top.qcow2'],
+    ['commit', '--plan', 'p.json', 'top.qcow2'],
+    ['stream', 'top.qcow2'],
+  ])('is mended on the way: %s %s', async (...line) => {
+    using work = bench();
+    dirty(work);
+    const before = await diskOf(work, 'top.qcow2');
+    if (line.includes('--plan'))
+      expect(work.downfold('commit', '--dry-run', '--plan-out', 'p.json', 'top.qcow2').code).toBe(
+        0,
+      );
+    expect(work.downfold(...line, '-q')).toMatchObject({ code: 0, stderr: '' });
+    expect(await diskOf(work, 'top.qcow2')).toBe(before);
+    // what a stream only reads stays as it is
+    const written = line[0] === 'stream' ? ['top.qcow2'] : ['base.qcow2', 'top.qcow2'];
+    for (const name of written) work.must('qemu-img', 'check', '-q', name);
+  });
+
+  it('is refused all the same when somebody else changed it since the plan was made', async () => {
+    using work = bench();
+    dirty(work);
+    expect(work.downfold('commit', '--plan-out', 'p.json', '--dry-run', 'top.qcow2').code).toBe(0);
+    work.must('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 6 128k 64k', 'base.qcow2');
+    const { code, stderr } = work.downfold('commit', '--plan', 'p.json', 'top.qcow2');
+    expect([code, stderr]).toEqual([1, expect.stringContaining('changed since the plan was made')]);
+  });
+});
+
 describe('commit and other images that share the chain', () => {
   /** The chain, with overlays of base and mid, in another directory and in the same one. */
   async function shared(): Promise<Bench> {

@@ -43,6 +43,23 @@ describe('a commit beside images that cannot be read', () => {
     expect(work.digest()).toEqual(before);
   });
 
+  it.each(['\xffsib.qcow2', 'd\xff/sib.qcow2'])(
+    'is refused: one whose name is no UTF-8 cannot even be asked (%j)',
+    async (latin) => {
+      using work = bench();
+      await makeChain(work);
+      // Node's names are UTF-8: python's surrogates are the bytes
+      const name = [...latin].map((c) => (c === '\xff' ? '\\udcff' : c)).join('');
+      const script = `import os; n='${name}'; os.makedirs(os.path.dirname(n) or '.', exist_ok=True); os.link('mid.qcow2', n)`;
+      work.must('/usr/bin/python3', '-c', script);
+      const before = await diskOf(work, 'base.qcow2');
+      const { code, stderr } = work.downfold('commit', '--invalidate-siblings', ...MIDDLE);
+      expect([code, stderr]).toEqual([1, expect.stringContaining('no UTF-8')]);
+      expect(await diskOf(work, 'base.qcow2')).toBe(before);
+      expect(work.downfold('commit', '-q', '--ignore-unreadable', ...MIDDLE).code).toBe(0);
+    },
+  );
+
   it('is done when they are elsewhere', async () => {
     using work = await crowded();
     work.must('sh', '-c', 'mkdir elsewhere && mv torn.qcow2 remote.qcow2 elsewhere');

@@ -1,7 +1,8 @@
 import { posix } from 'node:path';
 import { StorageError } from '@downfold/storage';
 import { DownfoldError } from '@downfold/units';
-import { identityKey } from './identity.ts';
+import { ChainError } from './errors.ts';
+import { identityKey, identityOf } from './identity.ts';
 import { locateBacking, noFormat, rootsFor } from './locate.ts';
 import type { ChainEnvironment, ChainPolicy } from './policy.ts';
 import type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
@@ -87,6 +88,7 @@ async function listFiles(directory: string, depth: number, scan: Scan): Promise<
   });
   for (const { name, kind } of entries) {
     const path = posix.join(directory, name);
+    if (!(await isSaid(path, name, scan))) continue;
     if (kind === 'directory' && depth > 0) await listFiles(path, depth - 1, scan);
     if (kind === 'file') scan.queue.push({ path, format: null });
     if (kind === 'link') {
@@ -94,6 +96,18 @@ async function listFiles(directory: string, depth: number, scan: Scan): Promise<
       if (target !== null) scan.queue.push({ path: target, format: null });
     }
   }
+}
+
+/** What stands for bytes of a name that are no UTF-8. */
+const UNKNOWN = '\u{fffd}';
+
+/** Whether a name that a directory has leads back to its file: one that is no UTF-8 does not, and nobody knows what that file depends on. */
+async function isSaid(path: string, name: string, scan: Scan): Promise<boolean> {
+  if (!name.includes(UNKNOWN) || (await identityOf(path, scan.environment.backend)) !== null)
+    return true;
+  const problem = 'its name is no UTF-8, and cannot be said here; rename it';
+  report(path, new ChainError('CHAIN_FORBIDDEN_NAME', `${path}: ${problem}`, { name }), scan);
+  return false;
 }
 
 /** The file that a link leads to; null: it leads nowhere, which is no problem of a pool. */

@@ -78,6 +78,8 @@ export async function openLayers(
 }
 
 class OpenLayers implements Layers {
+  /** What images were like that opening mended, which the plan does not know. */
+  readonly #foundAs: Map<NodeId, Partial<LayerFacts>> = new Map();
   readonly #plan: CommitPlan;
   readonly #environment: ChainEnvironment;
   readonly #locks: Pick<ImageLocks, 'release'>;
@@ -199,7 +201,10 @@ class OpenLayers implements Layers {
   async assertUnchanged(backend: StorageBackend): Promise<void> {
     for (const { facts, image } of this.#open.values())
       if (this.borrowed?.isActive(facts.identity) !== true && !this.#isFoundation(facts))
-        assertSame(facts, await factsOf(facts.node, facts.path, image, backend));
+        assertSame(facts, {
+          ...(await factsOf(facts.node, facts.path, image, backend)),
+          ...this.#foundAs.get(facts.node),
+        });
   }
 
   async preflight(
@@ -284,7 +289,16 @@ class OpenLayers implements Layers {
       this.#open.set(facts.node, layer);
       return layer;
     }
+    const { backend } = this.#environment;
+    const before = mode === 'write' ? await backend.facts(facts.path) : null;
     const layer = await openLayer(facts, mode, this.#environment);
+    const { mendedFrom } = layer.image;
+    if (before !== null && typeof mendedFrom === 'string')
+      this.#foundAs.set(facts.node, {
+        fingerprint: mendedFrom,
+        modified: before.modified,
+        ...(before.kind === 'file' ? { fileLength: before.length } : {}),
+      });
     this.#own.add(layer.image);
     this.#open.set(facts.node, layer);
     return layer;

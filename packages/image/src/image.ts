@@ -95,6 +95,8 @@ export interface Image extends AsyncDisposable {
   readonly mark: ImageMark | null;
   /** What identifies this image's metadata: changes when its header does. CRC-32 of the header, as 8 hex digits. */
   readonly fingerprint: string;
+  /** What it was before opening the image for writing mended it; absent, or null: that changed nothing. */
+  readonly mendedFrom?: string | null;
   /** Its own file: who the image is. Not to be written. */
   readonly file: Storage;
   /** The file that `host` offsets of extents point into; for `Storage.copyFrom`. Not to be written. Most often its own. */

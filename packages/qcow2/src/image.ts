@@ -124,7 +124,11 @@ export class Qcow2Image implements Qcow2 {
     };
   }
   get fingerprint(): string {
-    return crc32(this.#state.headerCluster).toString(16).padStart(8, '0');
+    return fingerprintOf(this.#state.headerCluster);
+  }
+  get mendedFrom(): string | null {
+    const { mendedFrom } = this.#state;
+    return mendedFrom === null ? null : fingerprintOf(mendedFrom);
   }
 
   get bitmaps(): Bitmaps {
@@ -334,4 +338,8 @@ export class Qcow2Image implements Qcow2 {
       range.offset,
     );
   }
+}
+
+function fingerprintOf(headerCluster: Uint8Array): string {
+  return crc32(headerCluster).toString(16).padStart(8, '0');
 }

@@ -75,6 +75,7 @@ async function openWith(
     label,
     limits,
     mending: false,
+    mendedFrom: null,
     geometry,
     header,
     headerCluster,
@@ -92,7 +93,7 @@ async function openWith(
   if (options.mode === 'read') return state;
   assertNotCorrupt(state);
   if (!isDirty(state)) return { ...state, writer: await openWriter(state) };
-  const dirty = { ...state, writer: bareWriter(state) };
+  const dirty = { ...state, mendedFrom: headerCluster.slice(), writer: bareWriter(state) };
   await repairDirty(dirty);
   return { ...dirty, writer: await openWriter(dirty) };
 }

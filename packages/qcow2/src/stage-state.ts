@@ -67,6 +67,7 @@ function stateOver(image: Qcow2State, place: StagedPlace, l1: Uint32Array): Qcow
     label: image.label,
     limits: image.limits,
     mending: false,
+    mendedFrom: null,
     geometry: image.geometry,
     writer: image.writer,
     l1,

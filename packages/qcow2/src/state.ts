@@ -90,6 +90,8 @@ export interface Qcow2State {
   readonly limits: ImageLimits;
   /** It is read to be mended: of its snapshot table is taken what a repair leaves in it (snapshot-mend.ts), where others refuse it. */
   readonly mending: boolean;
+  /** Its header cluster, when opening it for writing repaired it; null: that changed nothing. */
+  readonly mendedFrom: Uint8Array | null;
   /** The width of refcounts may be amended; all else stays. */
   geometry: Geometry;
   /** As it stands in the file now. */
