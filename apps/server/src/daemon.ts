@@ -80,12 +80,13 @@ export async function startDaemon(
     if (nbdServer !== null || settings.disk === null) await exports.add(options);
   }
   status.journals = await recover({ journals, jobs, resume: settings.resume, log });
+  const onError = (error: Error): void => log.warn(`QMP: a client is lost: ${error.message}`);
   for (const path of settings.monitors) {
-    stack.use(await listenQmp(qmp, { path }));
+    stack.use(await listenQmp(qmp, { path, onError }));
     log.info(`QMP at unix:${resolve(path)}`);
   }
   const qmpFd = sockets.get('qmp');
-  if (qmpFd !== undefined) stack.defer(await serveInherited(qmp, qmpFd));
+  if (qmpFd !== undefined) stack.defer(await serveInherited(qmp, qmpFd, onError));
   if (settings.pidfile !== null) await writePidfile(settings.pidfile, stack);
   if (exports.server !== null) log.info(`NBD at ${uriOf(exports.server.endpoint, settings)}`);
   status.phase = 'serving';
@@ -146,12 +147,14 @@ async function writePidfile(path: string, stack: AsyncDisposableStack): Promise<
 async function serveInherited(
   qmp: QmpServer<ServerEvents>,
   fd: number,
+  onError: (error: Error) => void,
 ): Promise<() => Promise<void>> {
   const server = createServer({ allowHalfOpen: true }, (socket) => void qmp.serve(socket));
   await new Promise<void>((done, failed) => {
     server.once('error', failed);
     server.listen({ fd }, done);
   });
+  server.on('error', onError);
   return async () => void server.close();
 }
 

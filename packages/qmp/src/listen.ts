@@ -12,6 +12,8 @@ export interface ListenOptions {
   readonly sharedDirectory?: boolean;
   /** Called when a session is over, with what broke it. */
   readonly onSessionEnd?: (broken: Error | null) => void;
+  /** Called when a client could not be accepted, for want of memory for instance. Those that are there, and the next ones, are served. */
+  readonly onError?: (error: Error) => void;
 }
 
 /** A socket that takes clients until it is closed. Sessions go on; closing the server ends them. */
@@ -46,6 +48,7 @@ export async function listenQmp(
     void server.serve(socket).then((broken) => options.onSessionEnd?.(broken));
   });
   await listening(listener, path);
+  listener.on('error', (error) => options.onError?.(error));
   return {
     path,
     [Symbol.asyncDispose]: async () => {

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { command, connectQmp, listenQmp } from '../src/index.ts';
 import { scratch, serverOf, Wire } from './support.ts';
 
@@ -44,6 +44,24 @@ describe('a socket', () => {
     }
     while (ended.length < 3) await new Promise((resolve) => setTimeout(resolve, 1));
     expect(server.sessions).toBe(0);
+  });
+
+  test('that cannot accept a client says so, and takes the next one', async () => {
+    using place = scratch();
+    await using server = serverOf();
+    const spy = vi.spyOn(net.Server.prototype, 'listen');
+    const errors: Error[] = [];
+    await using listener = await listenQmp(server, {
+      path: place.path('s'),
+      onError: (error) => errors.push(error),
+    });
+    const [listening] = spy.mock.contexts;
+    spy.mockRestore();
+    const failure = Object.assign(new Error('accept ENOBUFS'), { code: 'ENOBUFS' });
+    for (let time = 0; time < 2; time++) (listening as net.Server).emit('error', failure);
+    expect(errors).toEqual([failure, failure]);
+    await using client = await connectQmp(listener.path);
+    await client.execute('query-version');
   });
 
   test('answers a client that has ended its half, however long that takes', async () => {

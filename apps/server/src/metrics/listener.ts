@@ -44,7 +44,11 @@ export async function serveMetrics(
   server.maxConnections = MOST_CONNECTIONS;
   // also of one that says nothing
   server.timeout = IDLE;
-  return at.type === 'unix' ? await onPath(server, at.path) : await onSocket(server, at);
+  const onError = (error: Error): void => log.warn(`metrics: a client is lost: ${error.message}`);
+  if (at.type === 'unix') return await onPath(server, at.path, onError);
+  const listener = await onSocket(server, at);
+  server.on('error', onError);
+  return listener;
 }
 
 async function answer(
@@ -69,7 +73,11 @@ async function answer(
 }
 
 /** The socket is made as QMP's are. */
-async function onPath(server: Server, path: string): Promise<MetricsListener> {
+async function onPath(
+  server: Server,
+  path: string,
+  onError: (error: Error) => void,
+): Promise<MetricsListener> {
   const open = new Set<Duplex>();
   const serve = (stream: Duplex): Promise<null> => {
     if (open.size >= MOST_CONNECTIONS) stream.destroy();
@@ -82,7 +90,7 @@ async function onPath(server: Server, path: string): Promise<MetricsListener> {
       }),
     );
   };
-  const listener = await listenQmp({ serve }, { path });
+  const listener = await listenQmp({ serve }, { path, onError });
   return {
     address: `unix:${listener.path}`,
     [Symbol.asyncDispose]: async () => {

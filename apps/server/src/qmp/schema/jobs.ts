@@ -31,7 +31,7 @@ export interface StartMembers {
 const started = {
   speed: about('bytes a second; 0, the default: no limit', optional(int)),
   'on-error': about(
-    'a failed read or write: end (`report`, the default), pause (`stop`), try again (`ignore`), pause when there is no space (`enospc`, `auto`)',
+    'a failed read or write: end (`report`, the default), pause (`stop`), try again after a while (`ignore`), pause when there is no space (`enospc`, `auto`)',
     optional(oneOf(['report', 'ignore', 'enospc', 'stop', 'auto'], 'BlockdevOnError')),
   ),
   'filter-node-name': about(
