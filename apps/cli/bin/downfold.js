@@ -2,6 +2,9 @@
 // Plain JavaScript that any Node can parse: the bundle behind it needs Node 24's syntax.
 import { fileURLToPath } from 'node:url';
 
+// without a listener SIGUSR1 opens Node's debugger to every user of this machine
+process.on('SIGUSR1', () => {});
+
 const floor = 24;
 const version = process.versions.node;
 

@@ -172,6 +172,24 @@ describe('a commit that is interrupted', () => {
   });
 });
 
+describe('SIGUSR1', () => {
+  it.each([
+    [['-p'], /^ {4}\(\d+\.\d\d\/100%\)\n/m],
+    [[], /^ {4}\(\d+\.\d\d\/100%\)\n/m],
+    [['-p', '--output', 'json'], /^\{"progress":\{"phase":"copy",/m],
+  ])('has a job with %j say how far it is, and opens no debugger', async (more, told) => {
+    using work = await chain();
+    const job = start(work, ...SLOW.filter((word) => word !== '-p'), ...more);
+    await expect.poll(() => existsSync(work.file(JOURNAL)), { timeout: 20_000 }).toBe(true);
+    job.kill('SIGUSR1');
+    await job.said(told);
+    job.kill('SIGINT');
+    const { code, stderr } = await job.ended;
+    expect(code).toBe(130);
+    expect(stderr).not.toContain('Debugger');
+  });
+});
+
 describe('resume', () => {
   it('without an interrupted job says so', async () => {
     using work = await chain();

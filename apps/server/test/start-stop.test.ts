@@ -51,6 +51,18 @@ describe('starting', () => {
     expect(failed.stderr).toMatch(/no such file/);
   });
 
+  it('opens no debugger for SIGUSR1, and goes on', async () => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const { server, qmp } = await bench.disk('top.qcow2');
+    server.kill('SIGUSR1');
+    // a signal may come after what was asked later
+    for (let asked = 0; asked < 20; asked++) await qmp.execute('query-version');
+    await qmp.execute('quit');
+    const { code, stderr } = await server.ended;
+    expect([code, stderr]).toEqual([0, expect.not.stringContaining('Debugger')]);
+  });
+
   it('takes the options of qemu-storage-daemon', async () => {
     await using bench = new Bench();
     await makeChain(bench);

@@ -32,7 +32,7 @@ const nothing: ProgressDisplay = { show: () => {}, end: () => {} };
 
 /**
  * On a terminal a bar; in a pipe, only with `-p`, qemu-img's `    (12.34/100%)`, or with `--output json` one JSON object a line,
- * with `lines` a line of text now and then. All on stderr: stdout carries results only.
+ * with `lines` a line of text now and then. SIGUSR1 asks for one line in any case. All on stderr: stdout carries results only.
  */
 export function progressDisplay({
   progress,
@@ -40,11 +40,39 @@ export function progressDisplay({
   json,
   lines = false,
 }: ProgressWishes): ProgressDisplay {
-  if (quiet === true) return nothing;
-  if (json) return progress === true ? paced(jsonLines()) : nothing;
+  const tell = json ? tellJson : tellPercent;
+  if (quiet === true) return asked(nothing, tell);
+  if (json) return asked(progress === true ? paced(jsonLines()) : nothing, tell);
+  // a bar has said it already
   if (stderr().isTTY && process.env['TERM'] !== 'dumb') return paced(bar());
-  if (lines) return textLines();
-  return progress === true ? paced(percentages()) : nothing;
+  if (lines) return asked(textLines(), tell);
+  return asked(progress === true ? paced(percentages()) : nothing, tell);
+}
+
+/** Tells also on SIGUSR1, as qemu-img does, quiet or not. The launcher keeps that signal from Node's debugger. */
+function asked(display: ProgressDisplay, tell: (progress: Progress) => void): ProgressDisplay {
+  let last: Progress = { phase: 'copy', done: 0, total: 1 };
+  const listener = (): void => tell(last);
+  process.on('SIGUSR1', listener);
+  return {
+    show: (progress) => {
+      if (!COUNTING.includes(progress.phase)) last = progress;
+      display.show(progress);
+    },
+    end: (whole) => {
+      process.off('SIGUSR1', listener);
+      display.end(whole);
+    },
+  };
+}
+
+const tellJson = (progress: Progress): void => printError(JSON.stringify({ progress }));
+
+const tellPercent = (progress: Progress): void => printError(qemuPercent(fractionOf(progress)));
+
+/** As qemu-img shows how much is done. */
+function qemuPercent(fraction: number): string {
+  return `    (${twoDecimals(fraction * 100)}/100%)`;
 }
 
 /** At most ten times a second, and always the last state. */
@@ -75,7 +103,7 @@ const WORK: readonly string[] = ['copy', 'compare'];
 
 function percentages(): ProgressDisplay {
   const write = (fraction: number): void => {
-    stderr().write(`    (${twoDecimals(fraction * 100)}/100%)\r`);
+    stderr().write(`${qemuPercent(fraction)}\r`);
   };
   return {
     show: (progress) => {
@@ -89,7 +117,7 @@ function percentages(): ProgressDisplay {
 }
 
 function jsonLines(): ProgressDisplay {
-  return { show: (progress) => printError(JSON.stringify({ progress })), end: () => {} };
+  return { show: tellJson, end: () => {} };
 }
 
 const LINE_MILLISECONDS = 10_000;
