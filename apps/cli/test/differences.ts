@@ -227,6 +227,13 @@ export const DIFFERENCES: readonly Difference[] = [
     why: 'the manual of qemu-img and dd(1) say so',
   },
   {
+    id: 'snapshot-id',
+    verbs: 'snapshot -d',
+    theirs: 'knows names only',
+    ours: 'names, and where no snapshot is called so, IDs',
+    why: 'of two snapshots of one name each can be deleted',
+  },
+  {
     id: 'shrink',
     verbs: 'resize --shrink',
     theirs: 'gives back what lies past the new end, then changes the size',

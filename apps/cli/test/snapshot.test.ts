@@ -42,6 +42,24 @@ describe.skipIf(!haveQemu)('snapshot', () => {
     judge();
   });
 
+  it('deletes by name what has one, and else by ID', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '1M');
+    // IDs 1 and 2
+    for (const name of ['2', '1', 'three']) work.must('qemu-img', 'snapshot', '-c', name, 'x');
+    const left = (): unknown =>
+      work
+        .json<{ id: string; name: string }[]>('snapshot', '-l', 'x')
+        .map(({ id, name }) => [id, name]);
+    expect(work.downfold('snapshot', '-d', '1', 'x').code).toBe(0);
+    expect(left()).toEqual([
+      ['1', '2'],
+      ['3', 'three'],
+    ]);
+    expect(work.downfold('snapshot', '-d', '3', 'x').code).toBe(0);
+    expect(left()).toEqual([['1', '2']]);
+  });
+
   it('refuses what makes no sense, and changes nothing', () => {
     using work = bench();
     work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '1M');

@@ -27,7 +27,9 @@ export async function snapshot(file: string, options: SnapshotOptions): Promise<
   const snapshots = snapshotsOf(opened.image, file);
   if (create !== undefined) await snapshots.create({ name: create, date: clock.date() });
   else {
-    const { id } = findSnapshot(await snapshots.list(), apply ?? gone ?? '', file);
+    // what is deleted is gone: as qemu-img, what is called so, and not what has it for an ID
+    const first = apply === undefined ? 'name' : 'id';
+    const { id } = findSnapshot(await snapshots.list(), apply ?? gone ?? '', file, first);
     await (apply === undefined ? snapshots.delete(id) : snapshots.apply(id));
   }
   if (options.output === 'json') printJson((await snapshots.list()).map(snapshotInfo));

@@ -28,7 +28,7 @@ export const snapshot: Register = (program, act) => {
     .option('-l, --list', 'list them; the default')
     .option('-c, --create <name>', 'keep what the disk shows now')
     .option('-a, --apply <which>', 'the disk becomes what it was; ID or name')
-    .option('-d, --delete <which>', 'ID or name')
+    .option('-d, --delete <which>', 'name, or ID that is no name')
     .addOption(output('json'))
     .addOption(quiet())
     .addOption(allow())

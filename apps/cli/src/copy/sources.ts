@@ -43,14 +43,17 @@ export function snapshotsOf(image: Image, file: string): Snapshots {
   throw new UsageError(`${file}: ${image.format} images have no internal snapshots`);
 }
 
-/** A snapshot by its ID, or else by its name. @throws UsageError */
+/** A snapshot by what comes first, its ID unless said, or else by the other. @throws UsageError */
 export function findSnapshot(
   snapshots: readonly ImageSnapshot[],
   wanted: string,
   file: string,
+  first: 'id' | 'name' = 'id',
 ): ImageSnapshot {
+  const second = first === 'id' ? 'name' : 'id';
   const found =
-    snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted);
+    snapshots.find((one) => one[first] === wanted) ??
+    snapshots.find((one) => one[second] === wanted);
   if (found !== undefined) return found;
   throw new UsageError(
     `${file}: has no internal snapshot '${wanted}'; 'downfold snapshot -l' lists them`,
