@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { downfoldMany } from './many.ts';
 import { complaints, IDENTICAL } from './qemu-pool.ts';
@@ -85,5 +86,34 @@ describe.skipIf(!haveQemu)('snapshot', () => {
         expect.stringMatching(/^downfold: .*\n$/),
       ]);
     expect(work.digest()).toEqual(before);
+  });
+});
+
+describe.skipIf(!haveQemu)('convert -l', () => {
+  it('reads the snapshot that was said, whatever its name has in it', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'x', '64k');
+    for (const [index, name] of ['a', 'a=b', 'a,b'].entries()) {
+      work.must('qemu-io', '-f', 'qcow2', '-c', `write -P ${index + 1} 0 64k`, 'x');
+      work.must('qemu-img', 'snapshot', '-c', name, 'x');
+    }
+    const read = (program: 'downfold' | 'qemu-img', said: string): number | undefined => {
+      const line = ['convert', '-l', said, '-O', 'raw', 'x', `${program}.raw`];
+      const { code } = program === 'downfold' ? work.downfold(...line) : work.run(program, ...line);
+      return code === 0 ? readFileSync(work.file(`${program}.raw`))[0] : undefined;
+    };
+    const said = [
+      'a=b',
+      'a,b',
+      'snapshot.name=a',
+      'snapshot.name=a=b',
+      'snapshot.name=a,,b',
+      'snapshot.id=2,snapshot.name=a=b',
+      'snapshot.id=1,snapshot.name=a=b',
+      'snapshot.name=a,b',
+    ];
+    const ours = said.map((one) => read('downfold', one));
+    expect(ours).toEqual([2, 3, 1, 2, 3, 2, undefined, undefined]);
+    expect(ours).toEqual(said.map((one) => read('qemu-img', one)));
   });
 });

@@ -9,6 +9,7 @@ import type { Image, ImageSnapshot } from '@downfold/image';
 import { isQcow2, type Snapshots } from '@downfold/qcow2';
 import { type Access, backend, environmentFor } from '../environment.ts';
 import { UsageError } from '../failure.ts';
+import { keyedParts, partsOf } from '../keyed-parts.ts';
 import { absolute } from '../paths.ts';
 
 /** Opens the chain of an image, for reading; with `snapshot` its leaf shows what it did then. */
@@ -68,11 +69,8 @@ function snapshotSaid(
   said: string,
   file: string,
 ): ImageSnapshot {
-  const parts = said.split(',');
-  if (!parts.every((part) => KEYED.test(part))) return findSnapshot(snapshots, said, file);
-  const { 'snapshot.id': id, 'snapshot.name': name } = Object.fromEntries(
-    parts.map((part) => part.split('=', 2)),
-  );
+  if (!partsOf(said).every((part) => KEYED.test(part))) return findSnapshot(snapshots, said, file);
+  const { 'snapshot.id': id, 'snapshot.name': name } = Object.fromEntries(keyedParts(said));
   const fits = snapshots.filter(
     (one) => one.id === (id ?? one.id) && one.name === (name ?? one.name),
   );
