@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
 import { namesProtocol, type OpenChain, withoutFilePrefix } from '@downfold/chain';
-import { absolutePath } from '@downfold/host';
+import { absolutePath, notUtf8 } from '@downfold/host';
 import { isUrl } from '@downfold/storage';
 import { UsageError } from './failure.ts';
 
@@ -14,6 +14,9 @@ export function absolute(path: string): string {
   if (isUrl(path)) return path;
   const plain = withoutFilePrefix(path);
   const found = absolutePath(plain);
+  // that of the working directory: arguments were looked at
+  if (notUtf8([found]) !== undefined)
+    throw new UsageError(`'${found}': names must be UTF-8, that of the directory too`);
   assertNoDirectoryMeant(plain, found);
   if (plain !== path || !namesProtocol(path) || existsSync(found)) return found;
   throw new UsageError(

@@ -1,4 +1,4 @@
-import { withoutMaglev } from '@downfold/host';
+import { notUtf8, withoutMaglev } from '@downfold/host';
 import { Command, CommanderError } from 'commander';
 import type { Act, Register } from './command.ts';
 import { abort } from './commands/abort.ts';
@@ -75,6 +75,7 @@ export async function run(args: readonly string[]): Promise<number> {
   };
   const program = programOf(act, args[0]);
   try {
+    assertUtf8(args);
     if (args.length === 0) program.outputHelp();
     else await program.parseAsync(withSize(args), { from: 'user' });
   } catch (cause) {
@@ -88,6 +89,12 @@ export async function run(args: readonly string[]): Promise<number> {
     exitCode = args[0] === 'compare' ? 2 : 1;
   }
   return exitCode;
+}
+
+/** @throws UsageError when what Node made of an argument would name something else */
+function assertUtf8(args: readonly string[]): void {
+  const wrong = notUtf8(args);
+  if (wrong !== undefined) throw new UsageError(`'${wrong}': names must be UTF-8`);
 }
 
 /** `resize FILE -5G`, as qemu-img has it: the size is no option. */

@@ -83,6 +83,13 @@ export const DIFFERENCES: readonly Difference[] = [
     why: 'one spelling for each; a copy that went into a file of that name would be missed elsewhere',
   },
   {
+    id: 'utf8',
+    verbs: 'all',
+    theirs: 'names of any bytes',
+    ours: 'names that are UTF-8, and have no U+FFFD, which stands for what is not; others are refused',
+    why: 'Node decodes arguments, and another file may have the name that comes out',
+  },
+  {
     id: 'pool',
     verbs: 'commit',
     theirs: 'looks at no other image',

@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, readFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Bench, BIN, bench, diskOf, haveQemu, makeChain } from './support.ts';
 
@@ -104,6 +104,40 @@ it('a name that ends with a slash is one of a directory', async () => {
   expect(work.digest()).toEqual(before);
   work.must('mkdir', 'd');
   expect(work.downfold('graph', 'd/').code).toBe(0);
+});
+
+describe('a name that is not UTF-8', () => {
+  const bytes = `"$(printf 'x\\377')"`;
+
+  it.each([
+    ['info', 1],
+    ['create -f raw -q', 1],
+    ['convert -O raw active.qcow2', 1],
+    ['compare active.qcow2', 2],
+    ['snapshot -c', 1],
+  ])('is refused: %s', async (line, exitCode) => {
+    using work = bench();
+    await makeChain(work);
+    // the name as Node shows it, of a file that must not be taken for it
+    writeFileSync(work.file('x\ufffd'), 'other');
+    const before = work.digest();
+    const more = line === 'snapshot -c' ? 'active.qcow2' : line.startsWith('create') ? '1M' : '';
+    const all = `exec '${process.execPath}' '${BIN}' ${line} ${bytes} ${more}`;
+    const { code, stderr } = work.run('bash', '-c', all);
+    expect([code, stderr]).toEqual([
+      exitCode,
+      expect.stringMatching(/^downfold: .*names must be UTF-8.*\n$/),
+    ]);
+    expect(work.digest()).toEqual(before);
+  });
+
+  it('of the directory that it runs in is refused', async () => {
+    using work = bench();
+    await makeChain(work);
+    const inside = `mkdir ${bytes} && cd ${bytes} && exec '${process.execPath}' '${BIN}' create -q x 1M`;
+    const { code, stderr } = work.run('bash', '-c', inside);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('names must be UTF-8')]);
+  });
 });
 
 describe('a copy', () => {

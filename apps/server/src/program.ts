@@ -1,4 +1,4 @@
-import { withoutMaglev } from '@downfold/host';
+import { notUtf8, withoutMaglev } from '@downfold/host';
 import { Command, CommanderError, Option } from 'commander';
 import { startDaemon } from './daemon.ts';
 import { isBackground, releaseStarter, startInBackground } from './daemonize.ts';
@@ -39,6 +39,9 @@ export async function run(args: readonly string[]): Promise<number> {
     exitCode = await serve(file, options, args, log);
   });
   try {
+    const wrong = notUtf8(args);
+    if (wrong !== undefined)
+      throw new ServerError('SERVER_USAGE', `'${wrong}': names must be UTF-8`);
     await program.parseAsync(args, { from: 'user' });
   } catch (cause) {
     if (cause instanceof CommanderError && cause.exitCode === 0) return 0;

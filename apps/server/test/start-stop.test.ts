@@ -23,6 +23,7 @@ describe('starting', () => {
       /without TLS only loopback/,
     );
     expect(existsSync(bench.file('pid'))).toBe(false);
+    expect(await failing('top\ufffd.qcow2', '--nbd', 'unix:nbd.sock')).toMatch(/must be UTF-8/);
     mkdirSync(bench.file('open'), { mode: 0o755 });
     expect(await failing('top.qcow2', '--qmp', 'unix:open/qmp.sock')).toMatch(/chmod 700/);
   });
