@@ -27,6 +27,7 @@ import { version } from './commands/version.ts';
 import { FailureWithCode, firstFailure, report, UsageError } from './failure.ts';
 import { EPILOG, EXAMPLES } from './help.ts';
 import { applyImageOpts } from './image-opts.ts';
+import { asksJson } from './lost-result.ts';
 import { stderr, stdout } from './output/streams.ts';
 import { VERSION } from './version.ts';
 
@@ -62,7 +63,7 @@ const TELLS_OF_ALL = 'completion';
 /** Runs the command line; resolves with the exit code. */
 export async function run(args: readonly string[]): Promise<number> {
   withoutMaglev();
-  const json = args.includes('--output=json') || args[args.indexOf('--output') + 1] === 'json';
+  const json = asksJson(args);
   let exitCode = 0;
   const act: Act = async ({ doing, failed = 1 }, work) => {
     try {

@@ -1,5 +1,6 @@
+import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { BIN, bench, diskOf, makeChain } from './support.ts';
+import { type Bench, BIN, bench, diskOf, type Ended, makeChain } from './support.ts';
 
 const COMMANDS =
   'info map check compare create convert dd resize measure snapshot bitmap amend commit stream rebase resume abort graph ctl demo'.split(
@@ -140,5 +141,62 @@ describe('a reader that goes away', () => {
     expect(stdout).toMatch(/^Image committed\.\n/);
     expect(await diskOf(work, 'base.qcow2')).toBe(await diskOf(work, 'active.qcow2'));
     expect(Object.keys(work.digest())).not.toContain('active.qcow2.downfold');
+  });
+});
+
+describe.skipIf(!existsSync('/dev/full'))('a full disk', () => {
+  const run = (work: Bench, line: string): Ended =>
+    work.run('bash', '-c', `'${process.execPath}' '${BIN}' ${line}`);
+  const LOST = /^downfold: Could not print the result: .*ENOSPC.*\n$/;
+
+  it.each([
+    ['info active.qcow2', 1],
+    ['info --output json active.qcow2', 1],
+    ['map active.qcow2', 1],
+    ['map --output json active.qcow2', 1],
+    ['check --output json base.qcow2', 1],
+    ['check base.qcow2', 0],
+    ['measure -O raw active.qcow2', 1],
+    ['compare base.qcow2 base.qcow2', 0],
+    ['compare base.qcow2 mid.qcow2', 1],
+    ['snapshot -l active.qcow2', 1],
+    ['graph active.qcow2', 1],
+    ['commit --dry-run active.qcow2', 1],
+    ['create new.qcow2 1M', 0],
+    ['--version', 1],
+    ['info --help', 1],
+  ])('behind the results of %s is told in a line, exit code %i', async (line, exitCode) => {
+    using work = bench();
+    await makeChain(work);
+    expect(work.downfold('snapshot', '-c', 'one', 'active.qcow2').code).toBe(0);
+    const { code, stderr } = run(work, `${line} >/dev/full`);
+    expect([code, stderr]).toEqual([exitCode, expect.stringMatching(LOST)]);
+  });
+
+  it('behind results and progress does not end a job, nor change how it ended', async () => {
+    using work = bench();
+    await makeChain(work);
+    const disk = await diskOf(work, 'active.qcow2');
+    const full = '>/dev/full 2>/dev/full';
+    expect(run(work, `convert -p -O qcow2 active.qcow2 copy ${full}`).code).toBe(0);
+    expect(await diskOf(work, 'copy')).toBe(disk);
+    expect(run(work, `commit -p -r 8M -b base.qcow2 active.qcow2 ${full}`).code).toBe(0);
+    expect(await diskOf(work, 'base.qcow2')).toBe(disk);
+    expect(run(work, `info gone ${full}`).code).toBe(1);
+    expect(run(work, `compare base.qcow2 gone ${full}`).code).toBe(2);
+  });
+
+  it('that is met in the middle of a result is told too', async () => {
+    using work = bench();
+    await makeChain(work);
+    // the limit lets a part be written, as a disk does that fills up
+    const { code, stderr } = run(work, '--help >most');
+    expect([code, stderr]).toEqual([0, '']);
+    const limited = `trap '' XFSZ; ulimit -f 1; exec '${process.execPath}' '${BIN}' --help >some`;
+    const cut = work.run('bash', '-c', limited);
+    expect([cut.code, cut.stderr]).toEqual([
+      1,
+      expect.stringMatching(/Could not print the result/),
+    ]);
   });
 });

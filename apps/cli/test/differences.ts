@@ -112,6 +112,13 @@ export const DIFFERENCES: readonly Difference[] = [
     why: 'stdout has the result and nothing else',
   },
   {
+    id: 'lost',
+    verbs: 'all',
+    theirs: 'a result that finds no room on a full disk is lost without a word (0)',
+    ours: 'a line says so; where it is the result that was asked for, as of info, map, measure and `check --output json`, exit code 1',
+    why: 'half a result must not pass for a whole one',
+  },
+  {
     id: 'prose',
     verbs: 'all',
     theirs: 'errors and findings in its own words, `qemu-img: ...`',

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { connectQmp } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
-import { Bench, haveTools, makeChain } from './support.ts';
+import { Bench, BIN, haveTools, makeChain } from './support.ts';
 
 describe('starting', () => {
   it('says what is wrong in one line, and leaves nothing behind', async () => {
@@ -62,6 +62,18 @@ describe('starting', () => {
     await qmp.execute('quit');
     const { code, stderr } = await server.ended;
     expect([code, stderr]).toEqual([0, expect.not.stringContaining('Debugger')]);
+  });
+
+  it.skipIf(!existsSync('/dev/full'))('serves on while its log has no room', async () => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const line = `exec '${process.execPath}' '${BIN}' top.qcow2 --qmp unix:run/qmp.sock 2>/dev/full`;
+    const server = bench.program('sh', '-c', line);
+    await expect.poll(() => existsSync(bench.file('run/qmp.sock')), { timeout: 20_000 }).toBe(true);
+    await using qmp = await connectQmp(bench.file('run/qmp.sock'));
+    expect(await qmp.execute('query-block-jobs')).toEqual([]);
+    await qmp.execute('quit');
+    expect(await server.ended).toMatchObject({ code: 0 });
   });
 
   it('takes the options of qemu-storage-daemon', async () => {

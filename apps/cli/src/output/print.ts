@@ -10,8 +10,7 @@ export function print(text: string): void {
 
 /** As `print`, without a line end, and waits while the reader is slow. */
 export async function printPart(text: string): Promise<void> {
-  if (stdout().write(text)) return;
-  await new Promise<void>((resolve) => stdout().once('drain', () => resolve()));
+  await new Promise<void>((resolve) => stdout().write(text, () => resolve()));
 }
 
 /** As `printPart`, of bytes, which may be used again when it resolves. */
