@@ -41,7 +41,10 @@ export function newFormatOf(name: string): NewFormat {
   return NEW[formatOf(name).name] as NewFormat;
 }
 
-/** `-b` and `-F`, or the settings of the same meaning. */
+/** Image formats of QEMU that backing files may have besides: `create -u` writes their names, and looks at nothing. */
+const OTHERS = 'bochs cloop dmg parallels qcow qed vdi vhdx vmdk vpc'.split(' ');
+
+/** `-b` and `-F`, or the settings of the same meaning. @throws UsageError for one without the other, and for a format that nobody has */
 export function backingFor(
   file: string,
   options: { readonly backing?: string; readonly backingFormat?: string },
@@ -49,11 +52,14 @@ export function backingFor(
 ): BackingReference | null {
   const name = options.backing ?? settings['backing_file'];
   const format = options.backingFormat ?? settings['backing_fmt'];
-  if (name === undefined) return null;
+  if (name === undefined && format === undefined) return null;
+  if (name === undefined)
+    throw new UsageError(`${file}: Backing format cannot be used without backing file`);
   if (format === undefined)
     throw new UsageError(
       `${file}: Backing file specified without backing format; say it with '-F qcow2' or '-F raw'`,
     );
+  if (!OTHERS.includes(format)) formatOf(format);
   return { name, format };
 }
 

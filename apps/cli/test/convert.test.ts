@@ -64,6 +64,11 @@ describe('convert', () => {
     [['-n', '-O', 'qcow2', '-o', 'compat=v2', 'active.qcow2', 'there'], 'give one of them'],
     [['--target-is-zero', 'active.qcow2', 'x'], 'requires use of -n'],
     [['-l', 'gone', 'active.qcow2', 'x'], "no internal snapshot 'gone'"],
+    [['-O', 'qcow2', '-F', 'qcow2', 'active.qcow2', 'x'], 'cannot be used without backing file'],
+    [
+      ['-c', '-O', 'qcow2', '-o', 'preallocation=full', 'active.qcow2', 'x'],
+      'Compression and preallocation',
+    ],
     [['-S', 'much', 'active.qcow2', 'x'], 'Invalid sparse size'],
     [['-O', 'vmdk', 'active.qcow2', 'x'], "Unknown image format 'vmdk'"],
     [['active.qcow2', 'dir'], 'is a directory'],

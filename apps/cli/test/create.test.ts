@@ -75,6 +75,10 @@ describe('create', () => {
     [['-f', 'raw', '-o', 'cluster_size=4k'], "Invalid -o option 'cluster_size' for format raw"],
     [['-f', 'raw', '-o', 'preallocation=metadata'], 'preallocation can be off or falloc or full'],
     [['-f', 'vmdk'], "Unknown image format 'vmdk'; known are qcow2, raw"],
+    [['-F', 'qcow2'], 'Backing format cannot be used without backing file'],
+    [['-o', 'backing_fmt=qcow2'], 'Backing format cannot be used without backing file'],
+    [['-f', 'raw', '-F', 'qcow2'], 'Backing format cannot be used without backing file'],
+    [['-u', '-b', 'gone', '-F', 'qcwo2'], "Unknown image format 'qcwo2'"],
     [['-f', 'raw', '-b', 'x', '-F', 'raw', '-u'], 'raw images do not have a backing file'],
   ])('refuses %j, and leaves nothing behind', (args, why) => {
     using work = bench();
@@ -126,6 +130,7 @@ describe('create', () => {
       [['-b', 'base', '-F', 'qcow2']],
       [['-o', 'backing_file=base,backing_fmt=qcow2']],
       [['-u', '-b', 'gone', '-F', 'raw']],
+      [['-u', '-b', 'gone', '-F', 'vmdk']],
     ])('makes with %j what qemu-img makes', async (args) => {
     using work = bench();
     await makeImage(work, 'base', { layer: 1, held: [], mebibytes: 5, below: null });

@@ -111,7 +111,10 @@ function assertTogether(sources: readonly string[], options: ConvertOptions): vo
     throw new UsageError('--bitmaps goes with one source');
   if (options.skipBrokenBitmaps === true && options.bitmaps !== true)
     throw new UsageError('Use of --skip-broken-bitmaps requires --bitmaps');
-  assertNoDataFile(settingsOf(option ?? [], newFormatOf(options.targetFormat).name));
+  const settings = settingsOf(option ?? [], newFormatOf(options.targetFormat).name);
+  assertNoDataFile(settings);
+  if (options.compress === true && (settings['preallocation'] ?? 'off') !== 'off')
+    throw new UsageError('Compression and preallocation not supported at the same time');
   if (skipCreate === true && option !== undefined)
     throw new UsageError('-o describes a new image, and -n makes none: give one of them');
   if (targetIsZero === true && skipCreate !== true)

@@ -3,13 +3,19 @@ import { UsageError } from '../failure.ts';
 
 const SUFFIXES = ['', 'k', 'm', 'g', 't', 'p', 'e'];
 
-/** Bytes of `10M`, `1.5G`, `4096`, `0x1000`: suffixes b, k, M, G, T, P, E are powers of 1024. @throws UsageError */
+/** Blanks before it, and a sign, as C's `strtoull` takes them; in hexadecimal a suffix could be one more digit: there is none. */
+const BYTES = /^[ \t-\r]*\+?(?:(\d+)(?:\.(\d*))?([bkmgtpe]?)|(0x[\da-f]+))$/i;
+
+/**
+ * Bytes of `10M`, `1.5G`, `4096`, `0x1000`: suffixes b, k, M, G, T, P, E are powers of 1024. A part of a byte is rounded to the nearest, and needs a suffix.
+ * @throws UsageError
+ */
 export function parseBytes(text: string, what: string): ByteLength {
-  // in hexadecimal a suffix could be one more digit: there is none
-  const match = /^(?:(\d+(?:\.\d+)?)([bkmgtpe]?)|(0x[\da-f]+))$/i.exec(text.trim());
-  const power = SUFFIXES.indexOf((match?.[2] ?? '').toLowerCase().replace('b', ''));
-  const bytes = Math.ceil(Number(match?.[1] ?? match?.[3]) * 1024 ** power);
-  if (match === null || !Number.isSafeInteger(bytes))
+  const [, whole, decimals = '', suffix = '', hexadecimal] = BYTES.exec(text) ?? [];
+  const unit = 1024 ** SUFFIXES.indexOf(suffix.toLowerCase().replace('b', ''));
+  const part = Number(`0.${decimals}0`);
+  const bytes = Number(whole ?? hexadecimal) * unit + Math.floor(part * unit + 0.5);
+  if (!Number.isSafeInteger(bytes) || (unit === 1 && part > 0))
     throw new UsageError(
       `Invalid ${what} '${text}': give bytes, or a number with one of the suffixes k, M, G, T, P (at most 8P)`,
     );
