@@ -1,15 +1,22 @@
 import { viewOf } from '@downfold/chain';
 import type { Image } from '@downfold/image';
+import { isQcow2, type Preallocation } from '@downfold/qcow2';
 import type { ByteLength } from '@downfold/units';
 import { type Access, openBelow } from './environment.ts';
 
 /**
  * Makes the disk of an open image larger, durably. What the backing file shows past the old end must not come into view: it is made
- * zeros.
+ * zeros. `preallocation`: of what is added, in qcow2 images.
  */
-export async function growDisk(image: Image, size: ByteLength, access: Access): Promise<void> {
+export async function growDisk(
+  image: Image,
+  size: ByteLength,
+  access: Access,
+  preallocation: Preallocation = 'off',
+): Promise<void> {
   await using below = await openBelow(image, access);
   const fill = below === null ? null : viewOf(below.layers, below.layers.length - 1);
-  await image.resize(size, { fill });
+  if (isQcow2(image)) await image.resize(size, { fill, preallocation });
+  else await image.resize(size, { fill });
   await image.flush();
 }

@@ -1,40 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { mounted, mountProblem } from './mounted.ts';
 import { backingIn, complaints, IDENTICAL, makePool, type Pool } from './qemu-pool.ts';
 import { haveStrace, injected, JOURNAL, LARGE, MIDDLE } from './stopped-job.ts';
-import { type Bench, BIN, bench, haveQemu, type Started, start } from './support.ts';
+import { type Bench, BIN, haveQemu, type Started, start } from './support.ts';
 
 const STRATEGIES = ['copy-down', 'depth-first', 'preserve', 'staged'] as const;
 
-/** A directory on a file system of its own; the megabytes of it. */
-function mounted(megabytes: number): Bench {
-  const work = bench();
-  work.must('mount', '-t', 'tmpfs', '-o', `size=${megabytes}m`, 'downfold-test', work.path);
-  return {
-    ...work,
-    [Symbol.dispose]: () => {
-      work.must('umount', '--lazy', work.path);
-      work[Symbol.dispose]();
-    },
-  };
-}
-
-/** Why file systems cannot be mounted here; null: they can. */
-function mountProblem(): string | null {
-  if (process.getuid?.() !== 0) return 'it needs root';
-  try {
-    using _ = mounted(1);
-    return null;
-  } catch (cause) {
-    return (cause as Error).message;
-  }
-}
-
-const problem = mountProblem();
-if (problem !== null && process.env['DOWNFOLD_REQUIRE_LOOP'] === '1')
-  throw new Error(`DOWNFOLD_REQUIRE_LOOP=1, but nothing can be mounted: ${problem}`);
-if (problem !== null) console.warn(`NO mount: tests of full file systems are skipped: ${problem}`);
 const haveScript = spawnSync('script', ['--version']).status === 0;
 
 let pool: Pool;
@@ -83,7 +56,7 @@ function expectCommitted(work: Bench): void {
   expect(existsSync(work.file(JOURNAL))).toBe(false);
 }
 
-describe.skipIf(!haveQemu || problem !== null)('when the file system is full', () => {
+describe.skipIf(!haveQemu || mountProblem !== null)('when the file system is full', () => {
   it.each(STRATEGIES)('%s ends, says where, and is resumed when there is space', (strategy) => {
     using work = tight();
     const args = ['commit', '--strategy', strategy, ...MIDDLE];

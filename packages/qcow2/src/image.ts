@@ -54,8 +54,15 @@ import { deallocateImage, zeroImage } from './unmap.ts';
 import { writeImage } from './write.ts';
 import { mutate, writerOf } from './writer.ts';
 
+/** How a disk grows. */
+export interface GrowOptions extends ImageWriteOptions {
+  /** What of the new part gets its place in the file: before it is part of the disk, so that a failure leaves the disk as it was. */
+  readonly preallocation?: Preallocation;
+}
+
 /** An open qcow2 image: what every image has, and what only this format has. */
 export interface Qcow2 extends Image {
+  resize(virtualSize: ByteLength, options: GrowOptions): Promise<void>;
   /** Its internal snapshots. */
   readonly snapshots: Snapshots;
   /**
@@ -213,8 +220,10 @@ export class Qcow2Image implements Qcow2 {
     assertCanGrow(this.#state, virtualSize);
   }
 
-  async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
-    await this.#mutate('disk', options, (state) => growImage(state, virtualSize, options.fill));
+  async resize(virtualSize: ByteLength, options: GrowOptions): Promise<void> {
+    await this.#mutate('disk', options, (state) =>
+      growImage(state, virtualSize, options.fill, options.preallocation),
+    );
   }
 
   async shrink(virtualSize: ByteLength): Promise<void> {

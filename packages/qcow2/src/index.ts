@@ -5,7 +5,7 @@ export { BARRIER } from './barriers.ts';
 export { geometryOfNew, type Qcow2CreateOptions } from './create.ts';
 export { isQcow2, type Qcow2Format, qcow2 } from './format.ts';
 export type { Geometry } from './geometry.ts';
-export type { Qcow2 } from './image.ts';
+export type { GrowOptions, Qcow2 } from './image.ts';
 export type { Preallocation } from './preallocate.ts';
 export type { RepairOptions, RepairReport } from './repair.ts';
 export type { Snapshots } from './snapshot-operations.ts';

@@ -1,4 +1,4 @@
-import { type ByteLength, type HostRange, hostOffset } from '@downfold/units';
+import { type ByteLength, byteLength, type HostRange, hostOffset } from '@downfold/units';
 import { allocate, ownTable, type Place, releaseOnFailure, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
@@ -89,7 +89,7 @@ async function mapRun(
   const { clusterSize, entryWords } = state.geometry;
   const place = await placeFor(state, table, index, count);
   if (isExternal(state)) await fill(state, place, mode, end);
-  else await releaseOnFailure(state, place, () => fill(state, place, mode, end));
+  else await releaseOnFailure(state, place, () => fillOrDiscard(state, place, mode, end));
   writerOf(state).dataDirty = true;
   touchEntries(state, table, index, index + place.count);
   for (let done = 0; done < place.count; done++) {
@@ -110,6 +110,20 @@ function placeFor(
   if (!isExternal(state)) return allocate(state, count);
   const { l2Reach, clusterSize } = state.geometry;
   return { offset: table.index * l2Reach + index * clusterSize, count };
+}
+
+/** What fails for want of room leaves none for the tables either, unless it is given back at once. Nothing points there yet. */
+async function fillOrDiscard(...[state, place, mode, end]: Parameters<typeof fill>): Promise<void> {
+  try {
+    await fill(state, place, mode, end);
+  } catch (cause) {
+    const length = byteLength(place.count * state.geometry.clusterSize);
+    if (state.storage.supports.discard)
+      await state.storage
+        .discard({ offset: hostOffset(place.offset), length })
+        .catch(() => undefined);
+    throw cause;
+  }
 }
 
 /** Clusters may have been used before: whatever the mode, they read as zeros. `end`: of the disk. */

@@ -14,21 +14,22 @@ import { flushImage, isMuchDirty } from './flush.ts';
 import { patchHeader } from './header-sector.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { assertNoOverlap, registerMetadata } from './overlap.ts';
-import { preallocate } from './preallocate.ts';
+import { type Preallocation, preallocate } from './preallocate.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
-import { zeroImage } from './unmap.ts';
+import { deallocateImage, zeroImage } from './unmap.ts';
 import { bytesOf } from './words.ts';
 import { flushFile, inTurn, writerOf } from './writer.ts';
 
 /**
- * Grows the virtual disk (rule W12): a large enough L1 table is durable and in the header, and the new area reads as zeros,
+ * Grows the virtual disk (rule W12): a large enough L1 table is durable and in the header, and the new area reads as zeros and has what places it is to have,
  * before the header says the new size, which is rounded up to sectors. To be run in the mutation queue.
  */
 export async function growImage(
   state: Qcow2State,
   virtualSize: number,
   fill: CowSource | null,
+  preallocation: Preallocation = 'off',
 ): Promise<void> {
   const size = alignUp(virtualSize, SECTOR_BYTES);
   const old = state.header.size;
@@ -36,14 +37,34 @@ export async function growImage(
   if (size === old) return;
   await growL1(state, Math.ceil(size / state.geometry.l2Reach));
   await clearNewArea(state, old, size, fill);
-  if (state.header.dataFile?.raw === true && state.data.supports.resize) {
-    await state.data.setLength(byteLength(size));
-    writerOf(state).dataDirty = true;
+  await cutRawData(state, size);
+  // as when it was created: a raw data file is the disk, whoever writes to it
+  const isRawData = state.header.dataFile?.raw === true;
+  const mode = isRawData && preallocation === 'off' ? 'metadata' : preallocation;
+  try {
+    await preallocate(state, old, size, mode);
+    await flushImage(state);
+  } catch (cause) {
+    // what failed is told; what cannot be given back leaks, or is mapped past the end, where growth clears it
+    await giveBack(state, old, size).catch(() => undefined);
+    throw cause;
   }
-  // as when it was created: the file is the disk, whoever writes to it
-  if (state.header.dataFile?.raw === true) await preallocate(state, old, size, 'metadata');
-  await flushImage(state);
   await patchHeader(state, { size }, BARRIER.size);
+}
+
+/** Undoes what growth did in [old, size): most of the time the host has no room, and is to have it again. */
+async function giveBack(state: Qcow2State, old: number, size: number): Promise<void> {
+  const { clusterSize } = state.geometry;
+  await deallocateImage(state, alignUp(old, clusterSize), alignUp(size, clusterSize));
+  await cutRawData(state, old);
+  await flushImage(state);
+}
+
+/** Gives a raw data file the length of the disk. */
+async function cutRawData(state: Qcow2State, size: number): Promise<void> {
+  if (state.header.dataFile?.raw !== true || !state.data.supports.resize) return;
+  await state.data.setLength(byteLength(size));
+  writerOf(state).dataDirty = true;
 }
 
 /** @throws ImageError `IMAGE_UNSUPPORTED` or `IMAGE_LIMIT` when the disk cannot have `size` bytes. */

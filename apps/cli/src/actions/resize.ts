@@ -49,18 +49,24 @@ function sizeFrom(text: string, before: number): ByteLength {
 
 /** Resolves with the size of the disk then. */
 async function grow(image: Image, size: ByteLength, options: ResizeOptions): Promise<number> {
-  const { preallocation } = options;
-  const end = guestOffset(image.geometry.virtualSize);
-  if (image instanceof FlatImage) await image.extend(size);
-  else await growDisk(image, size, options);
-  const { virtualSize } = image.geometry;
-  if (preallocation !== 'off' && virtualSize > end) {
-    const added = rangeBetween(end, virtualSize);
-    if (isQcow2(image)) await image.preallocate(added, preallocation);
-    else if (isRaw(image)) await image.preallocate(added);
-    await image.flush();
+  const before = image.geometry.virtualSize;
+  if (!(image instanceof FlatImage)) await growDisk(image, size, options, options.preallocation);
+  else {
+    await image.extend(size);
+    if (options.preallocation !== 'off' && isRaw(image)) await preallocateFrom(before, image);
   }
-  return virtualSize;
+  return image.geometry.virtualSize;
+}
+
+/** Gives what is behind `before` its place; what gets none goes again. A disk that stayed larger would seem to have it when this is tried again. */
+async function preallocateFrom(before: ByteLength, image: FlatImage): Promise<void> {
+  try {
+    await image.preallocate(rangeBetween(guestOffset(before), image.geometry.virtualSize));
+    await image.flush();
+  } catch (cause) {
+    await image.shrink(before);
+    throw cause;
+  }
 }
 
 /** Resolves with the size of the disk then. */
