@@ -110,6 +110,30 @@ describe.skipIf(!haveQemu || mountProblem !== null)('when the file system is ful
     expectCommitted(work);
   });
 
+  it('--on-error retry goes on where base has a bitmap that has no room to be saved, too', async () => {
+    using work = tight();
+    work.must('qemu-img', 'bitmap', '--add', '-g', '512', 'base.qcow2', 'b0');
+    const job = startJob(work, 'commit', '--on-error', 'retry', ...MIDDLE);
+    await job.said(/ENOSPC in pwrite at byte \d+\); trying again in 1 s; Ctrl-C/);
+    enlarge(work);
+    const { code, stdout } = await job.ended;
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^Image committed\.\n/)]);
+    expectCommitted(work);
+  });
+
+  it('bitmaps that have no room to be saved are said to be lost, and the job is resumed all the same', () => {
+    using work = tight();
+    work.must('qemu-img', 'bitmap', '--add', '-g', '512', 'base.qcow2', 'b0');
+    const { code, stderr } = work.downfold('commit', ...MIDDLE);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /ENOSPC.*; the bitmaps of \S+base\.qcow2 could not be saved, and are inconsistent;/,
+    );
+    enlarge(work);
+    expect(work.downfold('resume', 'active.qcow2').code).toBe(0);
+    expectCommitted(work);
+  });
+
   it('--on-error stop waits for SIGCONT, as often as it takes', async () => {
     using work = tight();
     const job = startJob(work, 'commit', '--on-error', 'stop', ...MIDDLE);

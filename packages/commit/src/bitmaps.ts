@@ -1,6 +1,6 @@
 import type { ChainLayer } from '@downfold/chain';
 import { type BitmapFacts, type Bitmaps, dirtyRanges, type Image } from '@downfold/image';
-import type { GuestRange } from '@downfold/units';
+import { DownfoldError, type GuestRange } from '@downfold/units';
 import type { BitmapFate, BitmapsMode } from './bitmap-fate.ts';
 import { CommitError } from './errors.ts';
 import type { Layers } from './layers.ts';
@@ -72,6 +72,28 @@ export async function pauseBitmaps(plan: CommitPlan, layers: Layers): Promise<vo
   const list = (await bitmaps?.list()) ?? [];
   for (const { name } of mergedBy(plan))
     if (list.some((one) => one.name === name && !one.inconsistent)) await bitmaps?.pause(name);
+}
+
+/** Saves the bitmaps of what a job has written, as closing does: what fails here can still be tried again. */
+export async function saveBitmaps(layers: Layers): Promise<void> {
+  for (const { image } of layers.written()) await image.bitmaps?.save();
+}
+
+/**
+ * The same after a failure, which is what counts: bitmaps that cannot be saved, most often since there is no room, stay in use. Resolves with the paths
+ * of their images.
+ */
+export async function saveBitmapsIfPossible(layers: Layers): Promise<readonly string[]> {
+  const lost: string[] = [];
+  for (const { facts, image } of layers.written())
+    try {
+      await image.bitmaps?.save();
+    } catch (cause) {
+      if (!(cause instanceof DownfoldError)) throw cause;
+      image.bitmaps?.abandon();
+      lost.push(facts.path);
+    }
+  return lost;
 }
 
 function mergedBy({ bitmaps = [] }: CommitPlan): readonly BitmapFate[] {

@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { StorageError } from '@downfold/storage';
 import { BackOff } from './back-off.ts';
-import { applyBitmaps, pauseBitmaps } from './bitmaps.ts';
+import { applyBitmaps, pauseBitmaps, saveBitmaps, saveBitmapsIfPossible } from './bitmaps.ts';
 import { borrowedBy } from './borrowed.ts';
 import { deleteInvalid } from './delete.ts';
 import { CommitError, storageErrorIn } from './errors.ts';
@@ -105,6 +105,7 @@ export async function runSteps(
       return await leftAsCopy(job, layers, journal, runner, from, started);
     await runner.finish();
     await clearMixed(plan, layers, parts.backend);
+    await saveBitmaps(layers);
     const deleted =
       options.deleteIntermediates === true
         ? await deleteInvalid(job, journal, () => layers[Symbol.asyncDispose]())
@@ -112,7 +113,9 @@ export async function runSteps(
     await journal.remove();
     return resultOf(job, journal, runner, from, { deleted, started });
   } catch (cause) {
-    throw await stopped(job, journal, runner.copied, await runner.stop(cause));
+    const first = await runner.stop(cause);
+    const unsaved = await saveBitmapsIfPossible(layers);
+    throw await stopped(job, journal, { copied: runner.copied, unsaved }, first);
   } finally {
     mirror?.stop();
     backOff?.stop();
@@ -141,19 +144,29 @@ export function abilities({
     parts.formats.find(({ name }) => name === format)?.abilities.has(ability) ?? false;
 }
 
+/** How far a job came, and the images whose bitmaps could not be saved. */
+interface Left {
+  readonly copied: number;
+  readonly unsaved: readonly string[];
+}
+
 /** What a job rejects with that failed of `cause`: how far it came, why it stopped, and how to go on. A failed flush is written down, for those who resume. */
 export async function stopped(
   job: Job,
   journal: Journal,
-  copied: number,
+  { copied, unsaved }: Left,
   cause: unknown,
 ): Promise<unknown> {
   const { options, parts, plan } = job;
   const resume = `downfold resume '${leafOf(plan)}'`;
+  const bitmaps =
+    unsaved.length === 0
+      ? ''
+      : `the bitmaps of ${unsaved.join(', ')} could not be saved, and are inconsistent; `;
   if (options.signal?.aborted === true && cause === options.signal.reason)
     return new CommitError(
       'COMMIT_CANCELLED',
-      `stopped after ${copied} bytes; go on with: ${resume}`,
+      `stopped after ${copied} bytes; ${bitmaps}go on with: ${resume}`,
       { copied },
       cause,
     );
@@ -166,7 +179,7 @@ export async function stopped(
     : `every image is consistent; when it is mended go on with: ${resume}`;
   return new CommitError(
     'COMMIT_STOPPED',
-    `stopped after ${copied} bytes: ${error.message}; ${unsaid}${next}`,
+    `stopped after ${copied} bytes: ${error.message}; ${unsaid}${bitmaps}${next}`,
     { copied, code: error.code, ...error.details },
     error,
   );

@@ -32,6 +32,8 @@ export interface Layers extends AsyncDisposable {
   link(node: NodeId, backing: NodeId | null): void;
   /** Runs work that may read what lies below `node` in a range, while no other job beneath the same disk changes how that is stored. */
   holding(node: NodeId, range: GuestRange, work: () => Promise<void>): Promise<void>;
+  /** The open images that the job writes, and the guest does not. */
+  written(): readonly ChainLayer[];
   /** Closes images outside the chain that were written and are not relinked: they are needed no more. */
   closeOutsiders(): Promise<void>;
   /** Opens an image for writing, whether it was open or not. */
@@ -191,6 +193,12 @@ class OpenLayers implements Layers {
     const layer = await this.#openAs(facts, 'write');
     if (isLent) await this.borrowed?.putInPlace([layer.image]);
     return layer;
+  }
+
+  written(): readonly ChainLayer[] {
+    return [...this.#open.values()]
+      .map((layer) => this.#now(layer))
+      .filter(({ image }) => image.writable && this.borrowed?.isShared(image) !== true);
   }
 
   async putInPlace(): Promise<void> {

@@ -61,7 +61,7 @@ export async function resumeJob(
     await makeSound(job, layers, position, borrowed);
   } catch (cause) {
     // a flush that fails here may have lost what the process before wrote, and is as final
-    throw await stopped(job, journal, position.copied, cause);
+    throw await stopped(job, journal, { copied: position.copied, unsaved: [] }, cause);
   }
   await layers.putInPlace();
   return await runSteps(job, layers, journal, position, started);

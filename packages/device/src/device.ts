@@ -252,7 +252,8 @@ export class Device implements AsyncDisposable {
   /**
    * Refuses new requests, finishes those that were called before, and flushes. The layers stay open. When `signal` aborts, what has not begun
    * yet is refused too, and what runs ends as soon as the images allow. Closing again is the same closing.
-   * @throws DeviceError `DEVICE_FLUSH_FAILED` when the last flush fails; the disk is closed then too
+   * @throws DeviceError `DEVICE_FLUSH_FAILED` when the last flush fails; the disk is closed then too, unless the host has no room for it
+   * (`STORAGE_NO_SPACE`)
    */
   close({ signal }: OperationOptions = {}): Promise<void> {
     if (this.#isInside())
@@ -260,7 +261,11 @@ export class Device implements AsyncDisposable {
     const hurry = (): void => this.#hurry.abort(this.#error('DEVICE_CLOSED', 'is closed'));
     if (signal?.aborted) hurry();
     signal?.addEventListener('abort', hurry, { once: true });
-    this.#closing ??= this.#close();
+    this.#closing ??= this.#close().catch((cause: unknown) => {
+      // nothing is lost yet: it can be closed when there is room
+      if (isFull(cause) && signal?.aborted !== true) this.#closing = null;
+      throw cause;
+    });
     return this.#closing;
   }
 

@@ -60,6 +60,21 @@ describe('flush', () => {
     expect(layer.image.flushes).toBe(2);
   });
 
+  it('that the host had no room for does not close the disk: it can be closed later', async () => {
+    let isFull = true;
+    const fails = (what: string): void => {
+      if (what === 'flush' && isFull) throw new StorageError('STORAGE_NO_SPACE', 'full');
+    };
+    const layer = await toyLayer({ size, pause: fails });
+    const device = deviceOn([layer]);
+    await expectCode(device.close(), 'STORAGE_NO_SPACE');
+    await device.write(guestOffset(0), bytes(CELL, 1));
+    isFull = false;
+    await device.close();
+    expect(layer.image.flushes).toBe(2);
+    await expectCode(device.write(guestOffset(0), bytes(CELL, 1)), 'DEVICE_CLOSED');
+  });
+
   it('that failed is final for changes and flushes, also those that wait, though the next one would work; reads go on', async () => {
     let isBroken = true;
     const gate = new Gate((what) => what === 'flush');

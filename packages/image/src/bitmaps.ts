@@ -61,6 +61,8 @@ export interface Bitmaps {
    * and reads there what is true from then on. With the next change of the disk they are in use again. Does nothing where closing would do nothing.
    */
   save(): Promise<void>;
+  /** Closing the image saves none of them: in the file they stay in use, and inconsistent. For where there is no room to save them. */
+  abandon(): void;
 }
 
 /** The guest ranges that a bitmap says changed, in order. */

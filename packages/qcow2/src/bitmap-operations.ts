@@ -150,6 +150,10 @@ export class Qcow2Bitmaps implements Bitmaps {
     if (state.writer !== null) await inTurn(state, 'mutation', () => closeBitmaps(state));
   }
 
+  abandon(): void {
+    writerOf(this.#state).bitmaps.abandoned = true;
+  }
+
   async #setEnabled(name: string, enabled: boolean): Promise<void> {
     await this.#change((list) => {
       usable(this.#state, name).enabled = enabled;

@@ -61,7 +61,8 @@ export async function saveBitmaps(state: Qcow2State): Promise<void> {
  */
 export async function closeBitmaps(state: Qcow2State): Promise<void> {
   const writer = state.writer;
-  if (writer === null || writer.failure !== null || !writer.bitmaps.inUse) return;
+  if (writer === null || writer.failure !== null) return;
+  if (!writer.bitmaps.inUse || writer.bitmaps.abandoned) return;
   if (state.staged !== null) {
     closeStaged(state.staged);
     // its tables in the file may still refer to them

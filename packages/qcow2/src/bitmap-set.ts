@@ -14,6 +14,7 @@ export function bitmapSet(directory: BitmapDirectory | null, size: number): Bitm
     size,
     inUse: false,
     paused: new Set(),
+    abandoned: false,
   };
 }
 

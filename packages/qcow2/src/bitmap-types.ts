@@ -39,4 +39,6 @@ export interface BitmapSet {
   inUse: boolean;
   /** Names of those that do not record until the image is closed. */
   readonly paused: Set<string>;
+  /** They are not to be saved any more. */
+  abandoned: boolean;
 }

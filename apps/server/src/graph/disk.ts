@@ -15,7 +15,7 @@ import {
 import { Device } from '@downfold/device';
 import type { BackingReference } from '@downfold/image';
 import type { JobType } from '@downfold/job';
-import { READER } from '@downfold/storage';
+import { READER, WRITER } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
 import type { DiskLocks } from './locks.ts';
 import { type OpenLayers, openForWriting } from './open.ts';
@@ -88,9 +88,7 @@ export class Disk implements AsyncDisposable {
   async use(user: DiskUser, { writes }: { readonly writes: boolean }): Promise<Device> {
     if (writes && this.#device?.readOnly === true) {
       this.assertUnused('is served for reading only');
-      await this.#device.close();
-      this.#layers = this.#device.layers;
-      this.#device = null;
+      await this.#rest();
     }
     this.#device ??= await this.#start(writes);
     this.users.add(user);
@@ -162,6 +160,8 @@ export class Disk implements AsyncDisposable {
       'its active layer has to stay',
       ({ job }) => job?.claim.consumes.includes(active) === true,
     );
+    // what its clients wrote is in its file then
+    await overlay.#rest();
     const device = this.#device;
     const { path } = overlay.active.facts;
     if (device === null || device.readOnly) {
@@ -204,19 +204,18 @@ export class Disk implements AsyncDisposable {
   /** Takes the active layer away from a disk at rest; what it stood on is the disk then. The layer is closed. */
   async uncover(): Promise<void> {
     this.assertUnused('is in use');
+    await this.#rest();
     const { image, facts } = this.active;
-    await this.#device?.close();
     this.#layers = this.layers.slice(0, -1);
-    this.#device = null;
-    await image[Symbol.asyncDispose]();
-    await this.locks.release(facts.path);
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => this.locks.release(facts.path));
+    stack.use(image);
   }
 
   /** Gives all its layers, and its locks, to whoever builds on them. It must be unused. */
   async surrender(locks: DiskLocks): Promise<readonly ChainLayer[]> {
-    await this.#device?.close();
+    await this.#rest();
     const { layers } = this;
-    this.#device = null;
     this.#layers = [];
     locks.take(this.locks);
     return layers;
@@ -258,6 +257,25 @@ export class Disk implements AsyncDisposable {
     await this.#device?.close();
   }
 
+  /** Ends its use, which nobody has any more: all layers are open for reading, and whatever was written is in the files. */
+  async #rest(): Promise<void> {
+    if (this.#device === null) return;
+    await this.#device.close();
+    this.#layers = this.#device.layers;
+    this.#device = null;
+    const { active, environment } = this;
+    if (!active.image.writable) return;
+    // a job, or a client; while the writer is open, so that what fails can be tried again
+    await active.image.bitmaps?.save();
+    const { facts, image } = await openLayer(active.facts, 'read', environment);
+    this.#layers = this.#layers.with(-1, {
+      facts: await factsOf(facts.node, facts.path, image, environment.backend),
+      image,
+    });
+    await active.image[Symbol.asyncDispose]();
+    await this.locks.change(facts.path, READER);
+  }
+
   async #start(writes: boolean): Promise<Device> {
     const { active, environment } = this;
     const mark = await readMark(active.image, environment.backend);
@@ -267,7 +285,9 @@ export class Disk implements AsyncDisposable {
         `${active.facts.path}: is marked ${mark.state} since ${mark.date} by job ${mark.job}: it is no disk`,
         { image: active.facts.path },
       );
-    if (writes) {
+    // one that could not be brought to rest is its own only writer
+    if (writes && active.image.writable) await this.locks.change(active.facts.path, WRITER);
+    else if (writes) {
       const top = await openForWriting(active, this.locks, environment, { isActive: true });
       await active.image[Symbol.asyncDispose]();
       this.#layers = this.#layers.with(-1, top);
