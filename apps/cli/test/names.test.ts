@@ -1,11 +1,12 @@
-import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Bench, BIN, bench, diskOf, haveQemu, makeChain } from './support.ts';
+import { type Bench, BIN, bench, diskOf, type Ended, haveQemu, makeChain } from './support.ts';
 
 const MIB = 1 << 20;
 
 /** Mounts and loop devices are root's. */
 const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.warn('NOT root: tests of mounts, loop devices and other users are skipped');
 
 /** A loop device over `file`, which goes at the end; null: this machine has none to give. */
 function loop(work: Bench, file: string): (Disposable & { readonly path: string }) | null {
@@ -166,19 +167,55 @@ describe('a copy', () => {
     expect(readFileSync(work.file('a b'), 'utf8')).toBe('below\n');
   });
 
-  it.skipIf(!isRoot)('is made in place in a directory that is not ours to change', async () => {
+  /** `downfold ARGS` of a user who has no rights; null: here nobody else can run it. */
+  function asNobody(work: Bench): ((...words: readonly string[]) => Ended) | null {
+    work.must('chmod', '755', '.');
+    const user = ['--reuid=nobody', '--regid=nogroup', '--clear-groups'];
+    const run = (...words: readonly string[]): Ended =>
+      work.run('setpriv', ...user, process.execPath, BIN, ...words);
+    if (run('-V').code === 0) return run;
+    console.warn('NOT TESTED: others cannot enter the directory that this lies in');
+    return null;
+  }
+
+  it.skipIf(!isRoot).each([
+    ['in a directory that is not ours to change', 'chown nobody d/x'],
+    ['of a file of another owner that we may write', 'chmod 777 d; chmod 666 d/x'],
+    ['of a file that has a group that is not ours', 'chmod 777 d; chown nobody:root d/x'],
+    ['where only the owner may give names', 'chmod 1777 d; chmod 666 d/x'],
+  ])('is made in place %s', async (_, script) => {
     using work = bench();
     await makeChain(work);
-    work.must('sh', '-ec', 'mkdir d; echo old > d/x; chown nobody d/x; chmod 755 . ; chmod 644 *2');
-    const line = ['convert', '-O', 'raw', 'active.qcow2', 'd/x'];
-    const asNobody = (...words: readonly string[]) =>
-      work.run('runuser', '-u', 'nobody', '--', process.execPath, BIN, ...words);
-    if (asNobody('-V').code !== 0) {
-      console.warn('NOT TESTED: others cannot enter the directory that this lies in');
-      return;
-    }
-    expect(asNobody(...line)).toMatchObject({ code: 0, stderr: '' });
-    expect(lstatSync(work.file('d/x')).size).toBe(8 * MIB);
+    work.must('sh', '-ec', `mkdir d; echo old > d/x; ${script}; chmod 644 *2`);
+    const before = lstatSync(work.file('d/x'));
+    const ended = asNobody(work)?.('convert', '-O', 'raw', 'active.qcow2', 'd/x');
+    if (ended === undefined) return;
+    expect(ended).toMatchObject({ code: 0, stderr: '' });
+    const { size, ino, uid, gid, mode } = lstatSync(work.file('d/x'));
+    expect(size).toBe(8 * MIB);
+    expect({ ino, uid, gid, mode }).toMatchObject({
+      ino: before.ino,
+      uid: before.uid,
+      gid: before.gid,
+      mode: before.mode,
+    });
+    expect(readdirSync(work.file('d'))).toEqual(['x']);
+  });
+
+  it.skipIf(!isRoot).each([
+    ['convert', '-O', 'raw', 'active.qcow2', 'd/x'],
+    ['dd', '-O', 'raw', 'if=active.qcow2', 'of=d/x'],
+  ])('is not made over a file that is protected: %s', async (...line) => {
+    using work = bench();
+    await makeChain(work);
+    const script =
+      'mkdir -m 777 d; echo old > d/x; chown nobody:nogroup d/x; chmod 444 d/x; chmod 644 *2';
+    work.must('sh', '-ec', script);
+    const ended = asNobody(work)?.(...line);
+    if (ended === undefined) return;
+    expect(ended).toMatchObject({ code: 1, stderr: expect.stringContaining('d/x: access denied') });
+    expect(readFileSync(work.file('d/x'), 'utf8')).toBe('old\n');
+    expect(readdirSync(work.file('d'))).toEqual(['x']);
   });
 });
 

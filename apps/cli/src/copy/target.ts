@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { posix } from 'node:path';
 import { lockImage } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import { pathFrom, WRITER } from '@downfold/storage';
+import { pathFrom, StorageError, WRITER } from '@downfold/storage';
 import {
   type Access,
   assertNoJournal,
@@ -52,7 +52,8 @@ const NO_LINK: ReadonlySet<string> = new Set(['ENOENT', 'EINVAL', 'ENOTDIR']);
 
 /**
  * A new image that gets its name only when it is whole: until `finish` it has another one, and a file that was there before is what it was.
- * A block device is no name to be given, and is written in place; so is a file that no other can take the place of.
+ * A block device is no name to be given, and is written in place; so is a file that no other can take the place of, or that belongs to
+ * somebody to whom we cannot give one.
  * @throws StorageError `STORAGE_LOCKED` when somebody uses what is to be replaced
  */
 export async function newTarget(
@@ -60,21 +61,41 @@ export async function newTarget(
   format: NewFormat,
   options: NewImageOptions,
 ): Promise<Target> {
-  await using opened = new AsyncDisposableStack();
   const kind = await kindOf(path);
   if (kind === 'directory') throw new UsageError(`${path}: is a directory`);
   if (kind === 'block-device' && format.name === 'raw') return await presentTarget(path, 'raw');
   if (kind === 'block-device' || (kind !== null && isFixed(path)))
     return await inPlace(path, format, options);
+  try {
+    return await replacing(path, kind !== null, format, options);
+  } catch (cause) {
+    if (!isForeign(cause)) throw cause;
+    return await inPlace(path, format, options);
+  }
+}
+
+/** Whether a new file could not be given to the owner, or the group, of the one that it was to replace. */
+function isForeign(cause: unknown): boolean {
+  return cause instanceof StorageError && cause.details['call'] === 'chown';
+}
+
+async function replacing(
+  path: string,
+  isThere: boolean,
+  format: NewFormat,
+  options: NewImageOptions,
+): Promise<Target> {
+  await using opened = new AsyncDisposableStack();
   const environment = environmentFor(path, {});
-  if (kind !== null) {
+  if (isThere) {
     opened.use(await lockImage(path, WRITER, environment));
     await assertNoJournal(path);
+    await assertWritable(path);
   }
   const part = `${path}${SUFFIX}`;
   await removeLeftover(part);
   // who may not read what is there may not read the copy that replaces it
-  const like = kind === null ? {} : { like: path };
+  const like = isThere ? { like: path } : {};
   const storage = await backend.create(part, { secret: false, ...like });
   let finished = false;
   opened.defer(async () => {
@@ -95,6 +116,11 @@ export async function newTarget(
     },
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
+}
+
+/** Who protected a file from writing does not want it replaced either. @throws StorageError `STORAGE_ACCESS` */
+async function assertWritable(path: string): Promise<void> {
+  await using _ = await backend.open(path, 'write');
 }
 
 /** An image that is there already, checked, and written in place. */
