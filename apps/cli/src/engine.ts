@@ -1,3 +1,4 @@
+import { defaultPolicy } from '@downfold/chain';
 import { createEngine, type Engine } from '@downfold/commit';
 import { clock, isAlive, newJobId, thisProcess } from '@downfold/host';
 import { auto, copyDown, depthFirst, preserve, rebase, staged, stream } from '@downfold/strategies';
@@ -12,7 +13,8 @@ export function engineFor(file: string, access: Access): Engine {
     backend,
     formats,
     strategies: [...COMMITTING, auto(COMMITTING), stream, rebase],
-    policy: policyFor([file], access),
+    // jobs keep to the sizes that they were tried with
+    policy: { ...policyFor([file], access), limits: defaultPolicy.limits },
     owner: thisProcess(),
     isAlive,
     newJobId,

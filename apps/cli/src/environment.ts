@@ -25,6 +25,7 @@ import {
   WRITER,
 } from '@downfold/storage';
 import { fileBackendDriver } from '@downfold/storage-file';
+import { byteLength } from '@downfold/units';
 import { UsageError } from './failure.ts';
 import { absolute, directoryOf } from './paths.ts';
 
@@ -90,6 +91,9 @@ export function environmentFor(file: string, access: Access): ChainEnvironment {
   return { backend, formats, policy: policyFor([file], access), signal: access.signal };
 }
 
+/** Disks as large as QEMU has them, nearly: numbers stay exact, and memory is that of the metadata, which has its own limit. */
+export const IMAGE_LIMITS: ChainPolicy['limits'] = { virtualSize: byteLength(2 ** 52) };
+
 /** The safe default, opened up by what the user said. */
 export function policyFor(files: readonly string[], access: Access): ChainPolicy {
   const allow = access.allow ?? [];
@@ -104,6 +108,7 @@ export function policyFor(files: readonly string[], access: Access): ChainPolicy
           ],
     allowMarked: access.forceInvalid ?? false,
     allowDataFile: access.allowDataFile ?? false,
+    limits: IMAGE_LIMITS,
     locks: locksFor(access),
     secretOf: (path) => secretFor(path, access.secret),
     allowLocked: access.allowLocked ?? false,

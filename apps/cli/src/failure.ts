@@ -54,6 +54,8 @@ function lineOf(cause: unknown, doing: string): string {
 }
 
 function nextAfter({ code, details }: DownfoldError): string | undefined {
+  // more space would not help
+  if (details['errno'] === 'EFBIG') return undefined;
   if (details['feature'] === 'external data file') return "'--allow-data-file' allows it";
   return NEXT[code];
 }

@@ -5,7 +5,7 @@ import { type Preallocation, type Qcow2CreateOptions, qcow2 } from '@downfold/qc
 import { type RawCreateOptions, raw } from '@downfold/raw';
 import type { Storage } from '@downfold/storage';
 import { isVersion2, type Settings } from './create-settings.ts';
-import { formatOf } from './environment.ts';
+import { formatOf, IMAGE_LIMITS } from './environment.ts';
 import { UsageError } from './failure.ts';
 import { parseBytes } from './output/bytes.ts';
 
@@ -80,6 +80,7 @@ export function createOptions(
   const refcountBits = settings['refcount_bits'];
   return {
     ...common,
+    limits: IMAGE_LIMITS,
     ...(clusterSize === undefined ? {} : { clusterSize: parseBytes(clusterSize, 'cluster_size') }),
     ...(refcountBits === undefined ? {} : { refcountBits: Number(refcountBits) }),
     ...(preallocation === undefined ? {} : { preallocation }),

@@ -69,6 +69,13 @@ export const DIFFERENCES: readonly Difference[] = [
     why: 'one format is known well rather than many a little; `qemu-img convert` and `cryptsetup` have the rest',
   },
   {
+    id: 'large',
+    verbs: 'all',
+    theirs: 'disks up to 8 EiB, where their tables allow it',
+    ours: 'up to 4 PiB; commit, stream and rebase up to 64 TiB',
+    why: 'numbers stay exact; jobs keep to what they were tried with',
+  },
+  {
     id: 'remote-locks',
     verbs: 'all that write',
     theirs: 'takes its locks on network and FUSE file systems too, and trusts them',

@@ -1,4 +1,4 @@
-import type { CreateImageOptions } from '@downfold/image';
+import type { CreateImageOptions, ImageLimits } from '@downfold/image';
 import type { ImageEncryption } from '@downfold/luks';
 import type { Storage } from '@downfold/storage';
 import { alignUp, type ByteLength, hostOffset, isPowerOfTwo } from '@downfold/units';
@@ -32,6 +32,8 @@ import {
 
 /** Options of a new qcow2 image. */
 export interface Qcow2CreateOptions extends CreateImageOptions {
+  /** What the new image is held to, as when it is opened. */
+  readonly limits?: Partial<ImageLimits>;
   /** Bytes: a power of two, 512 to 2 MiB. Default 64 KiB. */
   readonly clusterSize?: number;
   /** 2 (`compat=0.10`) or 3 (`compat=1.1`). Default 3. */

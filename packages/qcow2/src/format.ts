@@ -46,7 +46,8 @@ export const qcow2: Qcow2Format = {
     await createImage(storage, options);
     const openDataFile = dataFile && (async (): Promise<Storage> => dataFile.storage);
     const secret = options.encryption?.secret;
-    const image = new Qcow2Image(await openState(storage, { mode: 'write', openDataFile, secret }));
+    const opening = { mode: 'write', limits: options.limits ?? {}, openDataFile, secret } as const;
+    const image = new Qcow2Image(await openState(storage, opening));
     if (dataFile?.raw && dataFile.storage.supports.resize)
       await dataFile.storage.setLength(image.geometry.virtualSize);
     const asked = options.preallocation ?? 'off';

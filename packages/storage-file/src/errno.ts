@@ -24,6 +24,11 @@ const WORDS: Readonly<Partial<Record<StorageErrorCode, string>>> = {
   STORAGE_NO_SPACE: 'no space left on the device',
 };
 
+/** What a code stands for as well, in words of its own. */
+const OWN_WORDS: Readonly<Record<string, string>> = {
+  EFBIG: 'larger than files can be there, or than this user may make them',
+};
+
 /** A system call's error as a StorageError that names the file, the call and, where there is one, the byte. */
 export function storageError(
   cause: unknown,
@@ -36,7 +41,7 @@ export function storageError(
   const where = offset === undefined ? '' : ` at byte ${offset}`;
   return new StorageError(
     code,
-    `${file}: ${WORDS[code] ?? 'input/output error'} (${errno} in ${call}${where})`,
+    `${file}: ${OWN_WORDS[errno] ?? WORDS[code] ?? 'input/output error'} (${errno} in ${call}${where})`,
     { file, call, errno, ...(offset === undefined ? {} : { offset }) },
     cause,
   );

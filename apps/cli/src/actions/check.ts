@@ -1,7 +1,7 @@
 import { printable } from '@downfold/chain';
 import type { CheckFinding, CheckReport } from '@downfold/image';
 import { qcow2, type RepairReport, type RepairScope } from '@downfold/qcow2';
-import { type Access, formatOf, openAlone, openFileToWrite } from '../environment.ts';
+import { type Access, formatOf, IMAGE_LIMITS, openAlone, openFileToWrite } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { twoDecimals } from '../output/bytes.ts';
 import { printError, printResult } from '../output/print.ts';
@@ -44,7 +44,7 @@ async function checkAndRepair(
 ): Promise<number> {
   await using opened = await openFileToWrite(file, options);
   const { storage, openDataFile } = opened;
-  const how = { scope, openDataFile, onFinding, onLeft: onFinding };
+  const how = { scope, limits: IMAGE_LIMITS, openDataFile, onFinding, onLeft: onFinding };
   const report = await qcow2.repair(storage, how);
   const { left, leaksFixed, corruptionsFixed } = report;
   const fixed = {
