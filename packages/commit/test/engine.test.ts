@@ -188,6 +188,7 @@ it('changes bitmaps once its journal says so, and tries again what storage refus
     },
     mark: () => call('mark'),
     pause: () => call('pause'),
+    save: async () => (path === '/base' ? await call('save') : undefined),
   });
   const withBitmaps = {
     ...toy,
@@ -200,7 +201,8 @@ it('changes bitmaps once its journal says so, and tries again what storage refus
   const request = { file: '/top', format: 'toy', strategy: 'plain', emptyTop: false } as const;
   const plan = await engine.plan({ ...request, bitmaps: 'merge' });
   await engine.run(plan, { onFailure: async () => true });
-  expect(calls).toEqual(['add', 'mark', 'mark', 'pause']);
+  // after the failure, and at the end, when it could still be tried again
+  expect(calls).toEqual(['add', 'mark', 'save', 'mark', 'pause', 'save']);
   expect(await shop.files()).toEqual(['base', 'top']);
 });
 
