@@ -54,7 +54,10 @@ it.skipIf(!havePrlimit)(
       'concluded',
     ]);
     expect(await served.execute('query-jobs')).toMatchObject([
-      { status: 'concluded', error: expect.stringMatching(/base\.qcow2: no space left/) },
+      {
+        status: 'concluded',
+        error: expect.stringMatching(/base\.qcow2: larger than files can be/),
+      },
     ]);
     await served.execute('job-dismiss', { id: 'j' });
     expect(await served.until('null')).toEqual(['null']);

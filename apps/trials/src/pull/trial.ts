@@ -1,5 +1,5 @@
-import { readdir } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { readdir, readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { type BuiltLayer, buildChain, layerAt } from '../chains/build.ts';
 import { firstDifference, view } from '../chains/views.ts';
 import { engine } from '../downfold.ts';
@@ -34,6 +34,8 @@ async function pull(spec: PullSpec): Promise<void> {
   const before: Buffer[] = [];
   for (const image of images) before.push(await view(image));
   const files = await readdir(directory.path);
+  // what the host has reserved and nobody wrote is a hole until it was read: plan and job are to see the same
+  for (const file of files) await readFile(join(directory.path, file));
   const work = engine();
   const plan = await work.plan({
     file: leaf.path,
