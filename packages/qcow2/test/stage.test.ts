@@ -175,7 +175,7 @@ function mappedClusters(craft: Craft): number[] {
 }
 
 describe('random stagings of random images', () => {
-  test.each(seeds(perTier({ quick: 50, ci: 400, long: 4000 })))('seed %i', async (seed) => {
+  test.each(seeds(perTier({ quick: 25, ci: 400, long: 4000 })))('seed %i', async (seed) => {
     const { integer, random } = caseContext(seed * 7919);
     const options = anyKind(seed);
     const bench = await Bench.make(options, seed);
