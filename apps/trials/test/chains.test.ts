@@ -8,9 +8,9 @@ import { qemuIsHere } from '../src/tools/qemu.ts';
 // Random chains made by QEMU, committed by Downfold, judged by QEMU: see src/chains/judge.ts for what must hold.
 const strategies = [
   { strategy: 'copy-down', counts: { quick: 3, ci: 200, long: 2000 } },
-  { strategy: 'depth-first', counts: { quick: 1, ci: 40, long: 2000 } },
-  { strategy: 'preserve', counts: { quick: 1, ci: 40, long: 2000 } },
-  { strategy: 'staged', counts: { quick: 1, ci: 40, long: 2000 } },
+  { strategy: 'depth-first', counts: { quick: 1, ci: 25, long: 2000 } },
+  { strategy: 'preserve', counts: { quick: 1, ci: 25, long: 2000 } },
+  { strategy: 'staged', counts: { quick: 1, ci: 25, long: 2000 } },
 ];
 const first = Number(process.env['DOWNFOLD_SEED'] ?? 1);
 

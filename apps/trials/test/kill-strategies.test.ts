@@ -8,7 +8,7 @@ import { qemuIsHere } from '../src/tools/qemu.ts';
 // kill -9 of the real command line in every way to change a chain: what its journal does not give up reads as before, `resume`
 // completes it, `abort` gives it up, and neither leaves an error, a leak or a file behind.
 const seed = Number(process.env['DOWNFOLD_SEED'] ?? 1);
-const kills = perTier({ quick: 6, ci: 54, long: 504 });
+const kills = perTier({ quick: 6, ci: 36, long: 504 });
 const quick = currentTier() === 'quick';
 const timeout = perTier({ quick: 120_000, ci: 600_000, long: 7_200_000 });
 

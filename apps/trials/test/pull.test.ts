@@ -5,7 +5,7 @@ import { inLanes } from '../src/tools/parallel.ts';
 import { qemuIsHere } from '../src/tools/qemu.ts';
 
 // Streams and rebases of random chains made by QEMU: every image reads as before, no error, no leak, the reference as asked.
-const count = perTier({ quick: 3, ci: 40, long: 2000 });
+const count = perTier({ quick: 3, ci: 25, long: 2000 });
 const first = Number(process.env['DOWNFOLD_SEED'] ?? 1);
 
 test.skipIf(!qemuIsHere())(`${count} random streams and rebases from seed ${first}`, async () => {
