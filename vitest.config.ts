@@ -19,6 +19,14 @@ const testTimeout = timeouts[tier as keyof typeof timeouts];
 // whole processes, many of them in one test: on a slow machine they take three times as long as on a usual one
 const wholeSystem = { testTimeout: 5 * testTimeout, hookTimeout: 5 * testTimeout };
 
+/** Proofs that work by one process after another: two of them go beside each other. `DOWNFOLD_ALONE=1` leaves them out, of those that want the machine alone. */
+const beside = ['chains', 'pull', 'device', 'qemu-crash', 'agreement.ci'];
+const proofs = {
+  ...wholeSystem,
+  exclude:
+    process.env['DOWNFOLD_ALONE'] === '1' ? beside.map((name) => `test/${name}.test.ts`) : [],
+};
+
 const folders = ['packages', 'apps'].flatMap((group) =>
   readdirSync(new URL(group, import.meta.url))
     .filter((name) => existsSync(new URL(`${group}/${name}/package.json`, import.meta.url)))
@@ -44,7 +52,7 @@ export default defineConfig({
     projects: [
       ...folders.map(({ name, root }) => ({
         extends: true as const,
-        test: { name, root, ...(name === 'trials' ? wholeSystem : {}) },
+        test: { name, root, ...(name === 'trials' ? proofs : {}) },
       })),
       // the examples in the READMEs
       { extends: true as const, test: { name: 'docs', root: 'tools', include: ['*.test.ts'] } },

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { tryDevice } from '../src/device/trial.ts';
 
 // A guest with many requests in flight on a chain of real formats, a job that writes below it, and every legal crash state.
-const count = perTier({ quick: 3, ci: 40, long: 1000 });
+const count = perTier({ quick: 3, ci: 25, long: 1000 });
 const first = Number(process.env['DOWNFOLD_SEED'] ?? 1);
 
 test(`${count} guests from seed ${first} on raw <-- qcow2 <-- qcow2`, async () => {

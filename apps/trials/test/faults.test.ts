@@ -9,7 +9,7 @@ import { run } from '../src/tools/process.ts';
 
 // Every operation of a job fails once, or from then on: see src/faults/loop.ts for what must hold. In processes of their own, on
 // both cores. Replay: pnpm --filter @downfold/trials faults STRATEGY SEED SEED+1
-const seeds = perTier({ quick: 3, ci: 65, long: 600 });
+const seeds = perTier({ quick: 3, ci: 60, long: 600 });
 const most = perTier({ quick: 4, ci: 8, long: 40 });
 const batch = perTier({ quick: 3, ci: 13, long: 20 });
 // some minutes where a page fault is dear

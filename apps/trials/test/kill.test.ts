@@ -8,7 +8,7 @@ import { scratch } from '../src/tools/scratch.ts';
 // kill -9 of the real command line, on real files: in every moment active and top read as before; `resume` completes, with
 // no leak and no journal left, and copies at most one epoch twice.
 const seed = Number(process.env['DOWNFOLD_SEED'] ?? 1);
-const kills = perTier({ quick: 3, ci: 25, long: 100 });
+const kills = perTier({ quick: 3, ci: 12, long: 100 });
 const mebibytes = perTier({ quick: 32, ci: 512, long: 512 });
 
 test.skipIf(!qemuIsHere())(`${kills} kills on ${mebibytes} MiB (seed ${seed})`, async () => {

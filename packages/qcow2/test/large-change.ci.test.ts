@@ -1,4 +1,3 @@
-import { perTier } from '@downfold/compliance';
 import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength } from '@downfold/units';
 import { expect, test, vi } from 'vitest';
@@ -11,7 +10,7 @@ const GIB = 2 ** 30;
 const CHANGES = ['deallocate', 'writeZeroes'] as const;
 
 // What is dirty goes to the file meanwhile: neither all tables of a large disk nor all that is let go stays in memory.
-test.each(CHANGES.slice(0, perTier({ quick: 1, ci: 2, long: 2 })))(
+test.each(CHANGES)(
   '%s of a large disk flushes as it goes',
   async (how) => {
     const disk = new MemoryDisk();
