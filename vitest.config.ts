@@ -19,12 +19,17 @@ const testTimeout = timeouts[tier as keyof typeof timeouts];
 // whole processes, many of them in one test: on a slow machine they take three times as long as on a usual one
 const wholeSystem = { testTimeout: 5 * testTimeout, hookTimeout: 5 * testTimeout };
 
-/** Proofs that work by one process after another: two of them go beside each other. `DOWNFOLD_ALONE=1` leaves them out, of those that want the machine alone. */
-const beside = ['chains', 'pull', 'device', 'qemu-crash', 'agreement.ci'];
+/** Proofs that work by one process after another, so that two of them go beside each other; all others want the machine alone. */
+const paired = ['chains', 'pull', 'device', 'qemu-crash', 'agreement.ci'].map(
+  (name) => `${name}.test.ts`,
+);
+/** `DOWNFOLD_PROOFS`: `paired` or `alone`, to run these apart; all, unless it is said. */
+const half = process.env['DOWNFOLD_PROOFS'];
 const proofs = {
   ...wholeSystem,
-  exclude:
-    process.env['DOWNFOLD_ALONE'] === '1' ? beside.map((name) => `test/${name}.test.ts`) : [],
+  exclude: readdirSync(new URL('apps/trials/test', import.meta.url))
+    .filter((name) => half !== undefined && paired.includes(name) !== (half === 'paired'))
+    .map((name) => `test/${name}`),
 };
 
 const folders = ['packages', 'apps'].flatMap((group) =>

@@ -40,11 +40,6 @@ const NEXT: Readonly<Record<string, string>> = {
   STORAGE_NO_SPACE: 'free some space and try again',
 };
 
-/** What failed first. What failed afterwards, while everything was closed, is a consequence, and wraps it in an error that says nothing. */
-export function firstFailure(cause: unknown): unknown {
-  return cause instanceof SuppressedError ? firstFailure(cause.suppressed) : cause;
-}
-
 /** The line for people: what could not be done, why, and what to do. */
 function lineOf(cause: unknown, doing: string): string {
   const message = cause instanceof Error ? cause.message : String(cause);

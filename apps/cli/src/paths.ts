@@ -1,8 +1,8 @@
 import { existsSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
 import { namesProtocol, type OpenChain, withoutFilePrefix } from '@downfold/chain';
-import { absolutePath, notUtf8 } from '@downfold/host';
-import { isUrl } from '@downfold/storage';
+import { absolutePath } from '@downfold/host';
+import { isUrl, isUtf8 } from '@downfold/storage';
 import { UsageError } from './failure.ts';
 
 /**
@@ -15,7 +15,7 @@ export function absolute(path: string): string {
   const plain = withoutFilePrefix(path);
   const found = absolutePath(plain);
   // that of the working directory: arguments were looked at
-  if (notUtf8([found]) !== undefined)
+  if (!isUtf8(found))
     throw new UsageError(`'${found}': names must be UTF-8, that of the directory too`);
   assertNoDirectoryMeant(plain, found);
   if (plain !== path || !namesProtocol(path) || existsSync(found)) return found;

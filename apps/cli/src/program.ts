@@ -1,4 +1,6 @@
-import { notUtf8, withoutMaglev } from '@downfold/host';
+import { withoutMaglev } from '@downfold/host';
+import { isUtf8 } from '@downfold/storage';
+import { firstFailure } from '@downfold/units';
 import { Command, CommanderError } from 'commander';
 import type { Act, Register } from './command.ts';
 import { abort } from './commands/abort.ts';
@@ -24,7 +26,7 @@ import { resume } from './commands/resume.ts';
 import { snapshot } from './commands/snapshot.ts';
 import { stream } from './commands/stream.ts';
 import { version } from './commands/version.ts';
-import { FailureWithCode, firstFailure, report, UsageError } from './failure.ts';
+import { FailureWithCode, report, UsageError } from './failure.ts';
 import { EPILOG, EXAMPLES } from './help.ts';
 import { applyImageOpts } from './image-opts.ts';
 import { asksJson } from './lost-result.ts';
@@ -94,7 +96,7 @@ export async function run(args: readonly string[]): Promise<number> {
 
 /** @throws UsageError when what Node made of an argument would name something else */
 function assertUtf8(args: readonly string[]): void {
-  const wrong = notUtf8(args);
+  const wrong = args.find((word) => !isUtf8(word));
   if (wrong !== undefined) throw new UsageError(`'${wrong}': names must be UTF-8`);
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // Plain JavaScript that any Node can parse: the bundle behind it needs Node 24's syntax.
+
 // without a listener SIGUSR1 opens Node's debugger to every user of this machine
 process.on('SIGUSR1', () => {});
 

@@ -1,4 +1,5 @@
-import { notUtf8, withoutMaglev } from '@downfold/host';
+import { withoutMaglev } from '@downfold/host';
+import { isUtf8 } from '@downfold/storage';
 import { Command, CommanderError, Option } from 'commander';
 import { startDaemon } from './daemon.ts';
 import { isBackground, releaseStarter, startInBackground } from './daemonize.ts';
@@ -39,7 +40,7 @@ export async function run(args: readonly string[]): Promise<number> {
     exitCode = await serve(file, options, args, log);
   });
   try {
-    const wrong = notUtf8(args);
+    const wrong = args.find((word) => !isUtf8(word));
     if (wrong !== undefined)
       throw new ServerError('SERVER_USAGE', `'${wrong}': names must be UTF-8`);
     await program.parseAsync(args, { from: 'user' });

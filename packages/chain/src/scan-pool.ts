@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { StorageError } from '@downfold/storage';
+import { isUtf8, StorageError } from '@downfold/storage';
 import { DownfoldError } from '@downfold/units';
 import { ChainError } from './errors.ts';
 import { identityKey, identityOf } from './identity.ts';
@@ -98,13 +98,9 @@ async function listFiles(directory: string, depth: number, scan: Scan): Promise<
   }
 }
 
-/** What stands for bytes of a name that are no UTF-8. */
-const UNKNOWN = '\u{fffd}';
-
 /** Whether a name that a directory has leads back to its file: one that is no UTF-8 does not, and nobody knows what that file depends on. */
 async function isSaid(path: string, name: string, scan: Scan): Promise<boolean> {
-  if (!name.includes(UNKNOWN) || (await identityOf(path, scan.environment.backend)) !== null)
-    return true;
+  if (isUtf8(name) || (await identityOf(path, scan.environment.backend)) !== null) return true;
   const problem = 'its name is no UTF-8, and cannot be said here; rename it';
   report(path, new ChainError('CHAIN_FORBIDDEN_NAME', `${path}: ${problem}`, { name }), scan);
   return false;

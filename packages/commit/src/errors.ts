@@ -1,5 +1,5 @@
 import { StorageError } from '@downfold/storage';
-import { DownfoldError } from '@downfold/units';
+import { DownfoldError, firstFailure } from '@downfold/units';
 
 /**
  * Why a commit was refused, stopped or failed.
@@ -45,14 +45,9 @@ export class CommitError extends DownfoldError<CommitErrorCode> {
   override readonly name: string = 'CommitError';
 }
 
-/** What went wrong first: what was open may fail to close, too. */
-export function firstOf(cause: unknown): unknown {
-  return cause instanceof SuppressedError ? firstOf(cause.suppressed) : cause;
-}
-
 /** The storage error that an error is or comes of: an image that failed once says so to everyone, with what it was. */
 export function storageErrorIn(cause: unknown): StorageError | null {
-  for (let at = firstOf(cause); at instanceof Error; at = at.cause)
+  for (let at = firstFailure(cause); at instanceof Error; at = at.cause)
     if (at instanceof StorageError) return at;
   return null;
 }

@@ -1,5 +1,6 @@
 import { StorageError, type StorageErrorCode } from '@downfold/storage';
-import { CommitError, firstOf } from './errors.ts';
+import { firstFailure } from '@downfold/units';
+import { CommitError } from './errors.ts';
 import type { CommitResult, RunOptions } from './parts.ts';
 
 /** What may go away by itself, or by somebody's help. A failed flush never does. */
@@ -14,7 +15,7 @@ export async function retrying(
     try {
       return await attempt();
     } catch (cause) {
-      const failure = passing(firstOf(cause));
+      const failure = passing(firstFailure(cause));
       if (failure === null || onFailure === undefined || !(await onFailure(failure))) throw cause;
     }
   }

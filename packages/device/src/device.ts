@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { ChainLayer } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import { type OperationOptions, StorageError } from '@downfold/storage';
+import { isFull, type OperationOptions } from '@downfold/storage';
 import {
   type ByteLength,
   byteLength,
@@ -412,6 +412,7 @@ export class Device implements AsyncDisposable {
     try {
       await this.#flushers.flush(image);
     } catch (cause) {
+      // nothing was flushed yet, and nothing is lost; what went wrong for good says so at the next change
       if (isFull(cause)) throw cause;
       this.#failure ??= { cause };
     }
@@ -467,11 +468,6 @@ export class Device implements AsyncDisposable {
 /** Formats that have no units of allocation say 1. */
 function byMetadata({ geometry, zeroesAsData }: Image): boolean {
   return geometry.allocationGranularity > 1 && zeroesAsData !== true;
-}
-
-/** The host had no room for what a flush writes: nothing was flushed yet, and nothing is lost. What went wrong for good says so at the next change. */
-function isFull(cause: unknown): boolean {
-  return cause instanceof StorageError && cause.code === 'STORAGE_NO_SPACE';
 }
 
 const UNLOCKED: LayerLocks = { change: async () => null, release: async () => {} };

@@ -3,7 +3,6 @@ export { clock } from './clock.ts';
 export { HostError, type HostErrorCode } from './errors.ts';
 export { newJobId } from './job-id.ts';
 export { withoutMaglev } from './maglev.ts';
-export { notUtf8 } from './not-utf8.ts';
 export { isAlive, thisProcess } from './process.ts';
 export {
   type GivenSecret,

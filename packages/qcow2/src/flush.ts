@@ -1,4 +1,4 @@
-import { StorageError } from '@downfold/storage';
+import { isFull } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
 import { BARRIER } from './barriers.ts';
 import { patchHeader } from './header-sector.ts';
@@ -201,10 +201,6 @@ function unseal(state: Qcow2State, writer: Writer, sealed: Sealed): void {
   // one that moved again meanwhile does not go there any more
   if (refcounts.moved === null) refcounts.moved = moved;
   else writer.releases.push({ ...moved, references: 1 });
-}
-
-function isFull(cause: unknown): boolean {
-  return cause instanceof StorageError && cause.code === 'STORAGE_NO_SPACE';
 }
 
 function blockPiece({ offset, bytes }: RefcountBlock): Piece {

@@ -39,3 +39,8 @@ export type StorageErrorCode =
 export class StorageError extends DownfoldError<StorageErrorCode> {
   override readonly name: string = 'StorageError';
 }
+
+/** Whether an operation failed for want of room alone: of a write, and of no flush, which says `STORAGE_FLUSH_FAILED`. */
+export function isFull(cause: unknown): boolean {
+  return cause instanceof StorageError && cause.code === 'STORAGE_NO_SPACE';
+}

@@ -8,7 +8,7 @@ export type {
   StorageLock,
 } from './backend.ts';
 export { bytesTo, NOTHING_MORE } from './bytes-to.ts';
-export { StorageError, type StorageErrorCode } from './errors.ts';
+export { isFull, StorageError, type StorageErrorCode } from './errors.ts';
 export {
   conflictOf,
   LOSER,
@@ -35,3 +35,4 @@ export type {
   StorageSupport,
   WriteOptions,
 } from './storage.ts';
+export { isUtf8 } from './utf8.ts';

@@ -26,3 +26,8 @@ export type UnitsErrorCode = 'UNITS_RANGE' | 'UNITS_TOO_LARGE';
 export class UnitsError extends DownfoldError<UnitsErrorCode> {
   override readonly name: string = 'UnitsError';
 }
+
+/** What failed first. What failed afterwards, while everything was closed, is a consequence, and wraps it in an error that says nothing. */
+export function firstFailure(cause: unknown): unknown {
+  return cause instanceof SuppressedError ? firstFailure(cause.suppressed) : cause;
+}

@@ -1,5 +1,11 @@
 export { alignDown, alignUp, ceilDivide, isPowerOfTwo } from './arithmetic.ts';
-export { DownfoldError, type ErrorDetails, UnitsError, type UnitsErrorCode } from './errors.ts';
+export {
+  DownfoldError,
+  type ErrorDetails,
+  firstFailure,
+  UnitsError,
+  type UnitsErrorCode,
+} from './errors.ts';
 export { type Field, flags64, type Layout, layout, raw, u8, u16, u32, u64 } from './layout.ts';
 export {
   type AnyOffset,

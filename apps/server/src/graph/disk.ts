@@ -1,10 +1,4 @@
-import {
-  type ChainEnvironment,
-  type ChainLayer,
-  factsOf,
-  openLayer,
-  readMark,
-} from '@downfold/chain';
+import { type ChainEnvironment, type ChainLayer, readMark } from '@downfold/chain';
 import {
   type Claim,
   conflictBetween,
@@ -18,7 +12,7 @@ import type { JobType } from '@downfold/job';
 import { READER, WRITER } from '@downfold/storage';
 import { ServerError } from '../errors.ts';
 import type { DiskLocks } from './locks.ts';
-import { type OpenLayers, openForWriting } from './open.ts';
+import { type OpenLayers, openForReading, openForWriting } from './open.ts';
 
 /** Whoever uses a disk: an export, or a job. */
 export interface DiskUser {
@@ -184,9 +178,7 @@ export class Disk implements AsyncDisposable {
     opened.use(top.image);
     const held = await device.drained(async (section) => {
       await section.flush();
-      // closing the writer would do it behind the back of the one that is opened here
-      if (!jobs) await before.image.bitmaps?.save();
-      const below = jobs ? before : await openLayer(before.facts, 'read', this.environment);
+      const below = jobs ? before : await openForReading(before, this.environment);
       if (!jobs) opened.use(below.image);
       await section.replace([...section.layers.slice(0, -1), below, top]);
       this.#changed(section.layers);
@@ -225,14 +217,15 @@ export class Disk implements AsyncDisposable {
   async rewriteBacking(index: number, reference: BackingReference): Promise<void> {
     this.assertUnused('a job works with it', ({ job }) => job !== null);
     const layer = this.layers[index] as ChainLayer;
-    if (layer.image.writable && this.#device !== null) {
-      await this.#device.drained(async (section) => {
+    if (layer.image.writable) {
+      // one that could not be brought to rest is its own only writer
+      if (this.#device === null) await layer.image.setBacking(reference);
+      await this.#device?.drained(async (section) => {
         await section.flush();
         await layer.image.setBacking(reference);
       });
       return;
     }
-    const { backend } = this.environment;
     const writing = await openForWriting(layer, this.locks, this.environment, { isActive: false });
     try {
       await writing.image.setBacking(reference);
@@ -240,10 +233,7 @@ export class Disk implements AsyncDisposable {
       await writing.image[Symbol.asyncDispose]();
       await this.locks.change(layer.facts.path, READER);
     }
-    const open = await openLayer(layer.facts, 'read', this.environment);
-    const { node, path } = layer.facts;
-    const again = { facts: await factsOf(node, path, open.image, backend), image: open.image };
-    const next = this.layers.with(index, again);
+    const next = this.layers.with(index, await openForReading(layer, this.environment));
     if (this.#device === null) this.#layers = next;
     else await this.#device.drained((section) => section.replace(next));
     await layer.image[Symbol.asyncDispose]();
@@ -265,15 +255,10 @@ export class Disk implements AsyncDisposable {
     this.#device = null;
     const { active, environment } = this;
     if (!active.image.writable) return;
-    // a job, or a client; while the writer is open, so that what fails can be tried again
-    await active.image.bitmaps?.save();
-    const { facts, image } = await openLayer(active.facts, 'read', environment);
-    this.#layers = this.#layers.with(-1, {
-      facts: await factsOf(facts.node, facts.path, image, environment.backend),
-      image,
-    });
+    // while the writer is open: what fails can be tried again
+    this.#layers = this.#layers.with(-1, await openForReading(active, environment));
     await active.image[Symbol.asyncDispose]();
-    await this.locks.change(facts.path, READER);
+    await this.locks.change(active.facts.path, READER);
   }
 
   async #start(writes: boolean): Promise<Device> {

@@ -90,16 +90,38 @@ export async function openForWriting(
         { image: facts.path, corruptions },
       );
     if (isActive && leaks > 0) await layer.image.reclaimLeaks();
-    const again = {
-      facts: await factsOf(facts.node, facts.path, layer.image, environment.backend),
-      image: layer.image,
-    };
+    const again = await asItIs(layer, environment);
     stack.move();
     return again;
   } catch (cause) {
     if (before !== null) await locks.change(facts.path, before);
     throw cause;
   }
+}
+
+/**
+ * Opens a layer once more, for reading, as its writer leaves it: what that has of bitmaps is saved first, for closing it later would do so behind the back
+ * of the one that is opened here. The layer stays open, and its lock what it is.
+ */
+export async function openForReading(
+  { facts, image }: ChainLayer,
+  environment: ChainEnvironment,
+): Promise<ChainLayer> {
+  await image.bitmaps?.save();
+  const open = await openLayer(facts, 'read', environment);
+  await using stack = new AsyncDisposableStack();
+  stack.use(open.image);
+  const again = await asItIs(open, environment);
+  stack.move();
+  return again;
+}
+
+/** A layer with what is known of it now. */
+async function asItIs(
+  { facts: { node, path }, image }: ChainLayer,
+  { backend }: ChainEnvironment,
+): Promise<ChainLayer> {
+  return { facts: await factsOf(node, path, image, backend), image };
 }
 
 /** Absolute, links resolved; of a URL the one way to write it. @throws StorageError when it is not there */

@@ -1,6 +1,5 @@
-import { DownfoldError } from '@downfold/units';
 import { expect, it } from 'vitest';
-import { firstFailure } from '../src/failure.ts';
+import { DownfoldError, firstFailure } from '../src/index.ts';
 
 it('tells what failed first, not that closing failed after it', async () => {
   const first = new DownfoldError('IMAGE_CORRUPT', 'a refcount block is missing');
