@@ -17,32 +17,13 @@ import {
 } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
 import { RawClient } from './raw-client.ts';
+import { type Stage, stageOf } from './stage.ts';
 import { scratch } from './support.ts';
 
 const MiB = 1 << 20;
 
-async function stage(limits: ServerLimits = {}) {
-  const files = scratch();
-  const path = files.path('nbd');
-  const disk = new MemoryExport(MiB);
-  const errors: unknown[] = [];
-  const server = await serveNbd({
-    listen: { path },
-    exports: [['disk', disk]],
-    limits,
-    onError: (error) => errors.push(error),
-  });
-  return {
-    path,
-    disk,
-    errors,
-    server,
-    async [Symbol.asyncDispose]() {
-      await server.close({ grace: 100 });
-      files[Symbol.dispose]();
-    },
-  };
-}
+const stage = (limits: ServerLimits = {}): Promise<Stage<MemoryExport>> =>
+  stageOf(new MemoryExport(MiB), limits, 100);
 
 /** Calls of the export wait until `open`. */
 function gate(disk: MemoryExport): { open(): void } {
@@ -66,7 +47,7 @@ function writesAndLeave(count: number): Buffer {
 }
 
 /** A client that asked for a read and hung up; the read is under way until the gate is opened. */
-async function leftBehind(on: Awaited<ReturnType<typeof stage>>): Promise<{ open(): void }> {
+async function leftBehind(on: Stage<MemoryExport>): Promise<{ open(): void }> {
   const held = gate(on.disk);
   await using client = new RawClient(on.path);
   await client.go('disk', 'simple');
@@ -395,15 +376,30 @@ describe('the end of a connection', () => {
       return { under };
     }
 
-    test('ends when its client hangs up, and the connection with it', async () => {
-      await using on = await stage();
+    const request = (call: typeof cache | typeof zeros, cookie: number) =>
+      encodeRequestHeader({ ...call, cookie }, false);
+    /** 40 calls of `cache`, but for one of zeros. */
+    const forty = (zerosAt: number) =>
+      Array.from({ length: 40 }, (_, cookie) =>
+        request(cookie === zerosAt ? zeros : cache, cookie),
+      );
+
+    /** A client that has sent `calls`, of which so many are under way. */
+    async function begun(on: Stage<MemoryExport>, calls: readonly Buffer[], count: number) {
       const { under } = endless(on.disk);
       const client = new RawClient(on.path);
       await client.go('disk', 'structured');
-      for (let cookie = 1; cookie <= 15; cookie++)
-        client.send(encodeRequestHeader({ ...cache, cookie }, false));
-      client.send(encodeRequestHeader({ ...zeros, cookie: 16 }, false));
-      await expect.poll(() => under.size).toBe(16);
+      client.send(Buffer.concat(calls));
+      await expect.poll(() => under.size).toBe(count);
+      return { client, under };
+    }
+
+    test.each([
+      ['and the connection with it', forty(15).slice(0, 16)],
+      ['though more of them wait', forty(15)],
+    ])('ends when its client hangs up, %s', async (_, calls) => {
+      await using on = await stage();
+      const { client, under } = await begun(on, calls, 16);
       await client[Symbol.asyncDispose]();
       await expect.poll(() => on.server.clients).toBe(0);
       expect(under.size).toBe(0);
@@ -411,60 +407,26 @@ describe('the end of a connection', () => {
       expect(on.errors).toEqual([]);
     });
 
-    test('ends when its client hangs up, though more of them wait', async () => {
-      await using on = await stage();
-      const { under } = endless(on.disk);
-      const client = new RawClient(on.path);
-      await client.go('disk', 'structured');
-      const calls = Array.from({ length: 40 }, (_, cookie) =>
-        encodeRequestHeader({ ...(cookie === 15 ? zeros : cache), cookie }, false),
-      );
-      client.send(Buffer.concat(calls));
-      await expect.poll(() => under.size).toBe(16);
-      await client[Symbol.asyncDispose]();
-      await expect.poll(() => on.server.clients).toBe(0);
-      expect(under.size).toBe(0);
-      expect(on.errors).toEqual([]);
-    });
-
-    test('a client that said behind much else that it would leave still wants its zeros', async () => {
-      await using on = await stage();
-      const { under } = endless(on.disk);
-      const client = new RawClient(on.path);
-      await client.go('disk', 'structured');
-      const calls = Array.from({ length: 40 }, (_, cookie) =>
-        encodeRequestHeader({ ...(cookie === 0 ? zeros : cache), cookie }, false),
-      );
-      client.send(Buffer.concat([...calls, encodeRequestHeader(leave, false)]));
-      await expect.poll(() => under.size).toBe(16);
-      await client[Symbol.asyncDispose]();
-      await expect.poll(() => [...under]).toEqual(['zeros']);
-      await on.server.close({ grace: 50 });
-      expect(under.size).toBe(0);
-    });
-
-    test('a client that said that it would leave still wants its zeros, until the server closes', async () => {
-      await using on = await stage();
-      const { under } = endless(on.disk);
-      const client = new RawClient(on.path);
-      await client.go('disk', 'structured');
-      for (const [index, request] of [cache, zeros].entries())
-        client.send(encodeRequestHeader({ ...request, cookie: index }, false));
-      client.send(encodeRequestHeader(leave, false));
-      await expect.poll(() => under.size).toBe(2);
-      await client[Symbol.asyncDispose]();
-      await expect.poll(() => [...under]).toEqual(['zeros']);
-      await on.server.close({ grace: 50 });
-      expect(under.size).toBe(0);
-    });
+    test.each([
+      ['that it would leave', [request(cache, 0), request(zeros, 1)], 2],
+      ['behind much else that it would leave', forty(0), 16],
+    ])(
+      'a client that said %s still wants its zeros, until the server closes',
+      async (_, calls, count) => {
+        await using on = await stage();
+        const left = [...calls, encodeRequestHeader(leave, false)];
+        const { client, under } = await begun(on, left, count);
+        await client[Symbol.asyncDispose]();
+        await expect.poll(() => [...under]).toEqual(['zeros']);
+        await on.server.close({ grace: 50 });
+        expect(under.size).toBe(0);
+      },
+    );
 
     test('ends when the grace of a removal is over, though the client waits', async () => {
       await using on = await stage();
-      const { under } = endless(on.disk);
-      await using client = new RawClient(on.path);
-      await client.go('disk', 'structured');
-      client.send(encodeRequestHeader({ ...zeros, cookie: 1 }, false));
-      await expect.poll(() => under.size).toBe(1);
+      const { client, under } = await begun(on, [request(zeros, 1)], 1);
+      await using _client = client;
       await on.server.remove('disk', { grace: 50 });
       expect(under.size).toBe(0);
     });

@@ -3,16 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SharedMap } from '@downfold/units';
 import { expect, onTestFinished } from 'vitest';
-import {
-  type ChangeOptions,
-  type DirectReads,
-  type NbdServer,
-  type ServerLimits,
-  serveNbd,
-  type ZeroOptions,
+import type {
+  ChangeOptions,
+  DirectReads,
+  NbdServer,
+  ServerLimits,
+  ZeroOptions,
 } from '../src/index.ts';
 import { GRAIN, MemoryExport } from './memory-export.ts';
-import { scratch } from './support.ts';
+import { type Stage, stageOf } from './stage.ts';
 
 /** In the file everything lies so much further on: who mixes up the two offsets reads something else. */
 const SHIFT = 16 * GRAIN;
@@ -86,37 +85,13 @@ export class MappedExport extends MemoryExport {
 }
 
 /** A server of one mapped disk, `disk`. */
-export interface MappedStage extends AsyncDisposable {
-  readonly path: string;
-  readonly disk: MappedExport;
-  readonly server: NbdServer;
-  readonly errors: unknown[];
-}
+export type MappedStage = Stage<MappedExport>;
 
 export async function mappedStage(
   size: number,
   limits: ServerLimits = { threads: 1 },
 ): Promise<MappedStage> {
-  const files = scratch();
-  const path = files.path('nbd');
-  const disk = await new MappedExport(size).ready();
-  const errors: unknown[] = [];
-  const server = await serveNbd({
-    listen: { path },
-    exports: [['disk', disk]],
-    limits,
-    onError: (error) => errors.push(error),
-  });
-  return {
-    path,
-    disk,
-    server,
-    errors,
-    async [Symbol.asyncDispose]() {
-      await server.close({ grace: 200 });
-      files[Symbol.dispose]();
-    },
-  };
+  return stageOf(await new MappedExport(size).ready(), limits, 200);
 }
 
 /** Reads with `read` until a thread serves one more connection. */

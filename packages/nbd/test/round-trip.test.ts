@@ -2,6 +2,7 @@ import { Random } from '@downfold/compliance';
 import { describe, expect, test } from 'vitest';
 import { connectNbd, listExports, type Style, serveNbd } from '../src/index.ts';
 import { MemoryExport } from './memory-export.ts';
+import { randomWork } from './random-work.ts';
 import { scratch } from './support.ts';
 
 const styles: readonly Style[] = ['simple', 'structured', 'extended'];
@@ -16,27 +17,8 @@ describe.each(styles)('our client and our server, %s', (style) => {
     await using _server = await serveNbd({ listen: { path }, exports: [['disk', disk]] });
     await using client = await connectNbd({ server: { path }, name: 'disk', style });
     expect(client.info.style).toBe(style);
-    for (let round = 0; round < 30; round++) {
-      // ranges apart, so that the order does not matter
-      const work = Array.from({ length: 16 }, async (_, slot) => {
-        const offset = slot * 65_536 + random.next(30_000);
-        const length = 1 + random.next(30_000);
-        const kind = random.next(4);
-        if (kind === 0) {
-          const bytes = random.bytes(length);
-          model.set(bytes, offset);
-          return await client.write(offset, bytes);
-        }
-        if (kind === 1) {
-          model.fill(0, offset, offset + length);
-          return await client.writeZeroes(offset, length);
-        }
-        const target = Buffer.alloc(length, 0xaa);
-        await client.read(offset, target);
-        expect(target.equals(model.subarray(offset, offset + length))).toBe(true);
-      });
-      await Promise.all(work);
-    }
+    for (let round = 0; round < 30; round++)
+      await randomWork(client, model, random, { slot: 65_536, most: 30_000, kinds: 4 });
     expect(disk.bytes.equals(model)).toBe(true);
   });
 });

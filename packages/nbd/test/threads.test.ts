@@ -15,6 +15,7 @@ import {
 import { Link } from '../src/link.ts';
 import { MappedExport, type MappedStage, mappedStage, toThread } from './mapped-export.ts';
 import { MemoryExport } from './memory-export.ts';
+import { randomWork } from './random-work.ts';
 import { RawClient } from './raw-client.ts';
 import { scratch } from './support.ts';
 
@@ -76,26 +77,8 @@ describe.each(styles)('a connection with a thread, %s', (style) => {
     on.disk.fill(0, random.bytes(on.disk.size));
     on.disk.bytes.copy(model);
     await using client = await served(on, style);
-    for (let round = 0; round < 20; round++) {
-      const work = Array.from({ length: 16 }, async (_, slot) => {
-        const offset = slot * 131_072 + random.next(60_000);
-        const length = 1 + random.next(60_000);
-        const kind = random.next(5);
-        if (kind === 0) {
-          const bytes = random.bytes(length);
-          model.set(bytes, offset);
-          return await client.write(offset, bytes);
-        }
-        if (kind === 1) {
-          model.fill(0, offset, offset + length);
-          return await client.writeZeroes(offset, length);
-        }
-        const target = Buffer.alloc(length, 0xaa);
-        await client.read(offset, target);
-        expect(target.equals(model.subarray(offset, offset + length))).toBe(true);
-      });
-      await Promise.all(work);
-    }
+    for (let round = 0; round < 20; round++)
+      await randomWork(client, model, random, { slot: 131_072, most: 60_000, kinds: 5 });
     const all = Buffer.alloc(model.length);
     await client.read(0, all);
     expect(all.equals(model)).toBe(true);
