@@ -20,3 +20,11 @@ export function makeEncrypted(...args: readonly string[]): void {
     }
   }
 }
+
+/** Arguments by which `qemu-img compare` holds an encrypted image, as `--image-opts` names it, against a file of plain bytes; `key`: of the secret `s`. */
+export function comparedInClear(key: string, image: string, plain: string): readonly string[] {
+  return [
+    ...['compare', ...secretObject(key), '--image-opts'],
+    ...[image, `driver=raw,file.filename=${plain}`],
+  ];
+}

@@ -1,6 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { makeEncrypted, secretObject } from '@downfold/compliance';
+import { comparedInClear, makeEncrypted, secretObject } from '@downfold/compliance';
 import { hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import {
@@ -10,9 +9,7 @@ import {
   SectorCipher,
   unlock,
 } from '../src/index.ts';
-import { bytesIn, encrypted, haveQemu, passphrase, run, scratch, storageOf } from './support.ts';
-
-const SIZE = 1 << 20;
+import { bytesIn, encrypted, haveQemu, judged, passphrase, run, storageOf } from './support.ts';
 
 /** QEMU takes seconds to make a header, whatever `iter-time` says. */
 describe.skipIf(!haveQemu)('QEMU', () => {
@@ -23,15 +20,8 @@ describe.skipIf(!haveQemu)('QEMU', () => {
   test.each(settings)(
     'made it with %s: it reads as in QEMU, and is described alike',
     async (how) => {
-      using directory = scratch();
-      const [key, plain, path] = ['key', 'plain', 'image'].map((name) => directory.path(name)) as [
-        string,
-        string,
-        string,
-      ];
-      writeFileSync(key, passphrase);
-      const content = randomBytes(SIZE);
-      writeFileSync(plain, content);
+      using files = judged();
+      const { key, plain, path, content } = files;
       const options = `key-secret=s,iter-time=10,${how}`;
       makeEncrypted(
         'create',
@@ -42,7 +32,7 @@ describe.skipIf(!haveQemu)('QEMU', () => {
         '-o',
         options,
         path,
-        `${SIZE}`,
+        String(content.length),
       );
       run(
         'qemu-img',
@@ -71,14 +61,7 @@ describe.skipIf(!haveQemu)('QEMU', () => {
       content.set(passphrase, 1000);
       writeFileSync(path, await bytesIn(file));
       writeFileSync(plain, content);
-      run(
-        'qemu-img',
-        'compare',
-        ...secretObject(key),
-        '--image-opts',
-        encrypted(path),
-        `driver=raw,file.filename=${plain}`,
-      );
+      run('qemu-img', ...comparedInClear(key, encrypted(path), plain));
     },
   );
 });

@@ -1,6 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { secretObject } from '@downfold/compliance';
+import { comparedInClear } from '@downfold/compliance';
 import { hostOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { encryptedStorage, type HashName, makeHeader, SectorCipher } from '../src/index.ts';
@@ -9,6 +8,7 @@ import {
   encrypted,
   haveCryptsetup,
   haveQemu,
+  judged,
   passphrase,
   run,
   scratch,
@@ -27,15 +27,8 @@ describe.skipIf(!haveQemu)('QEMU', () => {
       hash: hashes[index % hashes.length] as HashName,
     })),
   )('reads $name, $hash, made here', async ({ cipher, hash }) => {
-    using directory = scratch();
-    const [key, plain, path] = ['key', 'plain', 'image'].map((name) => directory.path(name)) as [
-      string,
-      string,
-      string,
-    ];
-    writeFileSync(key, passphrase);
-    const content = randomBytes(SIZE);
-    writeFileSync(plain, content);
+    using files = judged();
+    const { key, plain, path, content } = files;
     const header = await makeHeader(path, { passphrase, cipher, hash, iterTime: 1 });
     const file = await storageOf(header.bytes);
     await encryptedStorage(file, new SectorCipher(cipher, header.key), header.bytes.length).write(
@@ -43,14 +36,7 @@ describe.skipIf(!haveQemu)('QEMU', () => {
       content,
     );
     writeFileSync(path, await bytesIn(file));
-    run(
-      'qemu-img',
-      'compare',
-      ...secretObject(key),
-      '--image-opts',
-      encrypted(path),
-      `driver=raw,file.filename=${plain}`,
-    );
+    run('qemu-img', ...comparedInClear(key, encrypted(path), plain));
   });
 });
 

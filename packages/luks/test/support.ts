@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Storage } from '@downfold/storage';
@@ -35,6 +36,23 @@ export function scratch(): Disposable & { path(name: string): string } {
     path: (name) => join(directory, name),
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
+}
+
+/** What QEMU is to judge: a file with the passphrase, one with random bytes, and where an image of them is to be. Gone when the block ends. */
+export function judged(): Disposable &
+  Readonly<Record<'key' | 'plain' | 'path', string>> & {
+    readonly content: Uint8Array;
+  } {
+  const directory = scratch();
+  const [key, plain, path] = [
+    directory.path('key'),
+    directory.path('plain'),
+    directory.path('image'),
+  ];
+  const content = randomBytes(1 << 20);
+  writeFileSync(key, passphrase);
+  writeFileSync(plain, content);
+  return { key, plain, path, content, [Symbol.dispose]: () => directory[Symbol.dispose]() };
 }
 
 /** Runs a tool; throws with its output when it fails. */

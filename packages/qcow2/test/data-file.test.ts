@@ -16,6 +16,7 @@ import { AUTOCLEAR_AT } from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import {
   bytesOn,
+  changeAt,
   dump,
   haveQemu,
   load,
@@ -68,22 +69,10 @@ function dumpBoth(disk: MemoryDisk, path: string, data: string): void {
 
 async function change(image: Qcow2, model: Uint8Array, seed: number): Promise<void> {
   const { bytes, integer } = caseContext(seed);
-  const unit = image.geometry.allocationGranularity;
   for (let turn = 0; turn < 12; turn++) {
     const at = integer(model.length - 70_000);
     const length = 1 + integer(70_000);
-    if (turn % 4 === 1) {
-      await image.writeZeroes(range(at, length), plain);
-      model.fill(0, at, at + length);
-    } else if (turn % 4 === 3) {
-      await image.deallocate(range(at, length));
-      const [from, to] = [Math.ceil(at / unit) * unit, Math.floor((at + length) / unit) * unit];
-      if (to > from) model.fill(0, from, to);
-    } else {
-      const source = bytes(length);
-      await image.write(guestOffset(turn === 0 ? 5 : at), source, plain);
-      model.set(source, turn === 0 ? 5 : at);
-    }
+    await changeAt(image, model, turn, range(turn === 0 ? 5 : at, length), bytes);
     if (turn % 5 === 4) await image.flush();
   }
   // from another file, in pieces of clusters and over whole ones

@@ -1,12 +1,11 @@
 import { writeFileSync } from 'node:fs';
-import { caseContext, secretObject } from '@downfold/compliance';
+import { caseContext, comparedInClear, secretObject } from '@downfold/compliance';
 import { imageSecret } from '@downfold/image';
 import type { ImageEncryption } from '@downfold/luks';
 import type { MemoryDisk } from '@downfold/storage-memory';
 import { memoryBackend } from '@downfold/storage-memory';
-import { guestOffset } from '@downfold/units';
 import { type Qcow2, type Qcow2CreateOptions, qcow2 } from '../src/index.ts';
-import { range, run } from './support.ts';
+import { changeAt, range, run } from './support.ts';
 
 const text = new TextEncoder();
 export const passphrase: Uint8Array = text.encode('open sesame');
@@ -44,22 +43,10 @@ export async function openOn(
 /** Writes, zeros, deallocations and snapshots at random places; `model` shows what they make of the disk. */
 export async function change(image: Qcow2, model: Uint8Array, seed: number): Promise<void> {
   const { bytes, integer } = caseContext(seed);
-  const unit = image.geometry.allocationGranularity;
   for (let turn = 0; turn < 16; turn++) {
     const at = integer(model.length - 70_000);
     const length = 1 + integer(70_000);
-    if (turn % 4 === 1) {
-      await image.writeZeroes(range(at, length), { fill: null });
-      model.fill(0, at, at + length);
-    } else if (turn % 4 === 3) {
-      await image.deallocate(range(at, length));
-      const [from, to] = [Math.ceil(at / unit) * unit, Math.floor((at + length) / unit) * unit];
-      if (to > from) model.fill(0, from, to);
-    } else {
-      const source = bytes(length);
-      await image.write(guestOffset(at), source, { fill: null });
-      model.set(source, at);
-    }
+    await changeAt(image, model, turn, range(at, length), bytes);
     if (turn === 7) await image.snapshots.create({ name: 'seven', date: '2026-11-30T00:00:00Z' });
     if (turn % 5 === 4) await image.flush();
   }
@@ -79,13 +66,6 @@ export function judgedByQemu(
   const [key, raw] = [`${path}.key`, `${path}.view`];
   writeFileSync(key, secret);
   writeFileSync(raw, view);
-  run(
-    'qemu-img',
-    'compare',
-    ...secretObject(key),
-    '--image-opts',
-    encrypted(path),
-    `driver=raw,file.filename=${raw}`,
-  );
+  run('qemu-img', ...comparedInClear(key, encrypted(path), raw));
   run('qemu-img', 'check', ...secretObject(key), '--image-opts', encrypted(path));
 }

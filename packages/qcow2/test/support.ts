@@ -124,3 +124,26 @@ export function belowOf(bytes: Uint8Array): CowSource {
 export function range(offset: number, length: number): GuestRange {
   return { offset: guestOffset(offset), length: byteLength(length) };
 }
+
+/** Makes [offset, offset + length) zeros, deallocates it, or writes it, as it is `turn`'s turn; `model` shows what that makes of the disk. */
+export async function changeAt(
+  image: Image,
+  model: Uint8Array,
+  turn: number,
+  { offset: at, length }: GuestRange,
+  bytes: (length: number) => Uint8Array,
+): Promise<void> {
+  if (turn % 4 === 1) {
+    await image.writeZeroes(range(at, length), { fill: null });
+    model.fill(0, at, at + length);
+  } else if (turn % 4 === 3) {
+    await image.deallocate(range(at, length));
+    const unit = image.geometry.allocationGranularity;
+    const [from, to] = [Math.ceil(at / unit) * unit, Math.floor((at + length) / unit) * unit];
+    if (to > from) model.fill(0, from, to);
+  } else {
+    const source = bytes(length);
+    await image.write(at, source, { fill: null });
+    model.set(source, at);
+  }
+}
