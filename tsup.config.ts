@@ -6,6 +6,7 @@ const entries = {
   index: 'src/index.ts',
   main: 'src/main.ts',
   'decode-worker': 'src/decode-worker.ts',
+  'tool-starter': 'src/tool-starter.ts',
   'compliance/index': 'src/compliance/index.ts',
   'faults/index': 'src/faults/index.ts',
   'nbd-worker': 'src/server/direct/worker.ts',

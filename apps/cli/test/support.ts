@@ -1,10 +1,11 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultPolicy, openChain, viewOf } from '@downfold/chain';
+import { runTool } from '@downfold/compliance';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
 import type { StorageBackend } from '@downfold/storage';
@@ -22,9 +23,7 @@ if (!existsSync(here('../dist/main.js')))
     'apps/cli/dist/main.js is not there: these tests run what is built; `pnpm build`',
   );
 
-const found = ['qemu-img', 'qemu-io'].every(
-  (tool) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0,
-);
+const found = ['qemu-img', 'qemu-io'].every((tool) => runTool(tool, ['--version']).status === 0);
 if (!found && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
   throw new Error(
     'DOWNFOLD_REQUIRE_QEMU=1, but there is no qemu-img or qemu-io: install qemu-utils',
@@ -35,10 +34,10 @@ if (!found) console.warn('NO qemu-img: tests that compare with it are skipped');
 export const haveQemu: boolean = found;
 
 /** cryptsetup is a judge as well, where somebody installed it. */
-export const haveCryptsetup: boolean = spawnSync('cryptsetup', ['--version']).status === 0;
+export const haveCryptsetup: boolean = runTool('cryptsetup', ['--version']).status === 0;
 
 /** Whether util-linux's `script` is here, which makes a terminal. */
-export const haveScript: boolean = spawnSync('script', ['--version']).status === 0;
+export const haveScript: boolean = runTool('script', ['--version']).status === 0;
 
 /** Environment of every start: nothing of the tester's own taste. */
 const ENVIRONMENT = {
@@ -79,13 +78,12 @@ export interface Bench extends Disposable {
 export function bench(): Bench {
   const path = mkdtempSync(join(tmpdir(), 'downfold-cli-'));
   const run = (program: string, ...args: readonly string[]): Ended => {
-    const { status, stdout, stderr, error } = spawnSync(program, args, {
+    const { status, stdout, stderr, error } = runTool(program, args, {
       cwd: path,
-      encoding: 'utf8',
       env: ENVIRONMENT,
       timeout: 60_000,
     });
-    if (error) throw error;
+    if (error !== null) throw new Error(`${program}: ${error}`);
     return { code: status, stdout, stderr };
   };
   const must = (program: string, ...args: readonly string[]): string => {

@@ -16,3 +16,4 @@ export { comparedInClear, makeEncrypted, secretObject } from './qemu-secret.ts';
 export { caseContext, seededRandom } from './random.ts';
 export { applies, killers, runCase, verify } from './run.ts';
 export { currentTier, perTier, type Tier } from './tier.ts';
+export { outputOf, runTool, type ToolEnd, type ToolOptions } from './tool.ts';

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { outputOf } from './tool.ts';
 
 /** QEMU's arguments for the secret `s`, which is in a file. */
 export function secretObject(file: string): readonly string[] {
@@ -13,7 +13,7 @@ const MOST_TRIES = 20;
 export function makeEncrypted(...args: readonly string[]): void {
   for (let tries = 1; ; tries++) {
     try {
-      execFileSync('qemu-img', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+      outputOf('qemu-img', args);
       return;
     } catch (cause) {
       if (tries > MOST_TRIES || !String(cause).includes(CANNOT_TELL)) throw cause;

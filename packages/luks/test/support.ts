@@ -1,21 +1,21 @@
-import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { outputOf, runTool } from '@downfold/compliance';
 import type { Storage } from '@downfold/storage';
 import { memoryBackend } from '@downfold/storage-memory';
 import { hostOffset } from '@downfold/units';
 import type { CipherSpec } from '../src/index.ts';
 
-const found = spawnSync('qemu-img', ['--version']).status === 0;
+const found = runTool('qemu-img', ['--version']).status === 0;
 if (!found && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
   throw new Error('DOWNFOLD_REQUIRE_QEMU=1, but there is no qemu-img: install qemu-utils');
 
 /** Whether QEMU's tools are here to judge. CI requires them. */
 export const haveQemu: boolean = found;
 /** cryptsetup is a judge as well. CI requires it. */
-export const haveCryptsetup: boolean = spawnSync('cryptsetup', ['--version']).status === 0;
+export const haveCryptsetup: boolean = runTool('cryptsetup', ['--version']).status === 0;
 if (!haveCryptsetup && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
   throw new Error('DOWNFOLD_REQUIRE_QEMU=1, but there is no cryptsetup: install cryptsetup-bin');
 
@@ -57,7 +57,7 @@ export function judged(): Disposable &
 
 /** Runs a tool; throws with its output when it fails. */
 export function run(tool: string, ...args: readonly string[]): string {
-  return execFileSync(tool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  return outputOf(tool, args);
 }
 
 /** Open storage that holds `bytes`. */

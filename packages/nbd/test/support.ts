@@ -1,8 +1,9 @@
-import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { outputOf, runTool } from '@downfold/compliance';
 
 /** Says aloud what is missing; an error where CI requires it. */
 function haveAll(what: string, packages: string, missing: readonly string[]): boolean {
@@ -20,7 +21,7 @@ const tools = ['nbdinfo', 'nbdcopy', 'nbdkit', 'qemu-img', 'qemu-io', 'qemu-nbd'
 export const havePeers: boolean = haveAll(
   'a foreign NBD client or server',
   'qemu-utils libnbd-bin nbdkit openssl',
-  tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined),
+  tools.filter((tool) => runTool(tool, ['--version']).error !== null),
 );
 
 /** libnbd's Python shell, with the system's Python: no other has the module. */
@@ -30,7 +31,7 @@ const SHELL = ['env', 'PATH=/usr/bin:/bin', 'nbdsh'] as const;
 export const haveShell: boolean = haveAll(
   "libnbd's shell",
   'python3-libnbd',
-  spawnSync(SHELL[0], [...SHELL.slice(1), '--version']).status === 0 ? [] : ['nbdsh'],
+  runTool(SHELL[0], [...SHELL.slice(1), '--version']).status === 0 ? [] : ['nbdsh'],
 );
 
 /** What a script for nbdsh prints, line by line. In it `h` is connected to `uri`, with all contexts that the server has. */
@@ -59,5 +60,5 @@ export async function run(tool: string, ...args: readonly string[]): Promise<str
 
 /** Runs a tool that must end before anything else happens. */
 export function runSync(tool: string, ...args: readonly string[]): string {
-  return execFileSync(tool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  return outputOf(tool, args);
 }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { outputOf, runTool } from '@downfold/compliance';
 import type { CowSource, Image } from '@downfold/image';
 import { type MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import {
@@ -14,7 +14,7 @@ import {
 } from '@downfold/units';
 import { type Qcow2, qcow2 } from '../src/index.ts';
 
-const found = spawnSync('qemu-img', ['--version']).status === 0;
+const found = runTool('qemu-img', ['--version']).status === 0;
 if (!found && process.env['DOWNFOLD_REQUIRE_QEMU'] === '1')
   throw new Error('DOWNFOLD_REQUIRE_QEMU=1, but there is no qemu-img: install qemu-utils');
 if (!found) console.warn('NO qemu-img: the foreign judge is absent, its tests are skipped');
@@ -41,18 +41,15 @@ export function scratch(): Disposable & { path(name: string): string } {
 
 /** Runs a tool; throws with its output when it fails. */
 export function run(tool: string, ...args: readonly string[]): string {
-  return execFileSync(tool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  return outputOf(tool, args);
 }
 
-/** Runs a tool that may fail. Resolves with its exit code and what it wrote to stdout; a line for each error is too much for a pipe. */
+/** Runs a tool that may fail. Returns its exit code and what it wrote to stdout. */
 export function attempt(
   tool: string,
   ...args: readonly string[]
 ): { status: number; stdout: string } {
-  const { status, stdout } = spawnSync(tool, args, {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
+  const { status, stdout } = runTool(tool, args);
   return { status: status ?? -1, stdout };
 }
 

@@ -1,7 +1,7 @@
-import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { outputOf, runTool } from '@downfold/compliance';
 import type { GoldenCheck, GoldenFacts, GoldenInfo } from './manifest.ts';
 import { type MapRun, mapLines } from './map-lines.ts';
 import type { Recipe } from './recipes.ts';
@@ -43,7 +43,7 @@ export function factsByQemu(directory: string, { name, format }: Recipe): Golden
 }
 
 function tool(directory: string, ...args: readonly string[]): string {
-  return execFileSync('qemu-img', args, { cwd: directory, encoding: 'utf8' });
+  return outputOf('qemu-img', args, { cwd: directory });
 }
 
 function info(directory: string, name: string, format: string): GoldenInfo {
@@ -97,9 +97,8 @@ function snapshots(directory: string, name: string): Readonly<Record<string, str
 }
 
 function check(directory: string, name: string): GoldenCheck {
-  const { stdout } = spawnSync('qemu-img', ['check', '--output=json', '-f', 'qcow2', name], {
+  const { stdout } = runTool('qemu-img', ['check', '--output=json', '-f', 'qcow2', name], {
     cwd: directory,
-    encoding: 'utf8',
   });
   const said = JSON.parse(stdout) as Record<string, number>;
   return {
