@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { type BackingReference, type Image, ImageError, type ImageMark } from '@downfold/image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
@@ -34,8 +35,9 @@ export interface Picture {
 
 /** Numbers for contents of sectors, equal for equal bytes. */
 export class Contents {
-  readonly #texts: string[] = [];
-  readonly #numbers: Map<string, number> = new Map();
+  readonly #sectors: Buffer[] = [];
+  /** Numbers of the contents with a checksum. */
+  readonly #numbers: Map<number, number[]> = new Map();
 
   constructor() {
     this.#numberOf(Buffer.alloc(SECTOR_BYTES));
@@ -49,20 +51,18 @@ export class Contents {
 
   /** The content of a sector whose first `bytes` are those of one sector, and the rest those of another. */
   join(first: number, bytes: number, rest: number): number {
-    const sector = Buffer.from(this.#texts[rest] as string, 'latin1');
-    sector.write((this.#texts[first] as string).slice(0, bytes), 'latin1');
+    const sector = Buffer.from(this.#sectors[rest] as Buffer);
+    (this.#sectors[first] as Buffer).copy(sector, 0, 0, bytes);
     return this.#numberOf(sector);
   }
 
-  #numberOf(sector: Buffer): number {
-    const text = (
-      sector.length === SECTOR_BYTES ? sector : Buffer.concat([sector], SECTOR_BYTES)
-    ).toString('latin1');
-    let number = this.#numbers.get(text);
-    if (number === undefined) {
-      number = this.#texts.push(text) - 1;
-      this.#numbers.set(text, number);
-    }
+  #numberOf(bytes: Buffer): number {
+    const sector = bytes.length === SECTOR_BYTES ? bytes : Buffer.concat([bytes], SECTOR_BYTES);
+    const sum = crc32(sector);
+    const alike = this.#numbers.get(sum) ?? [];
+    for (const number of alike) if (sector.equals(this.#sectors[number] as Buffer)) return number;
+    const number = this.#sectors.push(Buffer.from(sector)) - 1;
+    this.#numbers.set(sum, [...alike, number]);
     return number;
   }
 }
