@@ -11,6 +11,7 @@ import { DownfoldError } from '@downfold/units';
  * - `CHAIN_TOO_DEEP`: more layers than the policy allows.
  * - `CHAIN_MISSING`: a backing file is not there.
  * - `CHAIN_AMBIGUOUS`: an image was named by a link, and beside the link lies another file of its backing file's name than beside the image.
+ * - `CHAIN_TWO_FORMATS`: an overlay says that an image of the pool is of another format than it looks, and as what it looks it has a backing file.
  * - `CHAIN_INVALID_IMAGE`: an image is marked invalid or superseded.
  * - `CHAIN_REMOTE_LOCK`: an image lies where locks may exclude nobody, and nobody said what to do then.
  * - `CHAIN_NOT_IN_CHAIN`: a name given by the user is no layer of the chain.
@@ -26,6 +27,7 @@ export type ChainErrorCode =
   | 'CHAIN_TOO_DEEP'
   | 'CHAIN_MISSING'
   | 'CHAIN_AMBIGUOUS'
+  | 'CHAIN_TWO_FORMATS'
   | 'CHAIN_INVALID_IMAGE'
   | 'CHAIN_REMOTE_LOCK'
   | 'CHAIN_NOT_IN_CHAIN'

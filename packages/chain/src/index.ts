@@ -16,7 +16,7 @@ export type {
 } from './layer.ts';
 export { type ResolvedBacking, resolveBacking, rootsFor } from './locate.ts';
 export { type ImageLocks, type LockWanted, lockImage, lockImages } from './lock.ts';
-export { markPath, readMark, writeMark } from './marks.ts';
+export { forgetMark, markPath, readMark, writeMark } from './marks.ts';
 export {
   type OpenChainOptions,
   openChain,

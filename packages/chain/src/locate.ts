@@ -31,9 +31,10 @@ export async function resolveBacking(
   return { path, format: reference.format };
 }
 
-/** Where a file is, and why it may not be opened; null: it may. */
+/** Where a file is, by what name, its links unresolved, and why it may not be opened; null: it may. */
 interface Located {
   readonly path: string;
+  readonly named: string;
   readonly refused: ChainError | null;
 }
 
@@ -84,7 +85,7 @@ async function locate(
   roots: readonly string[],
   backend: StorageBackend,
 ): Promise<Located> {
-  if (isUrl(name)) return { path: name, refused: null };
+  if (isUrl(name)) return { path: name, named: name, refused: null };
   const wanted = pathFrom(posix.dirname(overlay), name);
   const path = await backend.realPath(wanted).catch((cause: unknown) => {
     if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND')
@@ -96,13 +97,13 @@ async function locate(
       );
     throw cause;
   });
-  if (roots.some((root) => isInside(path, root))) return { path, refused: null };
+  if (roots.some((root) => isInside(path, root))) return { path, named: wanted, refused: null };
   const refused = new ChainError(
     'CHAIN_OUTSIDE_ROOTS',
     `${overlay}: ${what} '${name}' lies outside the allowed directories (${path}); allow its directory if you trust it`,
     { image: overlay, name, path },
   );
-  return { path, refused };
+  return { path, named: wanted, refused };
 }
 
 /** The name as a path: `file:` stripped, protocols, `json:` and control characters refused; of `urls`, which the user named, each is one too. */

@@ -53,6 +53,16 @@ export async function writeMark(
   }
 }
 
+/** Takes the mark beside a file away that is deleted: another file of its name may get its inode. */
+export async function forgetMark(
+  path: string,
+  { inode }: FileIdentity,
+  backend: StorageBackend,
+): Promise<void> {
+  const beside = await readBeside(path, backend);
+  if (beside?.image.inode === inode) await removeIfThere(markPath(path), backend);
+}
+
 /** Makes durable what a process wrote, or took away, that was killed before it did so itself. */
 async function flushMark(image: Image, backend: StorageBackend): Promise<void> {
   await image.flush();

@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { isUtf8, StorageError } from '@downfold/storage';
+import { isUrl, isUtf8, StorageError } from '@downfold/storage';
 import { DownfoldError } from '@downfold/units';
 import { ChainError } from './errors.ts';
 import { identityKey, identityOf } from './identity.ts';
@@ -21,6 +21,8 @@ export interface ScanOptions {
 /** A file to look at. A format of null: whatever recognises it; else what an overlay says it is. */
 interface Candidate {
   readonly path: string;
+  /** How it was come by: `path`, or a link that leads there. Whoever opens it by that name looks for its backing file beside it. */
+  readonly named: string;
   readonly format: string | null;
 }
 
@@ -90,10 +92,10 @@ async function listFiles(directory: string, depth: number, scan: Scan): Promise<
     const path = posix.join(directory, name);
     if (!(await isSaid(path, name, scan))) continue;
     if (kind === 'directory' && depth > 0) await listFiles(path, depth - 1, scan);
-    if (kind === 'file') scan.queue.push({ path, format: null });
+    if (kind === 'file') scan.queue.push({ path, named: path, format: null });
     if (kind === 'link') {
       const target = await targetOf(path, scan);
-      if (target !== null) scan.queue.push({ path: target, format: null });
+      if (target !== null) scan.queue.push({ path: target, named: path, format: null });
     }
   }
 }
@@ -117,34 +119,77 @@ async function targetOf(link: string, scan: Scan): Promise<string | null> {
   }
 }
 
-/** Reads one file, unless it is known already. */
-async function visit({ path, format }: Candidate, scan: Scan): Promise<void> {
-  const { environment, found } = scan;
+/** Looks at one file, and for its backing file beside the name by which it was come by. */
+async function visit(candidate: Candidate, scan: Scan): Promise<void> {
+  const { path, named, format } = candidate;
   try {
-    const { identity, kind, length } = await environment.backend.facts(path);
+    const { identity, kind, length } = await scan.environment.backend.facts(path);
     if (format === null && (kind !== 'file' || length === 0)) return;
     const key = identityKey(identity);
-    const known = found.get(key);
-    if (known !== undefined && (known.said || format === null)) return;
-    if (known !== undefined && known.image.format === format) {
-      found.set(key, { ...known, said: true });
-      return;
-    }
-    const name = format ?? (await formatNameAt(path, environment));
-    if (name === null) return;
-    await using image = await openImageAt(path, name, 'read', environment);
-    const node = known?.image.node ?? `p${found.size}`;
-    const facts = await factsOf(node, path, image, environment.backend);
-    const { backingKey, problem } = await follow(facts, scan);
-    found.set(key, {
-      image: { ...facts, backingNode: null, problem },
-      backingKey,
-      said: format !== null,
-    });
+    await look(candidate, key, scan);
+    await followName(named, key, scan);
   } catch (cause) {
-    environment.signal?.throwIfAborted();
+    scan.environment.signal?.throwIfAborted();
     report(path, cause, scan);
   }
+}
+
+/** Reads one file, unless it is known already. */
+async function look({ path, format }: Candidate, key: string, scan: Scan): Promise<void> {
+  const { environment, found } = scan;
+  const known = found.get(key);
+  if (known !== undefined && (known.said || format === null)) return;
+  if (known !== undefined && known.image.format === format) {
+    found.set(key, { ...known, said: true });
+    return;
+  }
+  const name = format ?? (await formatNameAt(path, environment));
+  if (name === null) return;
+  await using image = await openImageAt(path, name, 'read', environment);
+  const node = known?.image.node ?? `p${found.size}`;
+  const facts = await factsOf(node, path, image, environment.backend);
+  const { backingKey, problem } = await follow(facts, path, scan);
+  const doubt = known === undefined ? null : doubtOf(known, name);
+  found.set(key, {
+    image: { ...facts, backingNode: null, problem: problem ?? doubt },
+    backingKey,
+    said: format !== null,
+  });
+}
+
+/** An overlay says that a file is of another format than it looks: what it reads through, should it be what it looks, is not known from here on. */
+function doubtOf({ image, backingKey }: Found, said: string): PoolImage['problem'] {
+  if (backingKey === null) return image.problem;
+  return {
+    code: 'CHAIN_TWO_FORMATS',
+    message: `${image.path}: an overlay says that it is ${said}, and it looks like ${image.format} with the backing file '${image.backing?.name}'`,
+  };
+}
+
+/**
+ * An image that a link leads to may find its backing file beside the link: there alone, or another one than beside itself, so that nobody knows which
+ * of the two it depends on.
+ */
+async function followName(named: string, key: string, scan: Scan): Promise<void> {
+  const known = scan.found.get(key);
+  if (known === undefined) return;
+  const { path, backing, problem } = known.image;
+  if (backing === null || isUrl(named) || posix.dirname(named) === posix.dirname(path)) return;
+  // the system goes up from where a linked directory really lies
+  const directory = await scan.environment.backend.realPath(posix.dirname(named));
+  const there = posix.join(directory, posix.basename(named));
+  const beside = await follow({ path, backing }, there, scan);
+  if (beside.backingKey === null || beside.backingKey === known.backingKey) return;
+  const isMissing = problem?.code === 'CHAIN_MISSING';
+  const ambiguous = {
+    code: 'CHAIN_AMBIGUOUS',
+    message: `${path}: its backing file '${backing.name}' is another one beside '${named}', a link to it`,
+  };
+  scan.found.set(key, {
+    ...known,
+    backingKey: isMissing ? beside.backingKey : null,
+    image: { ...known.image, problem: isMissing ? beside.problem : ambiguous },
+  });
 }
 
 async function formatNameAt(path: string, environment: ChainEnvironment): Promise<string | null> {
@@ -153,12 +198,13 @@ async function formatNameAt(path: string, environment: ChainEnvironment): Promis
 }
 
 /**
- * Identity of an image's backing file, which is queued as well; or why it cannot be had. A reference without a format is followed too:
+ * Identity of an image's backing file, as whoever opens it by the name `named` finds it; it is queued as well; or why it cannot be had. A reference without a format is followed too:
  * nothing may be read through it, and yet its image depends on that file. One that leads out of the roots is not opened, and may still be
  * another name of a file of the pool.
  */
 async function follow(
   { path, backing }: Pick<PoolImage, 'path' | 'backing'>,
+  named: string,
   { environment: { backend }, roots, queue }: Scan,
 ): Promise<{ backingKey: string | null; problem: PoolImage['problem'] }> {
   if (backing === null) return { backingKey: null, problem: null };
@@ -167,9 +213,9 @@ async function follow(
     return { code, message };
   };
   try {
-    const at = await locateBacking(backing, path, roots, backend);
+    const at = await locateBacking(backing, named, roots, backend);
     const { identity } = await backend.facts(at.path);
-    if (at.refused === null) queue.push({ path: at.path, format: backing.format });
+    if (at.refused === null) queue.push({ ...at, format: backing.format });
     const wrong = at.refused ?? (backing.format === null ? noFormat(backing.name, path) : null);
     return { backingKey: identityKey(identity), problem: wrong === null ? null : why(wrong) };
   } catch (cause) {

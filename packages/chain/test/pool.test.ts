@@ -57,6 +57,18 @@ const crowd: Readonly<Record<string, ToyLayer>> = {
 };
 
 describe('who depends on whom', () => {
+  it('finds a backing file beside a link, where it is not beside the image', async () => {
+    const disk = await diskOf({
+      '/p/base': plain,
+      '/p/top': over('base'),
+      '/q/side': over('base'),
+    });
+    const backend = withLinks(disk, { '/p/side': '/q/side' });
+    const graph = await scanPool(['/p'], environmentOn(disk, { backend }), { recursive: false });
+    expect(strandedOf(graph, '/p/base', '/p/top')).toEqual(['/q/side']);
+    expect(at(graph, '/q/side').problem).toBeNull();
+  });
+
   it('finds overlays, and all that read through an image however far above', async () => {
     const graph = await graphOf(crowd);
     expect(pathsOf(overlaysOf(graph, at(graph, '/p/mid')))).toEqual(['/p/on-mid', '/p/top']);

@@ -4,7 +4,7 @@ import { type MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { hostOffset } from '@downfold/units';
 import { describe, expect, it } from 'vitest';
 import { type ChainEnvironment, scanPool, strandedBy, unreadableIn } from '../src/index.ts';
-import { diskOf, environmentOn, over, plain } from './support.ts';
+import { diskOf, environmentOn, over, plain, withLinks } from './support.ts';
 import { flatFormat, type ToyLayer } from './toy-format.ts';
 
 /** Recognised by its magic, and never whole. */
@@ -50,6 +50,27 @@ function denying(
 const chain: Readonly<Record<string, ToyLayer>> = { '/p/base': plain, '/p/top': over('base') };
 
 describe('what may hide an image that depends on another', () => {
+  it('a link beside which lies another backing file than beside its image', async () => {
+    const disk = await diskOf({ ...chain, '/q/base': plain, '/q/side': over('base') });
+    const links = (to: Readonly<Record<string, string>>): ChainEnvironment =>
+      around(disk, withLinks(disk, to));
+    expect(await unreadable(links({ '/p/side': '/q/side' }))).toEqual(['/q/side CHAIN_AMBIGUOUS']);
+    // one file by two names
+    expect(await unreadable(links({ '/p/s/top': '/p/top', '/p/s/base': '/p/base' }))).toEqual([]);
+  });
+
+  it('an image that an overlay takes for another format, whatever it reads through as what it is', async () => {
+    const flat = over('side', 'flat');
+    const pool = { ...chain, '/p/side': over('base') };
+    expect(await unreadable(around(await diskOf({ ...pool, '/p/z': flat })))).toEqual([
+      '/p/side CHAIN_TWO_FORMATS',
+    ]);
+    // somebody else knows better
+    expect(
+      await unreadable(around(await diskOf({ ...pool, '/p/y': over('side'), '/p/z': flat }))),
+    ).toEqual([]);
+  });
+
   it('a file that a format recognises and cannot read', async () => {
     const disk = await diskOf(chain);
     await put(disk, '/p/broken', 'TORN');

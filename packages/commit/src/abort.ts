@@ -2,7 +2,8 @@ import type { ChainEnvironment, NodeId } from '@downfold/chain';
 import type { Staging } from '@downfold/image';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { CommitError, isFailedFlush, storageErrorIn } from './errors.ts';
-import { noteFailedFlush, positionOf } from './execute.ts';
+import { positionOf } from './execute.ts';
+import { failedSinceBoot, noteFailedFlush, settle } from './failed-flush.ts';
 import type { Journal } from './journal.ts';
 import { assertOrphan } from './journals.ts';
 import { type Layers, openLayers } from './layers.ts';
@@ -11,7 +12,7 @@ import { lockPlan } from './lock-plan.ts';
 import { type Abandoned, markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
 import { type CommitPlan, pathOf } from './plan.ts';
-import { asFound, failedSinceBoot, isComplete, planFoundAgain } from './resume.ts';
+import { asFound, isComplete, planFoundAgain } from './resume.ts';
 import { invalidated } from './step-runner.ts';
 
 /** What giving a job up came to. Plain JSON. */
@@ -43,6 +44,7 @@ export async function abortJob(
 ): Promise<AbortResult> {
   await using journal = open;
   assertOrphan(parts, journal);
+  await settle(journal, parts);
   if (journal.records.some(({ type }) => type === 'DONE' || type === 'PIVOT'))
     throw pastAbort(journal);
   const borrowed = borrowedBy(live === undefined ? {} : { live });

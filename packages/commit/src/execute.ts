@@ -1,18 +1,11 @@
 import { posix } from 'node:path';
-import { StorageError } from '@downfold/storage';
 import { BackOff } from './back-off.ts';
 import { applyBitmaps, pauseBitmaps, saveBitmaps, saveBitmapsIfPossible } from './bitmaps.ts';
 import { borrowedBy } from './borrowed.ts';
-import { deleteInvalid } from './delete.ts';
+import { deleteInvalid, NOT_DELETED } from './delete.ts';
 import { CommitError, storageErrorIn } from './errors.ts';
-import {
-  createJournal,
-  type Journal,
-  type JournalOwner,
-  type JournalRecord,
-  journalPath,
-  leafOf,
-} from './journal.ts';
+import { noteFailedFlush } from './failed-flush.ts';
+import { createJournal, type Journal, type JournalRecord, journalPath, leafOf } from './journal.ts';
 import { relativeTo } from './journal-plan.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveMirror } from './live.ts';
@@ -45,7 +38,12 @@ export async function execute(job: Job): Promise<CommitResult> {
     format: 1,
     job: parts.newJobId(),
     owner: parts.owner,
-    plan: relativeTo(plan, posix.dirname(leaf)),
+    // what opening mended is another file, to those who go on, unless it is said
+    plan: relativeTo(
+      { ...plan, images: await layers.factsNow(parts.backend) },
+      posix.dirname(leaf),
+    ),
+    ...(job.options.verify === true ? { verify: true } : {}),
   } as const;
   await using journal = await createJournal(parts.backend, journalPath(leaf), intent);
   return await runSteps(job, layers, journal, START, started);
@@ -109,9 +107,9 @@ export async function runSteps(
     const deleted =
       options.deleteIntermediates === true
         ? await deleteInvalid(job, journal, () => layers[Symbol.asyncDispose]())
-        : [];
+        : NOT_DELETED;
     await journal.remove();
-    return resultOf(job, journal, runner, from, { deleted, started });
+    return resultOf(job, journal, runner, from, { ...deleted, started });
   } catch (cause) {
     const first = await runner.stop(cause);
     const unsaved = await saveBitmapsIfPossible(layers);
@@ -183,23 +181,6 @@ export async function stopped(
     { copied, code: error.code, ...error.details },
     error,
   );
-}
-
-/** Writes down for those who resume that a flush failed. Resolves with what to say when that fails too. */
-export async function noteFailedFlush(
-  journal: Journal,
-  owner: JournalOwner,
-  cause: StorageError,
-): Promise<string> {
-  const image = String(cause.details['file'] ?? cause.message);
-  if (image === journal.path) return '';
-  try {
-    await journal.append({ type: 'FAILED', owner, image });
-    return '';
-  } catch (second) {
-    if (!(second instanceof StorageError)) throw second;
-    return `the journal could not be written either (${second.message}); `;
-  }
 }
 
 /** The last position that a journal's records say is durable. */

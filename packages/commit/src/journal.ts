@@ -34,6 +34,8 @@ export type JournalRecord =
       readonly job: string;
       readonly owner: JournalOwner;
       readonly plan: CommitPlan;
+      /** What is written is to be compared before anything is relinked, whoever goes on. */
+      readonly verify?: boolean;
     }
   /** From the next write on these images no longer represent any point in time. */
   | { readonly type: 'INVALIDATES'; readonly nodes: readonly NodeId[] }
@@ -106,6 +108,10 @@ export interface Journal extends AsyncDisposable {
   readonly intent: Intent;
   /** Appends a record; durable when it resolves. */
   append(record: JournalRecord): Promise<void>;
+  /** What was found of another process, which may have been killed before it was durable, is when this resolves. */
+  settle(): Promise<void>;
+  /** After a failed flush of the journal itself: writes a record in the place of what was not flushed, for whoever looks before the system forgets. */
+  noteAnew(record: JournalRecord): Promise<void>;
   /** After a failed `append`: that record is durably not there when it resolves, whatever became of it. */
   takeBack(): Promise<void>;
   /** Takes the journal away, durably. */
@@ -136,6 +142,10 @@ export async function createJournal(
     return journal;
   } catch (cause) {
     await storage[Symbol.asyncDispose]();
+    // nothing has begun: nobody is to go on with it, least of all where what is read may not be on the disk
+    await backend.remove(path).catch((second: unknown) => {
+      throw new SuppressedError(second, cause);
+    });
     throw cause;
   }
 }
@@ -166,8 +176,8 @@ export async function readJournal(
 }
 
 /**
- * Opens a journal to go on with it; durable when it resolves, for the process that wrote it may have been killed before it was. Null as in
- * `readJournal`; what there is stays, for its owner may be about to write it. @throws as `readJournal`
+ * Opens a journal to go on with it, once it is settled. Null as in `readJournal`; what there is stays, for its owner may be about to write it.
+ * @throws as `readJournal`
  */
 export async function openJournal(backend: StorageBackend, path: string): Promise<Journal | null> {
   const storage = await openIfThere(backend, path, 'write');
@@ -175,11 +185,8 @@ export async function openJournal(backend: StorageBackend, path: string): Promis
   try {
     const { records, end } = await recordsIn(path, storage);
     const [intent] = records;
-    if (intent?.type === 'INTENT') {
-      await storage.flush('journal: what was found');
-      await backend.flushDirectory(posix.dirname(path), 'journal: its name, as it was found');
+    if (intent?.type === 'INTENT')
       return new OpenJournal(backend, path, storage, records, end, intent);
-    }
     await storage[Symbol.asyncDispose]();
     return null;
   } catch (cause) {
@@ -296,22 +303,45 @@ class OpenJournal implements Journal {
   }
 
   async append(record: JournalRecord): Promise<void> {
-    const text = `${this.records.length} ${JSON.stringify(record)}`;
-    const bytes = new TextEncoder().encode(`${checksum(text)} ${text}\n`);
-    // what a torn append left behind must not follow this record
-    if ((await this.#storage.length()) > this.#end)
-      await this.#storage.setLength(byteLength(this.#end));
-    await this.#storage.write(hostOffset(this.#end), bytes, { what: `journal ${record.type}` });
+    const bytes = await this.#write(record, this.#storage);
     await this.#storage.flush(`journal: ${record.type}`);
-    this.#end += bytes.length;
+    this.#end += bytes;
     this.records.push(record);
+  }
+
+  async settle(): Promise<void> {
+    await this.#storage.flush('journal: what was found');
+    await this.#backend.flushDirectory(
+      posix.dirname(this.path),
+      'journal: its name, as it was found',
+    );
+  }
+
+  async noteAnew(record: JournalRecord): Promise<void> {
+    // this file is spoilt; another open one is not
+    await using storage = await this.#backend.open(this.path, 'write');
+    await this.#write(record, storage);
   }
 
   async takeBack(): Promise<void> {
     // this file is spoilt when a flush failed; another open one is not
     await using storage = await this.#backend.open(this.path, 'write');
-    if ((await storage.length()) > this.#end) await storage.setLength(byteLength(this.#end));
+    await this.#cut(storage);
     await storage.flush('journal: a record taken back');
+  }
+
+  /** Writes a record behind the last good one. Resolves with its length in bytes. */
+  async #write(record: JournalRecord, storage: Storage): Promise<number> {
+    const text = `${this.records.length} ${JSON.stringify(record)}`;
+    const bytes = new TextEncoder().encode(`${checksum(text)} ${text}\n`);
+    await this.#cut(storage);
+    await storage.write(hostOffset(this.#end), bytes, { what: `journal ${record.type}` });
+    return bytes.length;
+  }
+
+  /** What a torn append left behind must not follow the next record. */
+  async #cut(storage: Storage): Promise<void> {
+    if ((await storage.length()) > this.#end) await storage.setLength(byteLength(this.#end));
   }
 
   async remove(): Promise<void> {

@@ -44,6 +44,8 @@ export interface Layers extends AsyncDisposable {
   putInPlace(): Promise<void>;
   /** @throws CommitError `COMMIT_CHANGED` when an image is not as the plan found it; the message names the difference. */
   assertUnchanged(backend: StorageBackend): Promise<void>;
+  /** The plan's images as they are now: what opening mended is not as the plan found it. */
+  factsNow(backend: StorageBackend): Promise<readonly LayerFacts[]>;
   /** @throws CommitError `COMMIT_UNCHECKED`, or ImageError, when an image cannot be written safely, has no room for a name, or cannot grow. */
   preflight(
     report: { readonly onProgress?: (progress: Progress) => void },
@@ -213,6 +215,15 @@ class OpenLayers implements Layers {
           ...(await factsOf(facts.node, facts.path, image, backend)),
           ...this.#foundAs.get(facts.node),
         });
+  }
+
+  async factsNow(backend: StorageBackend): Promise<readonly LayerFacts[]> {
+    const facts = this.#plan.images.map(async (then) => {
+      if (!this.#foundAs.has(then.node)) return then;
+      const { image } = this.get(then.node);
+      return { ...then, ...(await factsOf(then.node, then.path, image, backend)) };
+    });
+    return Promise.all(facts);
   }
 
   async preflight(

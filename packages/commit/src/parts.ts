@@ -89,6 +89,8 @@ export interface CommitResult {
   readonly relinked: readonly { readonly image: string; readonly backing: string | null }[];
   readonly verified: boolean;
   readonly deleted: readonly string[];
+  /** Those that were to be deleted and could not be, and why; they are marked. */
+  readonly undeleted: readonly { readonly image: string; readonly why: string }[];
   /** A job whose top was the active layer: path of the image that is the disk now. Absent: the disk is what it was. */
   readonly pivoted?: string;
   readonly seconds: number;

@@ -1,6 +1,6 @@
 import type { ChainEnvironment } from '@downfold/chain';
 import type { Borrowed } from './borrowed.ts';
-import { deleteInvalid } from './delete.ts';
+import { deleteInvalid, NOT_DELETED } from './delete.ts';
 import type { Journal } from './journal.ts';
 import { type Layers, openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
@@ -28,7 +28,7 @@ export async function leftAsCopy(
   await journal.remove();
   const invalidates = plan.invalidates.filter(({ node }) => node !== top);
   const copied = { ...job, plan: { ...plan, invalidates } };
-  return resultOf(copied, journal, runner, from, { deleted: [], started });
+  return resultOf(copied, journal, runner, from, { ...NOT_DELETED, started });
 }
 
 /** Goes on with a job after its pivot: base is the disk, perhaps in use again, and is left alone; the others are marked. */
@@ -56,10 +56,10 @@ export async function finishPivoted(
   }
   const closed = (): PromiseLike<void> => layers[Symbol.asyncDispose]();
   const deleted =
-    options.deleteIntermediates === true ? await deleteInvalid(job, journal, closed) : [];
+    options.deleteIntermediates === true ? await deleteInvalid(job, journal, closed) : NOT_DELETED;
   await journal.remove();
   const nothing = { ...START, unmarked, verified: false };
-  return resultOf(job, journal, nothing, START, { deleted, started });
+  return resultOf(job, journal, nothing, START, { ...deleted, started });
 }
 
 /** An environment in which what is marked already may be opened. */

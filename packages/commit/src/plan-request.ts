@@ -137,7 +137,7 @@ export async function planRequest(
   const baseName = await baseNameOf(request, chain, onto, environment);
   const commit = commitRequest(request, strategy, chain, ends, onto, baseName);
   const plan = await strategy.plan(commit, view, environment);
-  assertGrows(plan, parts.formats);
+  assertGrows(plan, layers, parts.formats);
   await assertJournalStays(plan, parts);
   await assertNoJournalOf(plan, live?.layers ?? whole.layers, graph, parts);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;
@@ -404,11 +404,17 @@ async function lookedAt(
 /** @throws CommitError `COMMIT_UNSUPPORTED` when base has to grow, and a crash meanwhile would leave it longer and not zero there */
 function assertGrows(
   { growBaseTo, images, request }: CommitPlan,
+  layers: Pick<Layers, 'get'>,
   formats: ChainEnvironment['formats'],
 ): void {
   const base = images.find(({ node }) => node === request.base);
   const format = formats.find(({ name }) => name === base?.format);
-  if (growBaseTo === null || base === undefined || format?.abilities.has('grow') !== false) return;
+  if (growBaseTo === null || base === undefined) return;
+  if (format?.abilities.has('grow') !== false) {
+    // of a device, say, there is no more than there is
+    layers.get(base.node).image.assertCanGrow?.(growBaseTo);
+    return;
+  }
   throw new CommitError(
     'COMMIT_UNSUPPORTED',
     `${base.path}: is smaller than what is committed, and a ${base.format} image does not grow beneath a job; make it larger first: downfold resize`,

@@ -1,3 +1,4 @@
+import type { Deleted } from './delete.ts';
 import { type Journal, pivotIn } from './journal.ts';
 import type { CommitResult, Job, Position } from './parts.ts';
 import { pathOf } from './plan.ts';
@@ -11,7 +12,7 @@ export function resultOf(
   journal: Journal,
   done: Done,
   from: Position,
-  { deleted, started }: { readonly deleted: readonly string[]; readonly started: number },
+  { deleted, undeleted, started }: Deleted & { readonly started: number },
 ): CommitResult {
   const pivoted = pivotIn(journal);
   return {
@@ -31,6 +32,7 @@ export function resultOf(
     })),
     verified: done.verified,
     deleted,
+    undeleted,
     ...(pivoted === null ? {} : { pivoted: pathOf(plan, pivoted.to) }),
     seconds: (parts.clock.now() - started) / 1000,
   };

@@ -11,6 +11,7 @@ import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { deleteFiles } from './delete.ts';
 import { CommitError } from './errors.ts';
 import { assertRunnable, positionOf, runSteps, stopped } from './execute.ts';
+import { assertFlushesHeld, settle } from './failed-flush.ts';
 import { isFoundation } from './foundation.ts';
 import { type Journal, journalPath, pivotIn } from './journal.ts';
 import { inPlace } from './journal-plan.ts';
@@ -36,6 +37,7 @@ export async function resumeJob(
   assertOrphan(parts, journal);
   assertNotAborted(journal);
   if (options.afterFailedFlush !== true) assertFlushesHeld(parts, journal);
+  await settle(journal, parts);
   if (journal.records.some(({ type }) => type === 'DONE')) {
     const plan = inPlace(journal);
     return await finishDone(
@@ -52,7 +54,8 @@ export async function resumeJob(
   await using locks = await lockPlan(await asFound(journal, parts), environment, borrowed);
   const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: true });
   const { plan, environment: inside, gone } = found;
-  const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
+  const strategy = strategyFor(plan);
+  const job: Job = { parts, environment: inside, plan, strategy, options };
   assertRunnable(job);
   await using layers = await openLayers(plan, { environment: inside, locks, borrowed, gone });
   await journal.append({ type: 'RESUMED', owner: parts.owner });
@@ -64,7 +67,15 @@ export async function resumeJob(
     throw await stopped(job, journal, { copied: position.copied, unsaved: [] }, cause);
   }
   await layers.putInPlace();
-  return await runSteps(job, layers, journal, position, started);
+  const wanted = { ...job, options: asBegun(job, journal) };
+  return await runSteps(wanted, layers, journal, position, started);
+}
+
+/** How a job goes on that was begun with `verify`: what it wrote is compared, whoever goes on, as far as it can be. */
+function asBegun({ plan, strategy, options }: Job, { intent }: Journal): RunOptions {
+  const cannot = options.live !== undefined && plan.request.operation !== 'commit';
+  if (intent.verify !== true || cannot || strategy.pivots === true) return options;
+  return { ...options, verify: true };
 }
 
 /** Makes what a killed process left in the images that are written durable, and gives back what it took for nothing. */
@@ -78,6 +89,8 @@ async function makeSound(
     const { image, facts } = layers.get(node);
     // it was made sound before the disk was used, and what seems to leak belongs to requests
     if (borrowed?.isActive(facts.identity) === true) continue;
+    // a source is not written before all data is in place, and whoever goes on next is to find it as it was
+    if (plan.reads.includes(node) && !isComplete(position)) continue;
     // what a killed process wrote shows here, and may still be lost to a power cut
     await image.flush();
     // what the crash left counted but unreferenced is given back before anything is written
@@ -100,7 +113,7 @@ async function finishDone(job: Job, journal: Journal): Promise<CommitResult> {
   const deleted = await deleteFiles(job, journal);
   await journal.remove();
   const nothing = { ...position, unmarked: [], verified: false };
-  return resultOf(job, journal, nothing, position, { deleted, started });
+  return resultOf(job, journal, nothing, position, { ...deleted, started });
 }
 
 /** What looking for the images of a journal needs. */
@@ -144,29 +157,6 @@ function assertNotAborted(journal: Journal): void {
     );
 }
 
-/** The image of which a flush failed since this machine was started; null: of none that is known. */
-export function failedSinceBoot({ owner }: EngineParts, journal: Journal): string | null {
-  for (const record of journal.records)
-    if (
-      record.type === 'FAILED' &&
-      record.owner.host === owner.host &&
-      record.owner.bootId === owner.bootId
-    )
-      return record.image;
-  return null;
-}
-
-/** What a failed flush left reads back from memory for as long as the machine runs, whether it is on the disk or not. */
-function assertFlushesHeld(parts: EngineParts, journal: Journal): void {
-  const image = failedSinceBoot(parts, journal);
-  if (image !== null)
-    throw new CommitError(
-      'COMMIT_FLUSH_FAILED',
-      `${image}: a flush failed, and the system may show what is not on the disk; restart the machine, or unmount and mount the file system and say --after-failed-flush`,
-      { image },
-    );
-}
-
 /**
  * The plan with its images where they are now. A journal may be read on another machine: the directory and the device number may differ;
  * inode, format, sizes and, while they are still needed as sources, length and time of change must not.
@@ -197,7 +187,8 @@ async function foundAgain(
       continue;
     }
     const isUsed = search.borrowed !== null && index === plan.chainLength - 1;
-    const changed = differenceOf(plan, then, now, { needsSources, isUsed, rebooted });
+    const isNeeded = goesOn || positionOf(journal.records).stagings[node] !== undefined;
+    const changed = differenceOf(plan, then, now, { isNeeded, needsSources, isUsed, rebooted });
     if (changed !== null)
       throw new CommitError(
         'COMMIT_CHANGED',
@@ -250,6 +241,8 @@ async function lookAgain(
 
 /** What may have happened since a job was interrupted. */
 interface Since {
+  /** The job goes on with it, or has something on it that only it knows the place of. Else it is enough that it is the same file. */
+  readonly isNeeded: boolean;
   readonly needsSources: boolean;
   /** The guest may have written to the image, and made it larger. */
   readonly isUsed: boolean;
@@ -270,11 +263,12 @@ function differenceOf(
   plan: CommitPlan,
   then: LayerFacts,
   now: LayerFacts,
-  { needsSources, isUsed, rebooted }: Since,
+  { isNeeded, needsSources, isUsed, rebooted }: Since,
 ): string | null {
   if (then.identity.inode !== now.identity.inode) return 'another file has its name';
   if (then.identity.inode === NAMELESS && rebooted)
     return 'it is a block device without a name of its own, and the machine was started';
+  if (!isNeeded) return null;
   const sizes = [
     then.geometry.virtualSize,
     ...(then.node === plan.request.base && plan.growBaseTo !== null ? [plan.growBaseTo] : []),

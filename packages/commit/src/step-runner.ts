@@ -267,6 +267,7 @@ export class StepRunner {
   /** Compares before it writes, so it goes one piece after the other. */
   async #copyUnlike(node: NodeId, range: GuestRange, unlike: NodeId | null): Promise<void> {
     const { layers } = this.#parts;
+    this.#verifier.note({ node, range, from: node, over: unlike });
     for (const piece of this.#pieces(range, PIECE_BYTES, node, node)) {
       await this.#admit(piece.length);
       this.#dirty.add(node);
@@ -350,6 +351,7 @@ export class StepRunner {
       this.#isComplete = true;
       await this.#flush([...this.#dirty]);
       // a job that is stopped here can still be given up: from the record on it cannot
+      await this.#verifier.verify();
       await this.#beforeSwitch();
     }
     const nodes = [...this.#dirty];

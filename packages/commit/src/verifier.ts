@@ -79,17 +79,32 @@ export class Verifier {
       );
   }
 
+  /** What a layer holds; all that it shows, through what is below it, where that is to stay. */
+  #contentOf(node: NodeId, shown: boolean): CowSource {
+    const { layers } = this.#parts;
+    return shown
+      ? layers.view(node)
+      : (at, target) => layers.get(node).image.read(at, target, null);
+  }
+
+  /** What a node shows over another one than it has. */
+  #shownOver(node: NodeId, over: NodeId | null): CowSource {
+    const { layers } = this.#parts;
+    const below = over === null ? null : layers.view(over);
+    return (at, target) => layers.get(node).image.read(at, target, below);
+  }
+
   /** Reads back what was written since the last time, while what it came from is still there. */
   async #verifyClaims(): Promise<void> {
-    const { layers, plan, options } = this.#parts;
+    const { plan, options } = this.#parts;
     const claims = this.#claims;
     this.#claims = [];
-    for (const { node, range, from } of claims) {
-      const wanted: CowSource =
-        from === null ? zeros : (at, target) => layers.get(from).image.read(at, target, null);
+    for (const { node, range, from, over } of claims) {
+      const wanted: CowSource = from === null ? zeros : this.#contentOf(from, over !== undefined);
+      const found = over === undefined ? this.#shown(node) : this.#shownOver(node, over);
       await compareRange(
         {
-          found: this.#held(node, this.#shown(node)),
+          found: this.#held(node, found),
           wanted,
           foundName: pathOf(plan, node),
           wantedName: from === null ? 'zeros' : pathOf(plan, from),

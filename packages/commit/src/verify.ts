@@ -11,6 +11,8 @@ export interface Claim {
   readonly range: GuestRange;
   /** Node whose content it must be; null: zeros. */
   readonly from: NodeId | null;
+  /** It must read so over this node, null: over nothing, which it will read through to later. Absent: as it is. */
+  readonly over?: NodeId | null;
 }
 
 /** Two readers that must agree, and what errors call them. */

@@ -213,6 +213,32 @@ it('deletes what lost its meaning when it is asked to', async () => {
   expect(await shop.files()).toEqual(['active', 'base', 'top']);
 });
 
+it('leaves what it may not delete, and says so; it deletes the mark beside what it deletes', async () => {
+  const { shop, plan } = await planned();
+  shop.faults.inject({ operation: 'remove', file: '/mid', code: 'STORAGE_ACCESS' });
+  const kept = await shop.engine().run(plan, { deleteIntermediates: true });
+  expect(kept).toMatchObject({ deleted: [], undeleted: [{ image: '/mid' }] });
+  expect(await shop.files()).toEqual(['active', 'base', 'mid', 'top']);
+  expect(await shop.head('/mid')).toMatchObject({ mark: 'invalid' });
+  await expect(shop.engine().resume('/active')).rejects.toMatchObject({
+    code: 'COMMIT_NO_JOURNAL',
+  });
+
+  const other = await planned();
+  const markless: ImageFormat = {
+    ...toy,
+    open: async (storage, options) =>
+      Object.assign(await toy.open(storage, options), {
+        setMark: async () => {
+          throw new ImageError('IMAGE_NO_ROOM', `${storage.label}: no room`);
+        },
+      }),
+  };
+  const engine = other.shop.engine({ formats: [markless] });
+  await engine.run(other.plan, { deleteIntermediates: true });
+  expect(await other.shop.files()).toEqual(['active', 'base', 'top']);
+});
+
 it('refuses a plan when an image is not as it was, and touches nothing', async () => {
   const { shop, plan, before } = await planned();
   {
@@ -287,6 +313,48 @@ it('does not go on when a source was written to since, or with a strategy of ano
   await expect(shop.engine().resume('/active')).rejects.toMatchObject({ code: 'COMMIT_CHANGED' });
 });
 
+it('given up, it minds no change of what it only has to let be', async () => {
+  const { shop, plan } = await planned();
+  await expect(shop.engine().run(plan, stopAfter(1))).rejects.toThrow('stopped');
+  {
+    const storage = await shop.backend.open('/active', 'write');
+    await using image = await toy.open(storage, { mode: 'write' });
+    await image.resize(byteLength(8 * CLUSTER), { fill: null });
+    await image.flush();
+  }
+  await expect(shop.engine().resume('/active')).rejects.toMatchObject({ code: 'COMMIT_CHANGED' });
+  await shop.engine().abort('/active');
+  expect(await shop.files()).toEqual(['active', 'base', 'mid', 'top']);
+});
+
+it('goes on from its own changes of a source: opening mended it, or it leaked before', async () => {
+  const { shop, plan, before } = await planned();
+  let isDirty = true;
+  const mending: ImageFormat = {
+    ...toy,
+    open: async (storage, options) => {
+      const image = await toy.open(storage, options);
+      if (storage.label !== '/top' || options.mode !== 'write') return image;
+      const touch = async (): Promise<number> => {
+        const first = new Uint8Array(1);
+        await storage.read(0 as never, first);
+        await storage.write(0 as never, first);
+        return 1;
+      };
+      if (isDirty) await touch();
+      const mended = isDirty ? { mendedFrom: image.fingerprint } : {};
+      isDirty = false;
+      return Object.assign(image, { ...mended, reclaimLeaks: touch });
+    },
+  };
+  const sourced = { ...plan, reads: [...plan.reads, plan.request.top] };
+  const engine = shop.engine({ formats: [mending] });
+  await expect(engine.run(sourced, stopAfter(1))).rejects.toThrow('stopped');
+  await expect(engine.resume('/active', stopAfter(1))).rejects.toThrow('stopped');
+  await engine.resume('/active');
+  expect(await shop.shown('/base', '/active')).toEqual(before);
+});
+
 it('stops at a consistent point when the disk is full, and goes on when there is space', async () => {
   const { shop, plan, before } = await planned();
   shop.faults.inject({ operation: 'write', name: 'data', nth: 2, code: 'STORAGE_NO_SPACE' });
@@ -342,6 +410,11 @@ it('finds a difference before it relinks when it is told to verify', async () =>
   });
   expect(await shop.shown(...CHAIN)).toEqual(before);
   expect(await shop.head('/active')).toEqual({ backing: 'top', mark: null });
+  // whoever goes on finds it too, without being told to look
+  await expect(engine.resume('/active')).rejects.toMatchObject({ code: 'COMMIT_VERIFY_FAILED' });
+  const { mixed } = await engine.abort('/active');
+  expect(mixed).toEqual(['/base', '/mid']);
+  expect(await shop.shown(...CHAIN)).toEqual(before);
 });
 
 /** Jobs of this chain, which may take what others read. */
@@ -481,6 +554,55 @@ describe('a flush that fails is final', () => {
     });
   });
 
+  it('of the journal, whatever it was to hold: nobody goes on from what may not be on the disk', async () => {
+    for (const name of ['journal: INVALIDATES', 'journal: PROGRESS', 'journal: SWITCH']) {
+      const { shop, plan, before } = await planned();
+      shop.faults.inject({ operation: 'flush', name });
+      await expect(shop.engine().run(plan), name).rejects.toMatchObject(FLUSH_FAILED);
+      await expect(shop.engine().resume('/active'), name).rejects.toMatchObject({
+        code: 'COMMIT_FLUSH_FAILED',
+      });
+      const rebooted = shop.engine({ owner: { host: 'here', bootId: 'b2', pid: 1 } });
+      await rebooted.resume('/active');
+      expect(await shop.shown('/base', '/active'), name).toEqual(before);
+    }
+  });
+
+  it('of the journal before it says what it is for: there is no job', async () => {
+    for (const fault of [
+      { operation: 'flush', name: 'journal: INTENT' },
+      { operation: 'flushDirectory', name: 'journal: its name before the first change' },
+    ] as const) {
+      const { shop, plan } = await planned();
+      shop.faults.inject(fault);
+      await expect(shop.engine().run(plan)).rejects.toMatchObject({ code: 'STORAGE_FLUSH_FAILED' });
+      expect(await shop.files()).toEqual(['active', 'base', 'mid', 'top']);
+    }
+  });
+
+  it('of the journal when it is found', async () => {
+    const { shop, plan } = await planned();
+    await expect(shop.engine().run(plan, stopAfter(1))).rejects.toThrow('stopped');
+    shop.faults.inject({ operation: 'flush', name: 'journal: what was found' });
+    await expect(shop.engine().resume('/active')).rejects.toMatchObject({
+      code: 'STORAGE_FLUSH_FAILED',
+    });
+    await expect(shop.engine().resume('/active')).rejects.toMatchObject({
+      code: 'COMMIT_FLUSH_FAILED',
+    });
+  });
+
+  it('of a directory: nobody is asked whether it has passed', async () => {
+    const { shop, plan } = await planned();
+    shop.faults.inject({ operation: 'flushDirectory' });
+    let asked = 0;
+    const options = { onFailure: async () => ++asked < 9 };
+    await expect(shop.engine().run(plan, options)).rejects.toMatchObject({
+      code: 'STORAGE_FLUSH_FAILED',
+    });
+    expect(asked).toBe(0);
+  });
+
   it('also for who gives the job up: nothing is given back that the disk may still refer to', async () => {
     const { shop, plan, before } = await planned();
     const asked: string[] = [];
@@ -517,17 +639,23 @@ it('given up, it says what could not be marked, and ends all the same', async ()
 it('refuses a base that cannot grow before anything says that it changes', async () => {
   const shop = new Workshop();
   await shop.make({ '/base': { cells: 'dd' }, '/top': { cells: '--dd', backing: 'base' } });
+  let mode = 'read';
   const rigid: ImageFormat = {
     ...toy,
     open: async (storage, options) =>
       Object.assign(await toy.open(storage, options), {
         assertCanGrow: () => {
-          throw new ImageError('IMAGE_LIMIT', `${storage.label}: too large`);
+          if (options.mode === mode)
+            throw new ImageError('IMAGE_LIMIT', `${storage.label}: too large`);
         },
       }),
   };
   const engine = shop.engine({ formats: [rigid] });
-  const plan = await engine.plan({ file: '/top', format: 'toy', strategy: 'plain' });
+  const request = { file: '/top', format: 'toy', strategy: 'plain' };
+  await expect(engine.plan(request)).rejects.toMatchObject({ code: 'IMAGE_LIMIT' });
+  // a plan that somebody made before
+  mode = 'write';
+  const plan = await engine.plan(request);
   await expect(engine.run(plan)).rejects.toMatchObject({ code: 'IMAGE_LIMIT' });
   expect(await shop.files()).toEqual(['base', 'top']);
   expect(await shop.head('/base')).toMatchObject({ mark: null });

@@ -29,6 +29,9 @@ const STEP_BYTES = 4 << 20;
 /** Unit of virtual sizes. A file that ends inside a sector reads as if zeros completed it, as in QEMU. */
 const SECTOR_BYTES = 512;
 
+/** Of one that is encrypted: what its file is longer by decrypts to noise. */
+const GROWTH_IN_ONE_STEP = 'growth that a crash leaves whole';
+
 /** What a flat image is opened as. */
 export interface FlatImageOptions {
   /** The format's name. */
@@ -159,8 +162,15 @@ export class FlatImage implements Image {
   async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
     this.#assertChangeable(options);
     if (this.data !== this.file && virtualSize > this.#virtualSize)
-      return this.#refuse('growth that a crash leaves whole');
+      return this.#refuse(GROWTH_IN_ONE_STEP);
     await this.extend(virtualSize, options);
+  }
+
+  /** @throws ImageError `IMAGE_UNSUPPORTED` when `resize` could not make it so long */
+  assertCanGrow(virtualSize: number): void {
+    if (alignUp(virtualSize, SECTOR_BYTES) <= this.#virtualSize) return;
+    if (this.data !== this.file) throw this.#unsupported(GROWTH_IN_ONE_STEP);
+    if (!this.file.supports.resize) throw this.#unsupported('another length than their file has');
   }
 
   /**
@@ -275,7 +285,11 @@ export class FlatImage implements Image {
 
   async #refuse(feature: string): Promise<never> {
     this.#assertOpen();
-    throw this.#error('IMAGE_UNSUPPORTED', `${this.format} images do not have ${feature}`);
+    throw this.#unsupported(feature);
+  }
+
+  #unsupported(feature: string): ImageError {
+    return this.#error('IMAGE_UNSUPPORTED', `${this.format} images do not have ${feature}`);
   }
 
   #error(code: ImageErrorCode, problem: string, offset?: number): ImageError {

@@ -179,3 +179,24 @@ test('what raw cannot do is refused by name', async () => {
   }
   expect(raw.recognises(new Uint8Array(512))).toBe(false);
 });
+
+test('says beforehand whether its file can be made longer', async () => {
+  const { image } = await opened(new Uint8Array(4096));
+  await using _ = image;
+  expect(() => image.assertCanGrow?.(8192)).not.toThrow();
+  // as a block device
+  const device = await raw.open(
+    new Proxy(image.file, {
+      get: (file, key) => {
+        if (key === 'supports') return { ...file.supports, resize: false };
+        const value = file[key as keyof typeof file];
+        return typeof value === 'function' ? value.bind(file) : value;
+      },
+    }),
+    { mode: 'write' },
+  );
+  expect(() => device.assertCanGrow?.(4096)).not.toThrow();
+  expect(() => device.assertCanGrow?.(8192)).toThrow(
+    expect.objectContaining({ code: 'IMAGE_UNSUPPORTED' }),
+  );
+});

@@ -38,13 +38,33 @@ export function openBackend(driver: BackendDriver): StorageBackend {
     create: async (path, options) => openStorage(await driver.create(path, options)),
     remove: (path) => driver.remove(path),
     rename: (from, to) => driver.rename(from, to),
-    flushDirectory: (path, barrier) => driver.flushDirectory(path, barrier),
+    flushDirectory: async (path, barrier) => {
+      try {
+        await driver.flushDirectory(path, barrier);
+      } catch (cause) {
+        throw failedFlushOf(path, barrier, cause);
+      }
+    },
     facts: (path) => driver.facts(path),
     list: (directory) => driver.list(directory),
     realPath: (path) => driver.realPath(path),
     sharesBlocks: (from, to) => driver.sharesBlocks(from, to),
     lock: (path, request) => driver.lock(path, request),
   };
+}
+
+/** A directory that was not flushed is as a file that was not: names made since may be lost although they are seen, and the system says so once. */
+function failedFlushOf(path: string, barrier: string, cause: unknown): unknown {
+  const failed =
+    cause instanceof StorageError &&
+    (cause.code === 'STORAGE_IO' || cause.code === 'STORAGE_NO_SPACE');
+  if (!failed) return cause;
+  return new StorageError(
+    'STORAGE_FLUSH_FAILED',
+    `${path}: flush of the directory (${barrier}) failed; names made or removed since the last good one cannot be relied on`,
+    { file: path, barrier },
+    cause,
+  );
 }
 
 class OpenStorage implements Storage {

@@ -1,6 +1,7 @@
 import type { LayerFacts, NodeId } from '@downfold/chain';
 import {
   type ChainView,
+  CommitError,
   type CommitPlan,
   type CommitStrategy,
   type Cursor,
@@ -36,6 +37,7 @@ export const preserve: CommitStrategy = {
   plan: async (request, view, options) => {
     const facts = await planFacts(request, view, options);
     const readers = view.overlaysOf(facts.base.node);
+    assertReadAsDisk(facts.base, readers);
     const pushes = await amountsOf(view, facts.base, facts.top, readers, facts.zeroTail);
     const stay = [...view.chain, ...facts.overlays, ...view.outsiders];
     const sum = (key: 'bytes' | 'zeros'): number =>
@@ -129,6 +131,17 @@ async function* steps(
   yield plan.relinks.map(relinkStep);
   // base holds all of it durably: that was made sure of before the relinks
   if (emptyTop) yield [{ do: 'deallocate', node: top, range: whole }];
+}
+
+/** @throws CommitError for a reader that takes base for another format: it shows base's file, tables and all, which is not what is pushed into it */
+function assertReadAsDisk(base: LayerFacts, readers: readonly LayerFacts[]): void {
+  const other = readers.find(({ backing }) => (backing?.format ?? base.format) !== base.format);
+  if (other === undefined) return;
+  throw new CommitError(
+    'COMMIT_UNSUPPORTED',
+    `${other.path}: names '${base.path}' as a ${other.backing?.format} file, and it is ${base.format}: what it reads cannot be kept; say the right format (downfold rebase -u -F ${base.format}), or move it out of the pool`,
+    { image: other.path, base: base.path },
+  );
 }
 
 /** Writes of base, collected until they make an epoch; each byte may have to be pushed into every reader first. */

@@ -34,5 +34,7 @@ export function humanResult(result: CommitResult, file: string, why: string | nu
   for (const { path } of result.unreadable)
     lines.push(`  ${name(path)} could not be read, and may have read through what changed`);
   for (const path of result.deleted) lines.push(`  ${name(path)} is deleted`);
+  for (const { image, why } of result.undeleted)
+    lines.push(`  ${name(image)} could not be deleted: ${why}`);
   return lines.join('\n');
 }
