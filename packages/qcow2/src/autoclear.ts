@@ -45,6 +45,8 @@ function knownBits({ header }: Qcow2State): number {
 }
 
 function mustFlag(state: Qcow2State): boolean {
+  // what is staged changes no disk yet
+  if (state.stagedOn !== null) return false;
   const { inUse, list } = writerOf(state).bitmaps;
   return (
     !inUse && list.some(({ stored }) => stored !== null && (stored.flags & BITMAP.inUse) === 0)

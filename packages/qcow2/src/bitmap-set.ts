@@ -45,8 +45,9 @@ export async function loadRecording(state: Qcow2State): Promise<void> {
     if (bitmap.enabled && bitmap.consistent) await bitsOf(state, bitmap);
 }
 
-/** Notes in all bitmaps that record that guest bytes [from, to) change. */
+/** Notes in all bitmaps that record that guest bytes [from, to) change. What is staged changes when it is published. */
 export function record(state: Qcow2State, from: number, to: number): void {
+  if (state.stagedOn !== null) return;
   const { list, paused } = writerOf(state).bitmaps;
   for (const bitmap of list) {
     if (!bitmap.enabled || bitmap.bits === null || paused.has(bitmap.name)) continue;

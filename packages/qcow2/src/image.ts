@@ -265,7 +265,7 @@ export class Qcow2Image implements Qcow2 {
   }
 
   stage(options: StageOptions): Promise<Staging> {
-    return this.#mutate('disk', options, (state) =>
+    return this.#mutate('header', options, (state) =>
       stageImage(state, options, (mapping) => new Qcow2Image(mapping)),
     );
   }

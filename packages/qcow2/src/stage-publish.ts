@@ -4,6 +4,7 @@ import { flushImage } from './flush.ts';
 import { patchHeader } from './header-sector.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { reclaimLeaks } from './reclaim.ts';
+import { recordStaged } from './stage-bitmaps.ts';
 import { asStored, sameHost } from './stage-entries.ts';
 import { assertStagedOpen, closeStaged, imageOf } from './stage-state.ts';
 import { planUndo, type Undo, writeUndo } from './stage-undo.ts';
@@ -25,6 +26,7 @@ export async function publishStaged(staged: Qcow2State, keepUndo: Undo | null): 
   const image = imageOf(staged);
   const undo = keepUndo === null ? null : await planUndo(staged, keepUndo);
   await flushImage(staged);
+  await recordStaged(staged);
   const snapshots = undo === null ? {} : await writeUndo(staged, undo);
   const old = { ...image };
   const { l1TableOffset, l1Size, size } = staged.header;

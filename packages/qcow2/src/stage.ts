@@ -1,6 +1,7 @@
 import type { CowSource, Image, StageOptions, Staging } from '@downfold/image';
 import { alignUp, hostOffset } from '@downfold/units';
 import { touchEntries } from './allocate.ts';
+import { loadRecording } from './bitmap-set.ts';
 import { assertOwnData } from './data-file.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
 import { writeFresh } from './fresh-metadata.ts';
@@ -52,6 +53,8 @@ export async function beginStaging(
 ): Promise<Qcow2State> {
   assertOwnData(image, 'a second mapping');
   assertCanGrow(image, virtualSize);
+  // bitmaps that cannot be read cannot be kept true by the publish: known before anything is staged
+  await loadRecording(image);
   // what the staging inherits is what the file holds
   await flushImage(image);
   const { header, geometry } = image;

@@ -316,3 +316,45 @@ test('what a staging writes is recorded, also beyond the end that the disk has s
   await using image = await openOn(disk, '/image', 'read');
   expect(await dirty(image, 'one')).toEqual(['0 1024', '148480 1024']);
 });
+
+describe('a staging that ends before it is published', () => {
+  const write = (at: number) =>
+    [guestOffset(at * 512), new Uint8Array(512).fill(1), plain] as const;
+  /** Stages a write, and dies. Resolves with the disk it leaves, and the token. */
+  async function killed(disk: MemoryDisk) {
+    const image = await openOn(disk, '/image', 'write');
+    const { virtualSize } = image.geometry;
+    const staging = await image.stage({ virtualSize, from: null, fill: null });
+    await staging.write(...write(8));
+    await staging.flush();
+    return { left: disk.copy(), from: staging.token, virtualSize };
+  }
+
+  test('leaves bitmaps true: given up, they say what they said', async () => {
+    const disk = await made();
+    const before = await dirtyOn(disk);
+    const { left, from, virtualSize } = await killed(disk);
+    expect(await dirtyOn(left)).toEqual(before);
+    {
+      await using image = await openOn(left, '/image', 'write');
+      await (await image.stage({ virtualSize, from, fill: null })).discard();
+    }
+    expect(await dirtyOn(left)).toEqual(before);
+  });
+
+  test('is recorded by whoever publishes it, all of it', async () => {
+    const { left, from, virtualSize } = await killed(await made());
+    {
+      await using image = await openOn(left, '/image', 'write');
+      const staging = await image.stage({ virtualSize, from, fill: null });
+      await staging.write(...write(20));
+      await staging.publish({ keepUndo: null });
+    }
+    expect(await dirtyOn(left)).toEqual(['4096 1024', '10240 1024']);
+  });
+
+  async function dirtyOn(disk: MemoryDisk): Promise<readonly string[]> {
+    await using image = await openOn(disk, '/image', 'read');
+    return await dirty(image, 'one');
+  }
+});

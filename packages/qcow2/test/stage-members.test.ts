@@ -168,13 +168,23 @@ describe('while there is a staging', () => {
     judged(disk, bytes);
   });
 
-  test('persistent bitmaps are in use meanwhile', async () => {
+  test('persistent bitmaps are in use from the publish on, and not when nothing changes', async () => {
     let flagsAt = 0;
     const { disk, image } = await made({ ...small, clusterSize: 4 * KIB }, 0, (craft) => {
       flagsAt = craft.bitmap();
     });
-    await stage(image);
-    expect(new Craft(disk, IMAGE).word(flagsAt) & 1).toBe(1);
+    const inUse = (): number => new Craft(disk, IMAGE).word(flagsAt) & 1;
+    const staging = await stage(image);
+    await staging.write(guestOffset(0), new Uint8Array(SMALL).fill(1), NONE);
+    await staging.flush();
+    expect(inUse()).toBe(0);
+    await staging.discard();
+    await (await stage(image)).publish({ keepUndo: null });
+    expect(inUse()).toBe(0);
+    const other = await stage(image);
+    await other.write(guestOffset(0), new Uint8Array(SMALL).fill(1), NONE);
+    await other.publish({ keepUndo: null });
+    expect(inUse()).toBe(1);
   });
 });
 
