@@ -170,6 +170,13 @@ export async function stopped(
     );
   const error = storageErrorIn(cause);
   if (error === null) return cause;
+  if (journal.removed)
+    return new CommitError(
+      'COMMIT_STOPPED',
+      `all is done but for the name of the journal: ${error.message}; should a crash of the machine bring it back, end the job with: ${resume}`,
+      { copied, code: error.code, ...error.details },
+      error,
+    );
   const final = error.code === 'STORAGE_FLUSH_FAILED';
   const unsaid = final ? await noteFailedFlush(journal, parts.owner, error) : '';
   const next = final

@@ -116,6 +116,8 @@ export interface Journal extends AsyncDisposable {
   takeBack(): Promise<void>;
   /** Takes the journal away, durably. */
   remove(): Promise<void>;
+  /** It was taken away, durably or not: nobody goes on with it. */
+  readonly removed: boolean;
 }
 
 /**
@@ -285,6 +287,7 @@ class OpenJournal implements Journal {
   readonly #backend: StorageBackend;
   readonly #storage: Storage;
   #end: number;
+  removed = false;
 
   constructor(
     backend: StorageBackend,
@@ -359,6 +362,7 @@ class OpenJournal implements Journal {
   }
 
   async #forgotten(): Promise<void> {
+    this.removed = true;
     await this.#backend.flushDirectory(posix.dirname(this.path), 'journal: removed at the end');
   }
 

@@ -169,11 +169,12 @@ async function failedFlush(
   { disk, driver }: Run,
   error: unknown,
 ): Promise<readonly string[]> {
-  const records = one.gallery.journal(disk, one.journal) ?? [];
+  const records = one.gallery.journal(disk, one.journal);
   if (typeof records === 'string' || !(error instanceof DownfoldError)) return [];
-  const { code, file: failed } = error.details;
-  if (error.code !== 'COMMIT_STOPPED' || code !== 'STORAGE_FLUSH_FAILED' || failed === one.journal)
+  if (error.code !== 'COMMIT_STOPPED' || error.details['code'] !== 'STORAGE_FLUSH_FAILED')
     return [];
+  // all is done, and nobody goes on with it
+  if (records === null) return [];
   const noted = records.some(({ type }) => type === 'FAILED');
   if (!noted) return driver.fired.length > 1 ? [] : ['nobody noted that a flush failed'];
   const backend = memoryBackend(disk.copy());
