@@ -1,7 +1,9 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import type { ChainLayer } from '@downfold/chain';
 import { READER } from '@downfold/storage';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
+import { openForReading } from '../src/graph/open.ts';
 import { snapshotSync } from '../src/graph/snapshot.ts';
 import { access, Bench, makeChain } from './support.ts';
 
@@ -45,6 +47,35 @@ it('what fails before takes away what was made', async () => {
   expect(existsSync(file)).toBe(false);
   expect(graph.find('overlay')).toBeUndefined();
   disk.release(job);
+});
+
+it('goes onto the layers that are there by then: a job may have changed them meanwhile', async () => {
+  await using bench = new Bench();
+  await makeChain(bench);
+  await using graph = new Graph(access());
+  await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+  const { disk } = graph.root('disk');
+  const user = { label: 'a reader', job: null };
+  await disk.use(user, { writes: false });
+  const [base] = disk.layers as [ChainLayer];
+  const again = await openForReading(base, disk.environment);
+  const go = Promise.withResolvers<void>();
+  const changed = disk.live().drained(async (section) => {
+    await go.promise;
+    await section.replace([again, ...section.layers.slice(1)]);
+  });
+  const file = bench.file('overlay.qcow2');
+  const covered = snapshotSync(graph, 'disk', {
+    ...{ file, nodeName: 'overlay', format: 'qcow2', existing: false },
+  });
+  // it waits behind the section by then
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  go.resolve();
+  await Promise.all([changed, covered]);
+  expect(disk.layers[0]?.image).toBe(again.image);
+  expect(disk.active.facts.path).toBe(file);
+  disk.release(user);
+  await base.image[Symbol.asyncDispose]();
 });
 
 describe('an overlay that could not be made', () => {

@@ -145,13 +145,13 @@ export class Job {
 
   /**
    * Ends a ready job with its data in place and the links as they were (soft), or any job at once (`force`, and always before it is ready).
-   * @throws JobError also once links are being switched: who asks then is too late
+   * One that is paused, by somebody or by an error, only with `force`, as in QEMU. @throws JobError also once links are being switched: who asks then is too late
    */
   cancel({ force }: { readonly force: boolean }): void {
     this.#assertTaken('cancel');
+    if (!force && this.#paused !== null)
+      throw refused(this.id, `The block job for device '${this.id}' is currently paused`);
     if (!force && this.#wasReady && MOVES.has(this.#state)) {
-      if (this.#paused !== null)
-        throw refused(this.id, `The block job for device '${this.id}' is currently paused`);
       this.#end('cancel');
       return;
     }

@@ -269,15 +269,18 @@ describe('verbs', () => {
     ]);
   });
 
-  test('a paused job can be cancelled by force only', async () => {
-    const trial = await inState('standby');
-    expect(() => trial.job.cancel({ force: false })).toThrow(
-      "The block job for device 'c0' is currently paused",
-    );
-    trial.job.cancel({ force: true });
-    await settled();
-    expect(trial.done).toEqual(['give up']);
-  });
+  test.each(['paused', 'standby'] as const)(
+    'a job that is %s can be cancelled by force only',
+    async (state) => {
+      const trial = await inState(state);
+      expect(() => trial.job.cancel({ force: false })).toThrow(
+        "The block job for device 'c0' is currently paused",
+      );
+      trial.job.cancel({ force: true });
+      await settled();
+      expect(trial.done).toEqual(['give up']);
+    },
+  );
 
   test('a job that is ending cannot be completed again', async () => {
     const trial = new Trial({}, { active: true });

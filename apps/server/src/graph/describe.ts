@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import type { ChainLayer } from '@downfold/chain';
+import { type ChainLayer, identityKey, identityOf } from '@downfold/chain';
 import { isUrl } from '@downfold/storage';
 import { backend } from '../environment.ts';
 import type { Graph } from './graph.ts';
@@ -97,12 +97,14 @@ async function imageInfo(layers: readonly ChainLayer[], flat: boolean): Promise<
   const { facts, image } = layers.at(-1) as ChainLayer;
   const below = layers.slice(0, -1);
   const { backing, geometry } = image;
-  const { allocated } = await backend.facts(facts.path);
+  // the file may have been moved or unlinked since it was opened, and another one have its name
+  const there = await identityOf(facts.path, backend);
+  const isIt = there !== null && identityKey(there) === identityKey(image.file.identity);
   return {
     filename: facts.path,
     format: facts.format,
     'virtual-size': geometry.virtualSize,
-    'actual-size': allocated,
+    ...(isIt ? { 'actual-size': (await backend.facts(facts.path)).allocated } : {}),
     ...(image.encrypted ? { encrypted: true } : {}),
     ...(geometry.clusterSize > 1 ? { 'cluster-size': geometry.clusterSize } : {}),
     ...(backing === null

@@ -159,9 +159,11 @@ export class Disk implements AsyncDisposable {
     const device = this.#device;
     const { path } = overlay.active.facts;
     if (device === null || device.readOnly) {
-      const next = [...this.layers, overlay.active];
-      if (device === null) this.#layers = next;
-      const held = (await device?.drained((section) => section.replace(next))) ?? null;
+      if (device === null) this.#layers = [...this.layers, overlay.active];
+      // a job may have changed the layers by the time that requests are held
+      const put = (section: LiveSection): Promise<void> =>
+        section.replace([...section.layers, overlay.active]);
+      const held = (await device?.drained(put)) ?? null;
       this.locks.take(overlay.locks);
       overlay.#layers = [];
       this.#changed(this.layers);

@@ -162,7 +162,10 @@ export class Exports implements AsyncDisposable {
   }
 
   #named(name: string): Served {
-    for (const one of this.#served.values()) if (one.name === name) return one;
+    const named = [...this.#served.values()].filter((one) => one.name === name);
+    // the name may be used again while what had it goes
+    const one = named.find(({ shuttingDown }) => !shuttingDown) ?? named[0];
+    if (one !== undefined) return one;
     throw new ServerError('SERVER_EXPORT', `Export '${name}' is not found`, { name });
   }
 

@@ -60,7 +60,7 @@ function cancelling(jobs: Jobs): Commands {
     }) as Command,
     'block-job-cancel': command({
       about:
-        'Ends a job that is ready with its data in place and the links as they were; any other job, or with `force`, as `job-cancel`.',
+        'Ends a job that is ready with its data in place and the links as they were; any other job, or with `force`, as `job-cancel`. One that is paused only with `force`.',
       arguments: struct({ device: str, force: optional(bool) }),
       run: ({ device, force = false }) => blockJob(jobs, device).cancel({ force }),
     }) as Command,
