@@ -16,6 +16,8 @@ const LARGEST_UNIT = 65_536;
 const SMALLEST_UNIT = 4096;
 /** Windows that wait to be learnt; more misses are not noted, and come again. */
 const MOST_PENDING = 16;
+/** Windows behind one that was asked for that are learnt with it, where there is room: who reads on need not ask for each, and wait. */
+const AHEAD = 8;
 /** A window in which so much changes while it is learnt is left for later. */
 const MOST_HOLES = 256;
 
@@ -106,15 +108,31 @@ export class DirectMap implements DirectReads {
     const first = alignDown(offset, map.windowBytes);
     const isKnown = map.has(first);
     if (isKnown && !this.#patchy.has(first)) return;
+    if (isKnown) {
+      const stop = Math.min(
+        this.#size,
+        first + map.windowBytes,
+        alignUp(offset + length, map.unit),
+      );
+      this.#ask(first, rangeBetween(guestOffset(alignDown(offset, map.unit)), stop));
+      return;
+    }
+    this.#askWhole(first);
+    for (let ahead = 1; ahead <= AHEAD; ahead++) {
+      const next = first + ahead * map.windowBytes;
+      if (next < this.#size && map.hasRoom(next)) this.#askWhole(next);
+    }
+  }
+
+  #askWhole(first: number): void {
+    const stop = Math.min(this.#size, first + this.map.windowBytes);
+    this.#ask(first, rangeBetween(guestOffset(first), stop));
+  }
+
+  /** Has a part of the window `first` be learnt, after all that was asked for before. */
+  #ask(first: number, range: GuestRange): void {
     if (this.#pending.has(first) || this.#pending.size >= MOST_PENDING) return;
     this.#pending.add(first);
-    const stop = Math.min(this.#size, first + map.windowBytes);
-    const range = isKnown
-      ? rangeBetween(
-          guestOffset(alignDown(offset, map.unit)),
-          guestOffset(Math.min(stop, alignUp(offset + length, map.unit))),
-        )
-      : rangeBetween(guestOffset(first), guestOffset(stop));
     const done = (): void => {
       this.#holes = null;
       this.#pending.delete(first);

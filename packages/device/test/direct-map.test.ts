@@ -7,7 +7,9 @@ import { range, settled } from './support.ts';
 
 const UNIT = 65_536;
 const WINDOW = 1024 * UNIT;
-const SIZE = 4 * WINDOW;
+/** Windows that the map has room for. */
+const SLOTS = 2048;
+const SIZE = (SLOTS + 2) * WINDOW;
 
 /** An image of one file whose every cluster lies where the guest has it; what is asked of it is written down, and `pause` awaited. */
 function linear(asked: GuestRange[], pause: () => Promise<void>): ChainLayer {
@@ -46,12 +48,18 @@ async function mapOn(pause: () => Promise<void> = async () => undefined) {
 }
 
 describe('what threads are told of a disk', () => {
-  test('a window is learnt whole, once', async () => {
-    const { asked, knows, learn } = await mapOn();
+  test('a window is learnt whole, once, and those behind it as long as nothing has to go for them', async () => {
+    const { asked, direct, knows, learn } = await mapOn();
+    const far = WINDOW + SLOTS * WINDOW;
+    // in the place of the second window
+    await direct.map.claim(far);
     await learn(5 * UNIT);
-    expect([knows(0), knows(WINDOW - 1), knows(WINDOW)]).toEqual([true, true, false]);
+    const all = [0, WINDOW - 1, WINDOW, 2 * WINDOW, 8 * WINDOW, 9 * WINDOW];
+    expect(all.map(knows)).toEqual([true, true, false, true, true, false]);
     await learn(5 * UNIT);
-    expect(asked).toEqual([range(0, WINDOW)]);
+    const behind = [2, 3, 4, 5, 6, 7, 8].map((window) => range(window * WINDOW, WINDOW));
+    expect(asked).toEqual([range(0, WINDOW), ...behind]);
+    expect(direct.map.has(far)).toBe(true);
   });
 
   test('nothing is learnt while nobody reads', async () => {

@@ -135,6 +135,12 @@ export class SharedMap {
     return this.#words[TAGS_AT + (window % SLOTS)] === window + 1;
   }
 
+  /** Whether the window of a byte can have a slot that none has. */
+  hasRoom(offset: number): boolean {
+    const window = windowOf(Math.floor(offset / this.unit));
+    return this.#words[TAGS_AT + (window % SLOTS)] === 0;
+  }
+
   /** Gives the window of a byte a slot, empty. Resolves once nobody looks at what was there; one call at a time. */
   async claim(offset: number): Promise<void> {
     const window = windowOf(Math.floor(offset / this.unit));

@@ -309,8 +309,9 @@ export class Transmission {
   async #read(request: Request): Promise<Uint8Array[]> {
     const { direct } = this.#session.export;
     const data = Buffer.allocUnsafeSlow(request.length);
-    const holes = await this.#session.export.read(request.offset, data);
+    // who reads on is to find the next bytes by itself, as soon as may be
     direct?.learn(request.offset, request.length);
+    const holes = await this.#session.export.read(request.offset, data);
     return answerRead(this.#session.style, request, data, holes);
   }
 
