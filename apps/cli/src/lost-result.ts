@@ -1,5 +1,5 @@
 import { printError } from './output/print.ts';
-import { lostResult } from './output/streams.ts';
+import { endWithReader, lostResult } from './output/streams.ts';
 
 /** Commands whose work is to tell something; others have done theirs when it cannot be told. */
 const TELLING: ReadonlySet<string | undefined> = new Set([
@@ -17,6 +17,7 @@ const ONLY_TELLS = ['-h', '--help', '--dry-run'];
 
 /** Says at the end that results could not be printed; with them a command has failed whose work they are. */
 export function watchResult(args: readonly string[]): void {
+  if (onlyReads(args)) endWithReader();
   process.once('exit', (exitCode) => {
     const cause = lostResult();
     if (cause === null) return;
@@ -25,9 +26,14 @@ export function watchResult(args: readonly string[]): void {
   });
 }
 
+/** Whether these words ask for nothing that would have to be brought to an end. */
+function onlyReads(args: readonly string[]): boolean {
+  return TELLING.has(args[0]) || args.some((word) => ONLY_TELLS.includes(word));
+}
+
 function onlyTells(args: readonly string[]): boolean {
   const [verb] = args;
-  if (TELLING.has(verb) || args.some((word) => ONLY_TELLS.includes(word))) return true;
+  if (onlyReads(args)) return true;
   // the exit code tells the rest
   if (verb === 'check') return asksJson(args);
   if (verb === 'snapshot')

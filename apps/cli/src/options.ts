@@ -1,4 +1,4 @@
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { ON_ERROR } from './on-error.ts';
 import { secretObject, secretOption } from './secrets.ts';
 
@@ -7,6 +7,12 @@ export const collect = (value: string, before: readonly string[] = []): readonly
   ...before,
   value,
 ];
+
+/** The value of an option that may be given once: another one would not be done, and nothing would say so. */
+export const once = (value: string, before?: string): string => {
+  if (before !== undefined) throw new InvalidArgumentError('It is said twice.');
+  return value;
+};
 
 /** `--output FORM`, human by default. */
 export const output = (...others: readonly string[]): Option =>

@@ -9,6 +9,9 @@ const deeds: readonly (readonly string[])[] = [
   ['--add', '--disable', '-g', '4k', 'x', 'b'],
   ['--merge', 'w', '-b', 'y', '-F', 'qcow2', 'x', 'a'],
   ['--merge', 'a', 'x', 'b'],
+  // refused before anything is done
+  ['--clear', '--merge', 'w', '-b', 'gone', '-F', 'qcow2', 'x', 'b'],
+  ['--remove', '--merge', 'w', '-b', 'gone', '-F', 'qcow2', 'x', 'b'],
   ['--disable', 'x', 'a'],
   ['--add', '-g', '1M', '--merge', 'b', '--disable', 'x', 'c'],
   ['--clear', 'x', 'a'],

@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Bench, BIN, bench, diskOf, type Ended, makeChain } from './support.ts';
+import { type Bench, BIN, bench, diskOf, type Ended, haveQemu, makeChain } from './support.ts';
 
 const COMMANDS =
   'info map check compare create convert dd resize measure snapshot bitmap amend commit stream rebase resume abort graph ctl demo'.split(
@@ -130,6 +130,20 @@ describe('a reader that goes away', () => {
     const { stdout, stderr } = work.run('bash', '-c', pipe);
     expect(stdout).toMatch(/^Downfold folds.*\n:0\n$/);
     expect(stderr).toBe('');
+  });
+
+  it.skipIf(!haveQemu)('of what a change says does not end it half-way', () => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'disk.qcow2', '1M');
+    work.must('qemu-img', 'bitmap', '--add', 'disk.qcow2', 'b');
+    for (const change of ['resize disk.qcow2 +1M', 'amend -o size=3M --output json disk.qcow2']) {
+      // the reader is gone before anything is said
+      const pipe = `{ sleep 0.1; '${process.execPath}' '${BIN}' ${change}; echo $? > code; } | true`;
+      work.run('bash', '-c', pipe);
+      expect(readFileSync(work.file('code'), 'utf8')).toBe('0\n');
+      expect(work.run('qemu-img', 'check', 'disk.qcow2').code, change).toBe(0);
+      expect(work.must('qemu-img', 'info', 'disk.qcow2'), change).not.toMatch(/in-use/);
+    }
   });
 
   it('of the progress does not end the job', async () => {

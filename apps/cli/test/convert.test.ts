@@ -123,3 +123,30 @@ describe('convert', () => {
     expect(work.downfold('convert', '-q', '--salvage', 'packed', 'quiet').stderr).toBe('');
   });
 });
+
+describe('a copy', () => {
+  it('does not remove what it reads, whatever that is called', () => {
+    using work = bench();
+    work.must('sh', '-c', 'head -c 1M /dev/urandom > disk.downfold-part');
+    const before = work.digest();
+    const name = 'disk.downfold-part';
+    for (const args of [
+      ['convert', '-U', '-f', 'raw', '-O', 'raw', name, 'disk'],
+      ['convert', '-f', 'raw', '-O', 'qcow2', name, 'disk'],
+      ['dd', '-U', '-f', 'raw', `if=${name}`, 'of=disk'],
+    ]) {
+      const { code, stderr } = work.downfold(...args);
+      expect(code).toBe(1);
+      expect(stderr).toContain('is one of the images that are read');
+    }
+    expect(work.digest()).toEqual(before);
+  });
+
+  it('onto a link that leads round in a circle is refused', () => {
+    using work = bench();
+    work.must('sh', '-c', 'ln -s b a; ln -s a b; head -c 1M /dev/zero > x');
+    const { code, stderr } = work.downfold('convert', '-f', 'raw', '-O', 'raw', 'x', 'a');
+    expect(code).toBe(1);
+    expect(stderr).toContain('too many levels of symbolic links');
+  });
+});

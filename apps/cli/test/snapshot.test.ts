@@ -2,7 +2,17 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { downfoldMany } from './many.ts';
 import { complaints, IDENTICAL } from './qemu-pool.ts';
-import { bench, haveQemu } from './support.ts';
+import { BIN, bench, haveQemu } from './support.ts';
+
+it('a deed that is said twice is refused: one of the two would not be done', () => {
+  using work = bench();
+  work.must(process.execPath, BIN, 'create', '-q', 'x', '1M');
+  for (const deed of ['-c', '-a', '-d']) {
+    const { code, stderr } = work.downfold('snapshot', deed, 'a', deed, 'b', 'x');
+    expect([code, stderr]).toEqual([1, expect.stringContaining('It is said twice.')]);
+  }
+  expect(work.json('snapshot', '-l', 'x')).toEqual([]);
+});
 
 describe.skipIf(!haveQemu)('snapshot', () => {
   it('takes, lists, applies and deletes; qemu-img agrees after each', () => {

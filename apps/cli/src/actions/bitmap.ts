@@ -40,25 +40,30 @@ export async function bitmap(
       : { granularity: parseBytes(options.granularity, 'granularity') };
   await using opened = await openForWriting(file, options.format, options);
   const bitmaps = bitmapsOf(opened.image, file);
+  // what cannot be had is known before the first deed, which would stay done
+  const foreign = await contentsIn(options.sourceFile, deeds, options);
   for (const deed of deeds) {
     if (deed.name === 'add') await bitmaps.add({ name, ...granularity });
     else if (deed.name === 'merge')
-      await bitmaps.merge(name, await contentOf(deed.source, bitmaps, options));
+      await bitmaps.merge(name, foreign.get(deed) ?? (await bitmaps.content(deed.source)));
     else await bitmaps[deed.name as 'remove' | 'clear' | 'enable' | 'disable'](name);
   }
   return 0;
 }
 
-/** What the bitmap to merge says, in the same image or in another one. */
-async function contentOf(
-  source: string,
-  bitmaps: Bitmaps,
+/** What the bitmaps to merge say that are in another image; without one, nothing. */
+async function contentsIn(
+  file: string | undefined,
+  deeds: readonly Deed[],
   options: BitmapOptions,
-): Promise<BitmapContent> {
-  const { sourceFile, sourceFormat } = options;
-  if (sourceFile === undefined) return await bitmaps.content(source);
-  await using opened = await openAlone(sourceFile, sourceFormat, options);
-  return await bitmapsOf(opened.image, sourceFile).content(source);
+): Promise<ReadonlyMap<Deed, BitmapContent>> {
+  const contents = new Map<Deed, BitmapContent>();
+  if (file === undefined) return contents;
+  await using opened = await openAlone(file, options.sourceFormat, options);
+  const bitmaps = bitmapsOf(opened.image, file);
+  for (const deed of deeds)
+    if (deed.name === 'merge') contents.set(deed, await bitmaps.content(deed.source));
+  return contents;
 }
 
 /** @throws UsageError when the format has none */

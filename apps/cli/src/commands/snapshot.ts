@@ -7,6 +7,7 @@ import {
   imageOpts,
   lock,
   object,
+  once,
   output,
   quiet,
   secret,
@@ -26,9 +27,9 @@ export const snapshot: Register = (program, act) => {
     .argument('<file>')
     .addOption(format())
     .option('-l, --list', 'list them; the default')
-    .option('-c, --create <name>', 'keep what the disk shows now')
-    .option('-a, --apply <which>', 'the disk becomes what it was; ID or name')
-    .option('-d, --delete <which>', 'name, or ID that is no name')
+    .option('-c, --create <name>', 'keep what the disk shows now', once)
+    .option('-a, --apply <which>', 'the disk becomes what it was; ID or name', once)
+    .option('-d, --delete <which>', 'name, or ID that is no name', once)
     .addOption(output('json'))
     .addOption(quiet())
     .addOption(allow())

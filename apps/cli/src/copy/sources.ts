@@ -11,6 +11,7 @@ import { type Access, backend, environmentFor } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { keyedParts, partsOf } from '../keyed-parts.ts';
 import { absolute } from '../paths.ts';
+import { partOf } from './target.ts';
 
 /** Opens the chain of an image, for reading; with `snapshot` its leaf shows what it did then. */
 export async function openSource(
@@ -77,8 +78,13 @@ function snapshotSaid(
   return findSnapshot(fits, fits[0]?.id ?? said, file);
 }
 
-/** @throws UsageError when a target is one of the files that are read, data files too, under whatever name */
+/** @throws UsageError when a target, or what it is called until it is whole, is one of the files that are read, data files too, under whatever name */
 export async function assertNotAmong(target: string, chains: readonly OpenChain[]): Promise<void> {
+  await assertOther(target, chains);
+  await assertOther(partOf(target), chains);
+}
+
+async function assertOther(target: string, chains: readonly OpenChain[]): Promise<void> {
   const identity = await identityOf(target, backend);
   const key = identity === null ? null : identityKey(identity);
   for (const { layers } of chains)

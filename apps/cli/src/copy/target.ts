@@ -15,8 +15,14 @@ import type { NewFormat, NewImageOptions } from '../new-image.ts';
 import { absolute, directoryOf } from '../paths.ts';
 import { isFixed, kindOf, overwrite } from './in-place.ts';
 
-/** What an unfinished copy is called, beside the file that it is to become. */
 const SUFFIX = '.downfold-part';
+/** Links that lead to links, at most; as Linux. */
+const MOST_LINKS = 40;
+
+/** What an unfinished copy is called, beside the file that it is to become. One that is there is taken for what an interrupted copy left, and removed. */
+export function partOf(path: string): string {
+  return `${path}${SUFFIX}`;
+}
 
 /** Where a disk is copied to. */
 export interface Target extends AsyncDisposable {
@@ -28,14 +34,15 @@ export interface Target extends AsyncDisposable {
 }
 
 /** The file of a name, links resolved, also a last one that leads to no file yet: it is made there. */
-export async function targetPath(file: string): Promise<string> {
+export async function targetPath(file: string, links = 0): Promise<string> {
   const path = absolute(file);
   if ((await kindOf(path)) !== null) return await backend.realPath(path);
   const to = linkAt(path);
   if (to === null) return path;
+  if (links === MOST_LINKS) throw new UsageError(`${path}: too many levels of symbolic links`);
   // as the system takes it: from where the directory really lies
   const directory = await backend.realPath(posix.dirname(path));
-  return await targetPath(pathFrom(directory, to));
+  return await targetPath(pathFrom(directory, to), links + 1);
 }
 
 /** Where a symbolic link leads; null: it is none, or there is nothing. */
@@ -92,7 +99,7 @@ async function replacing(
     await assertNoJournal(path);
     await assertWritable(path);
   }
-  const part = `${path}${SUFFIX}`;
+  const part = partOf(path);
   await removeLeftover(part);
   // who may not read what is there may not read the copy that replaces it
   const like = isThere ? { like: path } : {};

@@ -2,13 +2,19 @@ import { writeSync } from 'node:fs';
 
 let [out, err]: [NodeJS.WriteStream | null, NodeJS.WriteStream | null] = [null, null];
 let lost: Error | null = null;
+let readersEnd = false;
+
+/** From here on whoever stops reading results ends the process: for commands that do nothing but tell. */
+export function endWithReader(): void {
+  readersEnd = true;
+}
 
 /** Where results go. Taken first when there is one to print: a pipe brings Node's sockets, a terminal even more. */
 export function stdout(): NodeJS.WriteStream {
   out ??= whole(process.stdout).on('error', (error: NodeJS.ErrnoException) => {
-    // a reader of results that went away, such as `head`, has seen enough: not a failure worth a word
-    if (error.code === 'EPIPE') process.exit(process.exitCode ?? 0);
-    lost ??= error;
+    if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') lost ??= error;
+    // a reader of results that went away, such as `head`, has seen enough: not a failure worth a word. Work goes on to its end
+    else if (readersEnd) process.exit(process.exitCode ?? 0);
   });
   return out;
 }
