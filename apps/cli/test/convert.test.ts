@@ -3,7 +3,16 @@ import { describe, expect, it } from 'vitest';
 import { downfoldMany } from './many.ts';
 import { hostBytes } from './qemu-pool.ts';
 import { spoil } from './spoil-entry.ts';
-import { bench, diskOf, haveQemu, isClean, makeChain, makeImage } from './support.ts';
+import {
+  BIN,
+  bench,
+  diskOf,
+  type Ended,
+  haveQemu,
+  isClean,
+  makeChain,
+  makeImage,
+} from './support.ts';
 
 describe('convert', () => {
   it('makes one image of a chain, whole in itself', async () => {
@@ -140,6 +149,24 @@ describe('a copy', () => {
       expect(stderr).toContain('is one of the images that are read');
     }
     expect(work.digest()).toEqual(before);
+  });
+
+  it('of what lies above a layer goes only into an image that stands on that', () => {
+    using work = bench();
+    const create = (name: string, ...more: readonly string[]): void =>
+      void work.must(process.execPath, BIN, 'create', '-q', ...more, name, '1M');
+    create('base');
+    for (const name of ['top', 'on-base']) create(name, '-b', 'base', '-F', 'qcow2');
+    create('alone');
+    const copy = (target: string): Ended =>
+      work.downfold(
+        ...['convert', '-n', '-B', './base', '-F', 'qcow2', '-O', 'qcow2', 'top', target],
+      );
+    expect(copy('alone')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("does not stand on './base'"),
+    });
+    expect(copy('on-base').code).toBe(0);
   });
 
   it('onto a link that leads round in a circle is refused', () => {

@@ -8,6 +8,13 @@ import { makeVaried } from './varied-images.ts';
 const MIB = 1 << 20;
 
 describe('resize', () => {
+  it('gives a raw file that ends inside a sector the rest of it', () => {
+    using work = bench();
+    work.must('sh', '-c', 'head -c 5000 /dev/urandom > disk');
+    expect(work.downfold('resize', '-f', 'raw', 'disk', '5120').code).toBe(0);
+    expect(statSync(work.file('disk')).size).toBe(5120);
+  });
+
   it('makes the disk larger and smaller, and asks before it loses data', async () => {
     using work = bench();
     await makeChain(work);

@@ -181,7 +181,8 @@ export class FlatImage implements Image {
     this.#assertChangeable(options);
     const size = alignUp(virtualSize, SECTOR_BYTES);
     if (size < this.#virtualSize) return this.#refuse('shrinking the virtual disk');
-    if (size === this.#virtualSize) return;
+    // a file that ends inside its last sector is shorter than the disk
+    if (size === this.#virtualSize && (await this.file.length()) >= this.#start + size) return;
     await this.file.setLength(byteLength(this.#start + size), options);
     // what the file is longer by is zeros, which decrypt to noise
     if (this.data !== this.file)

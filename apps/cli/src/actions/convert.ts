@@ -1,5 +1,5 @@
 import { identityKey, identityOf, type OpenChain, printable } from '@downfold/chain';
-import type { BitmapContent, BitmapFacts } from '@downfold/image';
+import type { BitmapContent, BitmapFacts, Image } from '@downfold/image';
 import { isQcow2 } from '@downfold/qcow2';
 import { byteLength } from '@downfold/units';
 import { type Copied, copyDisk } from '../copy/copy-disk.ts';
@@ -170,6 +170,25 @@ async function sharedLayer({ layers }: OpenChain, target: string, name: string):
   return shared >= 0 ? shared : layers.length - 2;
 }
 
+/** @throws UsageError when what is left out of the copy, being in the layer that `-B` names, is not what the target shows there */
+async function assertStandsOn(
+  image: Image,
+  target: string,
+  options: ConvertOptions,
+): Promise<void> {
+  const { backing: name } = options;
+  if (name === undefined) return;
+  const keyOf = async (named: string): Promise<string | null> => {
+    const identity = await identityOf(absoluteFrom(target, named), backend);
+    return identity === null ? null : identityKey(identity);
+  };
+  const below = image.backing === null ? null : await keyOf(image.backing.name);
+  if (below !== null && below === (await keyOf(name))) return;
+  throw new UsageError(
+    `${target}: does not stand on '${name}', so a copy of what lies above that would show something else; leave -B out, or 'downfold rebase' it first`,
+  );
+}
+
 async function openTarget(
   path: string,
   size: number,
@@ -178,7 +197,12 @@ async function openTarget(
 ): Promise<Target> {
   if (options.skipCreate === true) {
     const { allow, allowDataFile, secret } = options;
-    return await presentTarget(path, options.targetFormat, { allow, allowDataFile, secret });
+    const access = { allow, allowDataFile, secret };
+    await using opened = new AsyncDisposableStack();
+    const present = opened.use(await presentTarget(path, options.targetFormat, access));
+    await assertStandsOn(present.image, target, options);
+    opened.move();
+    return present;
   }
   const format = newFormatOf(options.targetFormat);
   const settings = settingsOf(options.option ?? [], format.name);
