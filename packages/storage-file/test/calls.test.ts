@@ -388,8 +388,9 @@ describe('flushes', () => {
     const fsync = (): Promise<never> => Promise.reject(systemError('EIO'));
     const backend = openBackend(fileBackendDriver({ ...nodeCalls, fsync }));
     await expect(backend.flushDirectory(directory.path, 'names')).rejects.toMatchObject({
-      code: 'STORAGE_IO',
-      details: { file: directory.path, call: 'fsync', errno: 'EIO' },
+      code: 'STORAGE_FLUSH_FAILED',
+      details: { file: directory.path, barrier: 'names' },
+      cause: { code: 'STORAGE_IO', details: { call: 'fsync', errno: 'EIO' } },
     });
   });
 });
