@@ -129,6 +129,7 @@ describe.skipIf(!haveQemu)('commit --strategy', () => {
       'relinked',
       'seconds',
       'strategy',
+      'undeleted',
       'unmarked',
       'unreadable',
       'verified',
