@@ -17,7 +17,7 @@ const ONLY_TELLS = ['-h', '--help', '--dry-run'];
 
 /** Says at the end that results could not be printed; with them a command has failed whose work they are. */
 export function watchResult(args: readonly string[]): void {
-  if (onlyReads(args)) endWithReader();
+  if (endsWithReader(args)) endWithReader();
   process.once('exit', (exitCode) => {
     const cause = lostResult();
     if (cause === null) return;
@@ -26,14 +26,18 @@ export function watchResult(args: readonly string[]): void {
   });
 }
 
-/** Whether these words ask for nothing that would have to be brought to an end. */
-function onlyReads(args: readonly string[]): boolean {
+/** Whether these words ask for nothing that would have to be brought to an end here: what `ctl` asks for the server does. */
+function endsWithReader(args: readonly string[]): boolean {
+  return args[0] === 'ctl' || tellsAsItIs(args);
+}
+
+function tellsAsItIs(args: readonly string[]): boolean {
   return TELLING.has(args[0]) || args.some((word) => ONLY_TELLS.includes(word));
 }
 
 function onlyTells(args: readonly string[]): boolean {
+  if (tellsAsItIs(args)) return true;
   const [verb] = args;
-  if (onlyReads(args)) return true;
   // the exit code tells the rest
   if (verb === 'check') return asksJson(args);
   if (verb === 'snapshot')

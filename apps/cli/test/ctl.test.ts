@@ -89,6 +89,18 @@ describe('what a server says', () => {
     expect(seen.stdout).toMatch(NO_CONTROLS);
   });
 
+  it('ends when nobody reads its events any more', async () => {
+    using work = bench();
+    await using fake = await FakeServer.in(work);
+    const pipe = `'${process.execPath}' '${BIN}' ctl --socket q watch | head -n 1`;
+    const watching = launch(work, 'bash', '-c', pipe);
+    await watching.said(/^downfold: watching/);
+    const telling = setInterval(() => fake.tell('other', { id: 'k' }), 20);
+    const { code, stdout } = await watching.ended;
+    clearInterval(telling);
+    expect([code, stdout.split('\n').length]).toEqual([0, 2]);
+  });
+
   it('keeps its integers of 64 bits, in both directions', async () => {
     using work = bench();
     await using fake = await FakeServer.in(work);

@@ -7,11 +7,17 @@ import { openForReading } from '../src/graph/open.ts';
 import { snapshotSync } from '../src/graph/snapshot.ts';
 import { access, Bench, makeChain } from './support.ts';
 
+/** A graph with a chain whose leaf, `top`, is the disk `disk`. */
+async function graphOf(bench: Bench): Promise<Graph> {
+  await makeChain(bench);
+  const graph = new Graph(access());
+  await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+  return graph;
+}
+
 it('what fails once the overlay is the active layer leaves it there: it may hold what clients wrote', async () => {
   await using bench = new Bench();
-  await makeChain(bench);
-  await using graph = new Graph(access());
-  await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+  await using graph = await graphOf(bench);
   const { disk } = graph.root('disk');
   const user = { label: 'a guest', job: null };
   await disk.use(user, { writes: true });
@@ -32,9 +38,7 @@ it('what fails once the overlay is the active layer leaves it there: it may hold
 
 it('what fails before takes away what was made', async () => {
   await using bench = new Bench();
-  await makeChain(bench);
-  await using graph = new Graph(access());
-  await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+  await using graph = await graphOf(bench);
   const { disk } = graph.root('disk');
   const before = disk.active.facts.path;
   const claim = { consumes: [before], relinks: [], stands: [] };
@@ -51,9 +55,7 @@ it('what fails before takes away what was made', async () => {
 
 it('goes onto the layers that are there by then: a job may have changed them meanwhile', async () => {
   await using bench = new Bench();
-  await makeChain(bench);
-  await using graph = new Graph(access());
-  await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+  await using graph = await graphOf(bench);
   const { disk } = graph.root('disk');
   const user = { label: 'a reader', job: null };
   await disk.use(user, { writes: false });
@@ -96,9 +98,7 @@ describe('an overlay that could not be made', () => {
 
   it.each(['its bytes', 'its name'])('leaves nothing behind: %s', async (what) => {
     await using bench = new Bench();
-    await makeChain(bench);
-    await using graph = new Graph(access());
-    await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+    await using graph = await graphOf(bench);
     const { backend } = graph.root('disk').disk.environment;
     const full = new Error('no space left');
     const create = vi.spyOn(backend, 'create').mockImplementation(async (...args) => {
@@ -115,9 +115,7 @@ describe('an overlay that could not be made', () => {
 
   it('was there before, and stays', async () => {
     await using bench = new Bench();
-    await makeChain(bench);
-    await using graph = new Graph(access());
-    await graph.addDisk('disk', bench.file('top.qcow2'), 'qcow2');
+    await using graph = await graphOf(bench);
     writeFileSync(bench.file(file), 'precious');
     expect(await refusal(bench, graph)).toMatchObject({ code: 'STORAGE_EXISTS' });
     expect(readFileSync(bench.file(file), 'utf8')).toBe('precious');

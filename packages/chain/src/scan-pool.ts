@@ -198,9 +198,9 @@ async function formatNameAt(path: string, environment: ChainEnvironment): Promis
 }
 
 /**
- * Identity of an image's backing file, as whoever opens it by the name `named` finds it; it is queued as well; or why it cannot be had. A reference without a format is followed too:
- * nothing may be read through it, and yet its image depends on that file. One that leads out of the roots is not opened, and may still be
- * another name of a file of the pool.
+ * Identity of an image's backing file, as whoever opens the image by the name `named` finds it, and which is queued as well; or why it cannot
+ * be had. A reference without a format is followed too: nothing may be read through it, and yet its image depends on that file. One that
+ * leads out of the roots is not opened, and may still be another name of a file of the pool.
  */
 async function follow(
   { path, backing }: Pick<PoolImage, 'path' | 'backing'>,

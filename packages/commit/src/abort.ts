@@ -1,15 +1,15 @@
 import type { ChainEnvironment, NodeId } from '@downfold/chain';
 import type { Staging } from '@downfold/image';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
-import { CommitError, isFailedFlush, storageErrorIn } from './errors.ts';
+import { CommitError } from './errors.ts';
 import { positionOf } from './execute.ts';
-import { failedSinceBoot, noteFailedFlush, settle } from './failed-flush.ts';
+import { failedSinceBoot, notingFailedFlush } from './failed-flush.ts';
 import type { Journal } from './journal.ts';
 import { assertOrphan } from './journals.ts';
 import { type Layers, openLayers } from './layers.ts';
 import type { LiveDisk } from './live.ts';
 import { lockPlan } from './lock-plan.ts';
-import { type Abandoned, markAbandoned } from './marks.ts';
+import { markAbandoned } from './marks.ts';
 import type { EngineParts, Position } from './parts.ts';
 import { type CommitPlan, pathOf } from './plan.ts';
 import { asFound, isComplete, planFoundAgain } from './resume.ts';
@@ -44,7 +44,7 @@ export async function abortJob(
 ): Promise<AbortResult> {
   await using journal = open;
   assertOrphan(parts, journal);
-  await settle(journal, parts);
+  await notingFailedFlush(journal, parts, () => journal.settle());
   if (journal.records.some(({ type }) => type === 'DONE' || type === 'PIVOT'))
     throw pastAbort(journal);
   const borrowed = borrowedBy(live === undefined ? {} : { live });
@@ -58,19 +58,13 @@ export async function abortJob(
     ? []
     : [...invalidated(journal)].filter((node) => !gone.has(node));
   const mark = { job: journal.intent.job, date: parts.clock.date() };
-  let clustersFreed = 0;
-  let marked: Abandoned = { mixed: [], unmarked: [] };
-  try {
+  const { clustersFreed, mixed, unmarked } = await notingFailedFlush(journal, parts, async () => {
     await giveUpStagings(plan, layers, position, journal);
-    clustersFreed = await giveBack({ parts, journal, position, plan, layers, gone, borrowed });
+    const freed = await giveBack({ parts, journal, position, plan, layers, gone, borrowed });
     await layers.putInPlace();
-    marked = await markAbandoned(nodes, layers, parts.backend, mark);
-  } catch (cause) {
-    const error = storageErrorIn(cause);
-    if (error !== null && isFailedFlush(cause)) await noteFailedFlush(journal, parts.owner, error);
-    throw cause;
-  }
-  const { mixed, unmarked } = marked;
+    const marked = await markAbandoned(nodes, layers, parts.backend, mark);
+    return { clustersFreed: freed, ...marked };
+  });
   await journal.remove();
   const path = (node: NodeId): string => pathOf(plan, node);
   return {

@@ -21,10 +21,14 @@ export async function noteFailedFlush(
   }
 }
 
-/** Makes what a process before wrote to a journal durable; nobody else may be at it. A flush that fails here is as final as any: it is written down. */
-export async function settle(journal: Journal, { owner }: EngineParts): Promise<void> {
+/** Does what may flush; a flush that fails in it is written down for those who resume. */
+export async function notingFailedFlush<T>(
+  journal: Journal,
+  { owner }: EngineParts,
+  work: () => Promise<T>,
+): Promise<T> {
   try {
-    await journal.settle();
+    return await work();
   } catch (cause) {
     const error = storageErrorIn(cause);
     if (error !== null && isFailedFlush(cause)) await noteFailedFlush(journal, owner, error);

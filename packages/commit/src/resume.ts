@@ -11,7 +11,7 @@ import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { deleteFiles } from './delete.ts';
 import { CommitError } from './errors.ts';
 import { assertRunnable, positionOf, runSteps, stopped } from './execute.ts';
-import { assertFlushesHeld, settle } from './failed-flush.ts';
+import { assertFlushesHeld, notingFailedFlush } from './failed-flush.ts';
 import { isFoundation } from './foundation.ts';
 import { type Journal, journalPath, pivotIn } from './journal.ts';
 import { inPlace } from './journal-plan.ts';
@@ -37,7 +37,7 @@ export async function resumeJob(
   assertOrphan(parts, journal);
   assertNotAborted(journal);
   if (options.afterFailedFlush !== true) assertFlushesHeld(parts, journal);
-  await settle(journal, parts);
+  await notingFailedFlush(journal, parts, () => journal.settle());
   if (journal.records.some(({ type }) => type === 'DONE')) {
     const plan = inPlace(journal);
     return await finishDone(
@@ -54,8 +54,7 @@ export async function resumeJob(
   await using locks = await lockPlan(await asFound(journal, parts), environment, borrowed);
   const found = await planFoundAgain({ parts, environment, journal, borrowed, goesOn: true });
   const { plan, environment: inside, gone } = found;
-  const strategy = strategyFor(plan);
-  const job: Job = { parts, environment: inside, plan, strategy, options };
+  const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
   assertRunnable(job);
   await using layers = await openLayers(plan, { environment: inside, locks, borrowed, gone });
   await journal.append({ type: 'RESUMED', owner: parts.owner });
@@ -67,12 +66,12 @@ export async function resumeJob(
     throw await stopped(job, journal, { copied: position.copied, unsaved: [] }, cause);
   }
   await layers.putInPlace();
-  const wanted = { ...job, options: asBegun(job, journal) };
-  return await runSteps(wanted, layers, journal, position, started);
+  const asBegan = { ...job, options: optionsOf(job, journal) };
+  return await runSteps(asBegan, layers, journal, position, started);
 }
 
 /** How a job goes on that was begun with `verify`: what it wrote is compared, whoever goes on, as far as it can be. */
-function asBegun({ plan, strategy, options }: Job, { intent }: Journal): RunOptions {
+function optionsOf({ plan, strategy, options }: Job, { intent }: Journal): RunOptions {
   const cannot = options.live !== undefined && plan.request.operation !== 'commit';
   if (intent.verify !== true || cannot || strategy.pivots === true) return options;
   return { ...options, verify: true };

@@ -79,19 +79,19 @@ export class Verifier {
       );
   }
 
-  /** What a layer holds; all that it shows, through what is below it, where that is to stay. */
-  #contentOf(node: NodeId, shown: boolean): CowSource {
+  /** Where to read what a claim is about, and what it must be. */
+  #sidesOf({ node, from, over }: Claim): { readonly found: CowSource; readonly wanted: CowSource } {
     const { layers } = this.#parts;
-    return shown
-      ? layers.view(node)
-      : (at, target) => layers.get(node).image.read(at, target, null);
-  }
-
-  /** What a node shows over another one than it has. */
-  #shownOver(node: NodeId, over: NodeId | null): CowSource {
-    const { layers } = this.#parts;
-    const below = over === null ? null : layers.view(over);
-    return (at, target) => layers.get(node).image.read(at, target, below);
+    const contentOf =
+      (layer: NodeId, below: CowSource | null): CowSource =>
+      (at, target) =>
+        layers.get(layer).image.read(at, target, below);
+    if (over !== undefined)
+      return {
+        found: contentOf(node, over === null ? null : layers.view(over)),
+        wanted: layers.view(node),
+      };
+    return { found: this.#shown(node), wanted: from === null ? zeros : contentOf(from, null) };
   }
 
   /** Reads back what was written since the last time, while what it came from is still there. */
@@ -99,9 +99,9 @@ export class Verifier {
     const { plan, options } = this.#parts;
     const claims = this.#claims;
     this.#claims = [];
-    for (const { node, range, from, over } of claims) {
-      const wanted: CowSource = from === null ? zeros : this.#contentOf(from, over !== undefined);
-      const found = over === undefined ? this.#shown(node) : this.#shownOver(node, over);
+    for (const claim of claims) {
+      const { node, range, from } = claim;
+      const { found, wanted } = this.#sidesOf(claim);
       await compareRange(
         {
           found: this.#held(node, found),

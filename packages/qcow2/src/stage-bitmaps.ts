@@ -1,9 +1,8 @@
 import { claims, disclaim } from './autoclear.ts';
 import { record } from './bitmap-set.ts';
-import { sameHost } from './stage-entries.ts';
+import { sameEntry, sameHost } from './stage-entries.ts';
 import { imageOf } from './stage-state.ts';
 import type { Qcow2State } from './state.ts';
-import { HIGH_COPIED } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { writerOf } from './writer.ts';
 
@@ -44,12 +43,4 @@ async function changesOf(
     }
   }
   return changes;
-}
-
-/** Whether two entries say the same of a cluster; the copied flag is about its refcount. */
-function sameEntry(a: Uint32Array, b: Uint32Array, at: number, entryWords: number): boolean {
-  if ((((a[at] ?? 0) ^ (b[at] ?? 0)) & ~HIGH_COPIED) !== 0) return false;
-  for (let word = at + 1; word < at + entryWords; word++)
-    if ((a[word] ?? 0) !== (b[word] ?? 0)) return false;
-  return true;
 }

@@ -14,6 +14,14 @@ export function sameHost(words: Uint32Array, lower: Uint32Array, at: number): bo
   return ((high ^ lowerHigh) & ~HIGH_COPIED) === 0 && ((low ^ lowerLow) & ~LOW_ZERO) === 0;
 }
 
+/** Whether the L2 entries at word `at` say the same of a cluster, but for the copied flag, which is about its refcount. */
+export function sameEntry(a: Uint32Array, b: Uint32Array, at: number, entryWords: number): boolean {
+  if ((((a[at] ?? 0) ^ (b[at] ?? 0)) & ~HIGH_COPIED) !== 0) return false;
+  for (let word = at + 1; word < at + entryWords; word++)
+    if ((a[word] ?? 0) !== (b[word] ?? 0)) return false;
+  return true;
+}
+
 /** Takes the copied flag from the entries of `words` that refer to what `lower` refers to. */
 export function disown(words: Uint32Array, lower: Uint32Array, entryWords: number): void {
   for (let at = 0; at < words.length; at += entryWords)

@@ -32,6 +32,8 @@ export async function stageImage(
   const { from } = options;
   const virtualSize = alignUp(options.virtualSize, SECTOR_BYTES);
   if (from === null) {
+    // bitmaps that cannot be read cannot be kept true by the publish: known before anything is staged
+    await loadRecording(image);
     const staged = await beginStaging(image, virtualSize, options.fill);
     return new Qcow2Staging(staged, imageOver(staged));
   }
@@ -53,8 +55,6 @@ export async function beginStaging(
 ): Promise<Qcow2State> {
   assertOwnData(image, 'a second mapping');
   assertCanGrow(image, virtualSize);
-  // bitmaps that cannot be read cannot be kept true by the publish: known before anything is staged
-  await loadRecording(image);
   // what the staging inherits is what the file holds
   await flushImage(image);
   const { header, geometry } = image;

@@ -162,12 +162,17 @@ async function sourceOf(
 
 /** The layer that `-B` names; one that is not of the chain stands for the backing file of the leaf, as in qemu-img. */
 async function sharedLayer({ layers }: OpenChain, target: string, name: string): Promise<number> {
-  const identity = await identityOf(absoluteFrom(target, name), backend);
-  const key = identity === null ? null : identityKey(identity);
+  const key = await keyOf(target, name);
   const shared = layers.findIndex(({ facts }) => identityKey(facts.identity) === key);
   if (shared === layers.length - 1)
     throw new UsageError(`-B ${name}: is the image that is copied; there would be nothing to copy`);
   return shared >= 0 ? shared : layers.length - 2;
+}
+
+/** Which file a name says that is relative to the directory of the target; null: none. */
+async function keyOf(target: string, name: string): Promise<string | null> {
+  const identity = await identityOf(absoluteFrom(target, name), backend);
+  return identity === null ? null : identityKey(identity);
 }
 
 /** @throws UsageError when what is left out of the copy, being in the layer that `-B` names, is not what the target shows there */
@@ -178,12 +183,8 @@ async function assertStandsOn(
 ): Promise<void> {
   const { backing: name } = options;
   if (name === undefined) return;
-  const keyOf = async (named: string): Promise<string | null> => {
-    const identity = await identityOf(absoluteFrom(target, named), backend);
-    return identity === null ? null : identityKey(identity);
-  };
-  const below = image.backing === null ? null : await keyOf(image.backing.name);
-  if (below !== null && below === (await keyOf(name))) return;
+  const below = image.backing === null ? null : await keyOf(target, image.backing.name);
+  if (below !== null && below === (await keyOf(target, name))) return;
   throw new UsageError(
     `${target}: does not stand on '${name}', so a copy of what lies above that would show something else; leave -B out, or 'downfold rebase' it first`,
   );

@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
-import { type ChainLayer, identityKey, identityOf } from '@downfold/chain';
-import { isUrl } from '@downfold/storage';
+import { type ChainLayer, identityKey } from '@downfold/chain';
+import type { Image } from '@downfold/image';
+import { isUrl, StorageError } from '@downfold/storage';
 import { backend } from '../environment.ts';
 import type { Graph } from './graph.ts';
 import { type FileNode, type FilterNode, type GraphNode, type ImageNode, layerOf } from './node.ts';
@@ -97,14 +98,12 @@ async function imageInfo(layers: readonly ChainLayer[], flat: boolean): Promise<
   const { facts, image } = layers.at(-1) as ChainLayer;
   const below = layers.slice(0, -1);
   const { backing, geometry } = image;
-  // the file may have been moved or unlinked since it was opened, and another one have its name
-  const there = await identityOf(facts.path, backend);
-  const isIt = there !== null && identityKey(there) === identityKey(image.file.identity);
+  const allocated = await allocatedBy(facts.path, image);
   return {
     filename: facts.path,
     format: facts.format,
     'virtual-size': geometry.virtualSize,
-    ...(isIt ? { 'actual-size': (await backend.facts(facts.path)).allocated } : {}),
+    ...(allocated === null ? {} : { 'actual-size': allocated }),
     ...(image.encrypted ? { encrypted: true } : {}),
     ...(geometry.clusterSize > 1 ? { 'cluster-size': geometry.clusterSize } : {}),
     ...(backing === null
@@ -120,6 +119,17 @@ async function imageInfo(layers: readonly ChainLayer[], flat: boolean): Promise<
         }),
     ...(flat || below.length === 0 ? {} : { 'backing-image': await imageInfo(below, flat) }),
   };
+}
+
+/** Bytes on the host; null: the file was moved or unlinked since it was opened, and perhaps another one has its name. */
+async function allocatedBy(path: string, { file }: Image): Promise<number | null> {
+  try {
+    const { identity, allocated } = await backend.facts(path);
+    return identityKey(identity) === identityKey(file.identity) ? allocated : null;
+  } catch (cause) {
+    if (cause instanceof StorageError && cause.code === 'STORAGE_NOT_FOUND') return null;
+    throw cause;
+  }
 }
 
 function gone(filename: string, format: string): object {
