@@ -86,12 +86,13 @@ export class Verifier {
       (layer: NodeId, below: CowSource | null): CowSource =>
       (at, target) =>
         layers.get(layer).image.read(at, target, below);
-    if (over !== undefined)
-      return {
-        found: contentOf(node, over === null ? null : layers.view(over)),
-        wanted: layers.view(node),
-      };
-    return { found: this.#shown(node), wanted: from === null ? zeros : contentOf(from, null) };
+    if (over === undefined)
+      return { found: this.#shown(node), wanted: from === null ? zeros : contentOf(from, null) };
+    return {
+      found: contentOf(node, over === null ? null : layers.view(over)),
+      // it left that to what lies below it, as long as it does
+      wanted: layers.below(node) ?? zeros,
+    };
   }
 
   /** Reads back what was written since the last time, while what it came from is still there. */

@@ -11,7 +11,10 @@ export interface Claim {
   readonly range: GuestRange;
   /** Node whose content it must be; null: zeros. */
   readonly from: NodeId | null;
-  /** It must read so over this node, null: over nothing, which it will read through to later. Absent: as it is. */
+  /**
+   * Over this node, null: over nothing, which it will read through to later, it must read as it did when it left the range to what lies below it, and
+   * lies there still. Absent: as it is.
+   */
   readonly over?: NodeId | null;
 }
 
