@@ -1,5 +1,5 @@
 import type { Disks, Write } from './disks.ts';
-import type { ModelJournal } from './model-journal.ts';
+import { journalKey, type ModelJournal } from './model-journal.ts';
 
 /** What a crash leaves. */
 export interface Survivors {
@@ -30,6 +30,8 @@ export class Durability {
   #epoch: Epoch | null = null;
   /** How many of the pending writes have had their losses told, without and with the epoch; -1: none, not even that of no write. */
   #told = { plain: -1, epoch: -1 };
+  /** Of what is durable; null: it changed since. */
+  #leastKey: string | null = null;
 
   constructor(disks: Disks, journal: ModelJournal) {
     this.now = disks.copy();
@@ -51,12 +53,14 @@ export class Durability {
   harden(change: (disks: Disks) => void): void {
     change(this.now);
     change(this.#durable);
+    this.#leastKey = null;
     this.#told = { plain: -1, epoch: -1 };
   }
 
   /** A record in the journal, durable at once. */
   note(record: Partial<ModelJournal>): void {
     this.journal = { ...this.journal, ...record };
+    this.#leastKey = null;
     this.#told = { plain: -1, epoch: -1 };
   }
 
@@ -74,6 +78,7 @@ export class Durability {
     this.#pending = this.#pending.slice(covers);
     this.journal = journal;
     this.#epoch = null;
+    this.#leastKey = null;
     this.#told = { plain: this.#pending.length, epoch: -1 };
   }
 
@@ -82,12 +87,14 @@ export class Durability {
     const isFlushed = ({ image }: Write): boolean => images.has(image);
     for (const write of this.#pending.filter(isFlushed)) this.#durable.apply(write);
     this.#pending = this.#pending.filter((write) => !isFlushed(write));
+    this.#leastKey = null;
     this.#told = { plain: this.#pending.length, epoch: -1 };
   }
 
-  /** What a crash leaves when nothing survives that may be lost. */
-  least(): Pick<Survivors, 'disks' | 'journal'> {
-    return { disks: reclaimed(this.#durable.copy(), this.journal), journal: this.journal };
+  /** The key of what a crash leaves when nothing survives that may be lost. */
+  leastKey(): string {
+    this.#leastKey ??= stateKey(reclaimed(this.#durable.copy(), this.journal), this.journal);
+    return this.#leastKey;
   }
 
   /**
@@ -111,9 +118,10 @@ export class Durability {
     told: number,
     most: number,
   ): Generator<Survivors, void, undefined> {
+    const open = this.#pending.slice(durable);
+    if (told >= open.length) return;
     const start = this.#durable.copy();
     for (const write of this.#pending.slice(0, durable)) start.apply(write);
-    const open = this.#pending.slice(durable);
     for (const kept of subsets(open.length, told, most)) {
       const disks = start.copy();
       const isKept = (index: number): boolean => Math.floor(kept / 2 ** index) % 2 === 1;
@@ -124,6 +132,11 @@ export class Durability {
       yield { disks, journal, lost, pending: open.length, plain };
     }
   }
+}
+
+/** Equal for states from which a job goes on in the same way. */
+export function stateKey(disks: Disks, journal: ModelJournal): string {
+  return `${disks.key()}${journalKey(journal)}`;
 }
 
 /** What no durable cursor knows of is given back by whoever resumes. */
@@ -138,7 +151,6 @@ function reclaimed(disks: Disks, { stagings }: ModelJournal): Disks {
  * none, all, each alone and all but each.
  */
 function* subsets(count: number, told: number, most: number): Generator<number, void, undefined> {
-  if (told >= count) return;
   if (count <= most) {
     for (let set = told < 0 ? 0 : 2 ** told; set < 2 ** count; set++) yield set;
     return;

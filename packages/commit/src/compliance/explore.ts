@@ -7,9 +7,9 @@ import { brokenAtEnd } from './check-end.ts';
 import { MovedCheck } from './check-moved.ts';
 import { checkPlan } from './check-plan.ts';
 import { StateCheck } from './check-state.ts';
-import type { Survivors } from './durability.ts';
+import { type Survivors, stateKey } from './durability.ts';
 import { Model } from './model.ts';
-import { journalKey, UNBEGUN } from './model-journal.ts';
+import { UNBEGUN } from './model-journal.ts';
 import { viewForPlan, viewForSteps } from './model-view.ts';
 import { Pool } from './pool.ts';
 import type { Report } from './report.ts';
@@ -166,7 +166,7 @@ class Exploration {
     this.#spend(model, run);
     for (const left of model.crashes(losses)) {
       const { disks, journal, lost } = left;
-      const key = keyOf(left);
+      const key = stateKey(disks, journal);
       if (this.#judged.has(key)) continue;
       this.#judged.add(key);
       this.#report.crashStates++;
@@ -184,7 +184,7 @@ class Exploration {
 
   /** At the worst all is lost that may be lost: what was spent on it is spent again. */
   #spend(model: Model, { start }: Run): void {
-    const known = this.#starts.get(keyOf(model.least()));
+    const known = this.#starts.get(model.leastKey());
     if (known !== undefined && known.crashes > start.crashes)
       known.spent = Math.max(known.spent, start.spent + model.copied);
   }
@@ -232,8 +232,4 @@ class Exploration {
       () => `${message}\n  in ${textOf(this.#pool.setting)}\n${storyOf(this.#pool, run)}${after()}`,
     );
   }
-}
-
-function keyOf({ disks, journal }: Pick<Survivors, 'disks' | 'journal'>): string {
-  return `${disks.key()}${journalKey(journal)}`;
 }

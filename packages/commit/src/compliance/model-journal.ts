@@ -30,8 +30,14 @@ export function needsSources({ cursor, pivoted }: ModelJournal): boolean {
   return cursor?.['complete'] !== true && !pivoted;
 }
 
+const keys: WeakMap<ModelJournal, string> = new WeakMap();
+
 /** Equal for journals from which a job goes on in the same way. */
 export function journalKey(journal: ModelJournal): string {
+  const known = keys.get(journal);
+  if (known !== undefined) return known;
   const { cursor, stagings, invalidated, pivoted, acknowledged } = journal;
-  return JSON.stringify([cursor, stagings, [...invalidated].sort(), pivoted, acknowledged]);
+  const key = JSON.stringify([cursor, stagings, [...invalidated].sort(), pivoted, acknowledged]);
+  keys.set(journal, key);
+  return key;
 }

@@ -63,9 +63,9 @@ export class Model {
     return this.#settled ?? this.now;
   }
 
-  /** See `Durability.least`. */
-  least(): Pick<Survivors, 'disks' | 'journal'> {
-    return this.#disks.least();
+  /** See `Durability.leastKey`. */
+  leastKey(): string {
+    return this.#disks.leastKey();
   }
 
   /** See `Durability.crashes`. */

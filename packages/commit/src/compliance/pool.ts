@@ -20,6 +20,8 @@ export class Pool {
   readonly top: number;
   /** Images outside the chain that read through base or an intermediate and not through top. */
   readonly outsiders: readonly number[];
+  /** Made when first asked for. */
+  #viewFacts: ViewFacts | null = null;
 
   constructor(setting: Setting) {
     const { images, leaf, base, top, operation } = setting;
@@ -78,6 +80,16 @@ export class Pool {
 
   /** What the engine knows of the pool when it asks for a plan. */
   viewFacts(): ViewFacts {
+    this.#viewFacts ??= this.#lookUp();
+    return this.#viewFacts;
+  }
+
+  /** Whether an image's format can do this. */
+  can(image: number, ability: 'deallocate' | 'stage'): boolean {
+    return this.viewFacts().can((this.facts[image] as LayerFacts).format, ability);
+  }
+
+  #lookUp(): ViewFacts {
     const factsAt = (image: number): LayerFacts => this.facts[image] as LayerFacts;
     const others = this.chain.flatMap((backing) =>
       this.overlaysOf(backing)
@@ -100,11 +112,6 @@ export class Pool {
       can: (format, ability) =>
         ability === 'stage' ? format === 'model' && this.setting.stages : format === 'model',
     };
-  }
-
-  /** Whether an image's format can do this. */
-  can(image: number, ability: 'deallocate' | 'stage'): boolean {
-    return this.viewFacts().can((this.facts[image] as LayerFacts).format, ability);
   }
 
   #backingOf(image: number): NodeId | null {
