@@ -1,5 +1,5 @@
 import type { Step } from '@downfold/commit';
-import { planIn, stepsIn } from '@downfold/commit/compliance';
+import { planIn, StrategyTestBed, stepsIn } from '@downfold/commit/compliance';
 import { expect, it } from 'vitest';
 import { copyDown, depthFirst, preserve, rebase, staged, stream } from '../src/index.ts';
 import { commitOf, images, sectors } from './settings.ts';
@@ -54,6 +54,23 @@ it('depth-first drains units as a whole, so that they can be given back', async 
     ['copy', sectors(2)],
     ['deallocate', sectors(2)],
   ]);
+});
+
+it('depth-first copies what it lifts past a top that ends within a unit with the rest of that unit', async () => {
+  // found by the kit on all settings: what M lets show past T's end is lifted into the unit of N at [2, 4), which goes to base with N
+  const setting = commitOf(['B --zz*2', 'M@B --*2', 'N@M dd--*2', 'T@N zz-*2', 'R@M ----*2'], {
+    emptyTop: true,
+    slow: true,
+  });
+  const steps = await stepsIn(depthFirst, setting);
+  const ofN = steps.filter((step) => 'range' in step && [from(step), node(step)].includes('N'));
+  expect(ofN.map((step) => [step.do, 'range' in step && step.range.offset])).toEqual([
+    ['zero', sectors(3)],
+    ['copy', sectors(2)],
+    ['deallocate', sectors(2)],
+  ]);
+  const report = await new StrategyTestBed(depthFirst, { settings: [setting] }).report();
+  expect([...report.findings]).toEqual([]);
 });
 
 it('depth-first says of each image after what it is lost', async () => {

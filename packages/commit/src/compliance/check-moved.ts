@@ -1,5 +1,6 @@
-import { alignDown } from '@downfold/units';
+import { alignDown, rangeEnd } from '@downfold/units';
 import type { CommitPlan } from '../plan.ts';
+import type { Step } from '../step.ts';
 import type { Broken } from './check-state.ts';
 import type { Model } from './model.ts';
 import type { Pool } from './pool.ts';
@@ -10,7 +11,7 @@ import { SECTOR_BYTES } from './setting.ts';
 export class MovedCheck {
   readonly #pool: Pool;
   readonly #plan: CommitPlan;
-  readonly #slack: number;
+  #slack: number;
   /** Images that the first run copied into. */
   #targets = 0;
 
@@ -27,6 +28,7 @@ export class MovedCheck {
   *broken(model: Model, { steps }: Run): Generator<Broken, void, undefined> {
     const { bytesToCopy, bytesToZero, request } = this.#plan;
     this.#targets = new Set(steps.flatMap((step) => (step.do === 'copy' ? [step.to] : []))).size;
+    this.#slack += completedBy(steps, this.#plan);
     const [copies, zeros] = [model.copied - bytesToCopy, model.zeroed - bytesToZero];
     // what a rebase compares and finds equal is not copied
     const least = request.operation === 'rebase' ? Number.NEGATIVE_INFINITY : -this.#slack;
@@ -73,6 +75,26 @@ export class MovedCheck {
         ];
     }
   }
+}
+
+/**
+ * Bytes of units of layers above base that steps cover in part, as what is lifted past the end of a top that ends within a unit: such a unit
+ * is completed, and goes to base with its layer.
+ */
+function completedBy(steps: readonly Step[], { images, chainLength, request }: CommitPlan): number {
+  const layers = images.slice(0, chainLength).filter(({ node }) => node !== request.base);
+  let bytes = 0;
+  for (const step of steps) {
+    if (step.do !== 'copy' && step.do !== 'zero') continue;
+    const to = step.do === 'copy' ? step.to : step.node;
+    const layer = layers.find(({ node }) => node === to);
+    if (layer === undefined) continue;
+    const { allocationGranularity: unit, virtualSize } = layer.geometry;
+    const end: number = rangeEnd(step.range);
+    if (step.range.offset % unit !== 0) bytes += unit;
+    if (end % unit !== 0 && end !== virtualSize) bytes += unit;
+  }
+  return bytes;
 }
 
 /**
