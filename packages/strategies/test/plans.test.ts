@@ -1,7 +1,7 @@
 import type { Step } from '@downfold/commit';
 import { planIn, StrategyTestBed, stepsIn } from '@downfold/commit/compliance';
 import { expect, it } from 'vitest';
-import { copyDown, depthFirst, preserve, rebase, staged, stream } from '../src/index.ts';
+import { active, copyDown, depthFirst, preserve, rebase, staged, stream } from '../src/index.ts';
 import { commitOf, images, sectors } from './settings.ts';
 
 const commits = [copyDown, depthFirst, preserve, staged];
@@ -208,4 +208,16 @@ it('a rebase looks only where different layers decide, and not at all when the u
   const vouched = await planIn(rebase, { ...setting, unsafe: true });
   expect(vouched.bytesToCopy).toBe(0);
   expect(vouched.preserves).not.toContain('T');
+});
+
+it('active may write what the client of the disk wrote meanwhile, and no plan knows', async () => {
+  // found by the kit on all settings: there was nothing to copy until the client wrote
+  const setting = commitOf(['L d', 'B@L zz', 'T@B --', 'S@B d'], {
+    checkpointSectors: 2,
+    batch: 1,
+    client: { sector: 0, after: 1 },
+  });
+  expect((await planIn(active, setting)).bytesWrittenAtMost).toBe(2 * 1024);
+  const report = await new StrategyTestBed(active, { settings: [setting] }).report();
+  expect([report.settings, [...report.findings]]).toEqual([1, []]);
 });
