@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest';
-import { ByteText } from '../src/output/byte-text.ts';
+import { ByteText, digitsOf } from '../src/output/byte-text.ts';
 
 /** Prints integers, each followed by a blank, as `ByteText` puts them together. */
 async function printed(numbers: readonly number[]): Promise<string> {
@@ -13,8 +13,8 @@ async function printed(numbers: readonly number[]): Promise<string> {
     const text = new ByteText();
     for (const number of numbers) {
       text.reserve(17);
-      text.number(number);
-      text.text(Buffer.from(' '));
+      text.text(Buffer.from(`${'0'.repeat(digitsOf(number))} `));
+      text.number(number, 1);
     }
     await text.print();
   } finally {

@@ -1,4 +1,10 @@
-import { type ExtentBatch, ExtentCursor, type ExtentsOptions, KIND } from '@downfold/image';
+import {
+  type ExtentBatch,
+  ExtentCursor,
+  type ExtentsOptions,
+  isPlaced,
+  KIND,
+} from '@downfold/image';
 import {
   type GuestOffset,
   type GuestRange,
@@ -7,7 +13,7 @@ import {
   rangeEnd,
 } from '@downfold/units';
 import type { ChainLayer, Subchain } from './layer.ts';
-import { type OwnedBatch, OwnedList } from './owned-batch.ts';
+import { type OwnedBatch, OwnedColumns, OwnedList } from './owned-batch.ts';
 
 /** One layer's extents. */
 class LayerCursor<Owner> extends ExtentCursor {
@@ -28,14 +34,20 @@ class LayerCursor<Owner> extends ExtentCursor {
   /** @throws Error when there are no more, although the layer does not end here */
   override async readOn(): Promise<boolean> {
     if (await super.readOn()) return true;
-    throw new Error(`the extents of layer ${this.owner} end too early`);
+    throw endedEarly(this.owner);
   }
+}
+
+function endedEarly(owner: unknown): Error {
+  return new Error(`the extents of layer ${owner} end too early`);
 }
 
 async function* nothing(): AsyncGenerator<ExtentBatch, void, undefined> {}
 
-/** Extents of one batch at most. */
+/** Extents of one batch at most, but for those of one layer that come as one. */
 const BATCH_EXTENTS = 1024;
+/** So many extents of one layer are handed on as they are: what would be joined across their ends is little. */
+const LARGE_BATCH = 256;
 
 /** A layer, and how its extents name it. */
 export interface OwnedLayer<Owner> {
@@ -64,6 +76,11 @@ export async function* mergedExtents<Owner>(
   range: GuestRange,
   options?: ExtentsOptions,
 ): AsyncGenerator<OwnedBatch<Owner>, void, undefined> {
+  const [only, another] = layers;
+  if (only !== undefined && another === undefined) {
+    yield* extentsOfOne(only, range, options);
+    return;
+  }
   const cursors = layers.toReversed().map((layer) => new LayerCursor(layer, range, options));
   const end = rangeEnd(range);
   let batch = new OwnedList<Owner>();
@@ -85,6 +102,46 @@ export async function* mergedExtents<Owner>(
   } finally {
     for (const cursor of cursors) await cursor.close();
   }
+}
+
+/** As `mergedExtents`, of one layer: what it decides, as it says it. */
+async function* extentsOfOne<Owner>(
+  { layer, owner }: OwnedLayer<Owner>,
+  range: GuestRange,
+  options?: ExtentsOptions,
+): AsyncGenerator<OwnedBatch<Owner>, void, undefined> {
+  const { image } = layer;
+  const size = image.geometry.virtualSize;
+  const inside = intersect(range, rangeBetween(0 as GuestOffset, size));
+  let end: number = range.offset;
+  let list = new OwnedList<Owner>();
+  for await (const batch of inside === null ? nothing() : image.extents(inside, options)) {
+    end = batch.ends[batch.length - 1] as number;
+    const isAsItIs = batch.length >= LARGE_BATCH && isJoined(batch);
+    if (!isAsItIs) list.addAll(batch, owner);
+    if (isAsItIs || list.length >= BATCH_EXTENTS) {
+      if (list.length > 0) yield list;
+      list = new OwnedList<Owner>();
+    }
+    if (isAsItIs) yield new OwnedColumns(batch, owner);
+    options?.signal?.throwIfAborted();
+  }
+  if (inside !== null && end < rangeEnd(inside)) throw endedEarly(owner);
+  const start = Math.max(range.offset, size);
+  if (start < rangeEnd(range)) list.addOwned(owner, KIND.zero, start, rangeEnd(range), 0);
+  if (list.length > 0) yield list;
+}
+
+/** Whether no two neighbours of a batch could be one. */
+function isJoined({ length, starts, kinds, hosts }: ExtentBatch): boolean {
+  for (let index = 1; index < length; index++) {
+    const kind = kinds[index];
+    if (kind !== kinds[index - 1]) continue;
+    if (!isPlaced(kind)) return false;
+    const apart = (starts[index] as number) - (starts[index - 1] as number);
+    if ((hosts[index] as number) - (hosts[index - 1] as number) === apart) return false;
+  }
+  return true;
 }
 
 /**

@@ -1,8 +1,11 @@
 import { seededRandom } from '@downfold/compliance';
+import { ExtentList, KIND } from '@downfold/image';
 import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
 import { describe, expect, it } from 'vitest';
 import {
+  type ChainLayer,
   type OpenChain,
+  type OwnedBatch,
   type OwnedExtent,
   openChain,
   subchainExtents,
@@ -139,6 +142,77 @@ describe('random chains against a model of bytes', () => {
         await assertHosts(chain, layers, extents, context);
       }
     }
+  });
+});
+
+/** A layer that says its extents in these batches, of a disk of `size` bytes. */
+function saying(size: number, ...batches: readonly ExtentList[]): ChainLayer {
+  const image = {
+    geometry: { virtualSize: size },
+    extents: async function* () {
+      yield* batches;
+    },
+  };
+  return { image } as unknown as ChainLayer;
+}
+
+/** `count` extents of `length` bytes from byte `from` on: data and nothing in turn, at places of their own. */
+function striped(from: number, count: number, length: number): ExtentList {
+  const list = new ExtentList();
+  for (let index = 0; index < count; index++) {
+    const start = from + index * length;
+    list.add(index % 2 === 0 ? KIND.data : KIND.unallocated, start, start + length, 2 * start);
+  }
+  return list;
+}
+
+describe('extents of one layer', () => {
+  const range = rangeBetween(guestOffset(0), 5000);
+  const all = async (layer: ChainLayer) => {
+    const batches: OwnedBatch[] = [];
+    for await (const batch of subchainExtents([layer], { base: -1, top: 0 }, range))
+      batches.push(batch);
+    return batches;
+  };
+
+  it('are handed on as they are when there are many, what comes before them first, and zeros behind its end', async () => {
+    const few = striped(0, 3, 10);
+    const batches = await all(saying(4030, few, striped(30, 400, 10)));
+    expect(batches.map(({ length }) => length)).toEqual([3, 400, 1]);
+    const extents = batches.flatMap((batch) => [...batch]);
+    const ends = extents.map(rangeEnd);
+    expect(extents.map(({ offset }) => Number(offset))).toEqual([0, ...ends.slice(0, -1)]);
+    expect(ends.at(-1)).toBe(5000);
+    expect(extents.slice(1, 5).map(({ status, owner }) => [status, owner])).toEqual([
+      ['unallocated', null],
+      ['data', 0],
+      ['data', 0],
+      ['unallocated', null],
+    ]);
+    expect(extents.at(-1)).toMatchObject({ offset: 4030, status: 'zero', owner: 0 });
+  });
+
+  it('are joined where the layer does not', async () => {
+    const list = striped(0, 400, 10);
+    const apart = new ExtentList();
+    for (const extent of list) {
+      const { offset, length, status } = extent;
+      const half = length / 2;
+      const host = status === 'data' ? extent.host : 0;
+      for (const at of [0, half]) {
+        const one = new ExtentList();
+        one.add(KIND[status], offset + at, offset + at + half, host + at);
+        for (const key of ['starts', 'ends', 'kinds', 'hosts'] as const)
+          apart[key].push(...one[key]);
+      }
+    }
+    expect(apart.length).toBe(800);
+    const [batch] = await all(saying(4000, apart));
+    expect(batch?.length).toBe(401);
+  });
+
+  it('that end before the layer does are an error', async () => {
+    await expect(all(saying(4000, striped(0, 300, 10)))).rejects.toThrow('end too early');
   });
 });
 

@@ -1,6 +1,7 @@
 import type { OperationOptions, Storage } from '@downfold/storage';
 import { alignDown, alignUp, hostOffset } from '@downfold/units';
-import { type ExtentBatch, ExtentList, KIND, type Kind } from './extent-batch.ts';
+import type { Extent } from './extent.ts';
+import { type ExtentBatch, ExtentList, extentAt, KIND, type Kind } from './extent-batch.ts';
 
 /** Options of `Image.extents`. */
 export interface ExtentsOptions extends OperationOptions {
@@ -19,7 +20,7 @@ const BATCH_EXTENTS = 1024;
 
 /**
  * The same extents, data that lies in holes of `file` apart. A file that has no holes behind the first extent is asked once.
- * @param unit guest bytes, a divisor of all borders but the disk's end: holes are told in whole ones
+ * @param unit guest bytes, a power of two: holes are told in whole ones
  * @param end of the disk
  */
 export async function* withHoles(
@@ -28,15 +29,22 @@ export async function* withHoles(
   { unit, end, signal }: { readonly unit: number; readonly end: number } & OperationOptions,
 ): AsyncGenerator<ExtentBatch, void, undefined> {
   const runs = new Runs(file);
-  for await (const { length, starts, ends, kinds, hosts } of batches) {
+  for await (const batch of batches) {
+    const hull = hullOf(batch, { unit, end });
+    if (hull !== null && !runs.covers(hull.from)) await runs.ask(hull.from, signal);
+    // most lie in one run as a whole, and need no list of their own
+    if (hull === null || (hull.to <= runs.end && (hull.isWhole || !runs.hole))) {
+      yield hull === null || !runs.hole ? batch : new HoleBatch(batch, { unit, end });
+      continue;
+    }
+    const { length, starts, ends, kinds, hosts } = batch;
     let list = new ExtentList();
     for (let index = 0; index < length; index++) {
       const start = starts[index] as number;
       const stop = ends[index] as number;
       const kind = kinds[index] as Kind;
       const host = hosts[index] as number;
-      // a file has as many runs as a disk has pieces where these are parts of clusters: of what is too short for a hole it is not asked
-      if (kind !== KIND.data || alignUp(start, unit) >= lastUnit(stop, unit, end)) {
+      if (!mayHoldHole(kind, start, stop, { unit, end })) {
         list.add(kind, start, stop, host);
         continue;
       }
@@ -55,6 +63,74 @@ export async function* withHoles(
   }
 }
 
+/** How a disk is divided. */
+interface Units {
+  /** A power of two. */
+  readonly unit: number;
+  readonly end: number;
+}
+
+/** A file has as many runs as a disk has pieces where these are parts of clusters: of what is too short for a hole it is not asked. */
+function mayHoldHole(kind: number, start: number, stop: number, { unit, end }: Units): boolean {
+  if (kind !== KIND.data) return false;
+  return stop - start >= 2 * unit || alignUp(start, unit) < lastUnit(stop, unit, end);
+}
+
+/** Whether a unit may begin or end here. By division: of numbers that large a remainder takes ten times as long, and both are exact. */
+function isBorder(at: number, { unit, end }: Units): boolean {
+  return at === end || Math.floor(at / unit) * unit === at;
+}
+
+/** Where in the file all of a batch lies that may hold holes; null: nothing may. */
+interface Hull {
+  readonly from: number;
+  readonly to: number;
+  /** Whether all of it is whole units. */
+  readonly isWhole: boolean;
+}
+
+function hullOf({ length, starts, ends, kinds, hosts }: ExtentBatch, units: Units): Hull | null {
+  let from = Number.POSITIVE_INFINITY;
+  let to = 0;
+  let isWhole = true;
+  for (let index = 0; index < length; index++) {
+    const start = starts[index] as number;
+    const stop = ends[index] as number;
+    if (!mayHoldHole(kinds[index] as number, start, stop, units)) continue;
+    const host = hosts[index] as number;
+    if (host < from) from = host;
+    if (host + (stop - start) > to) to = host + (stop - start);
+    if (isWhole && !(isBorder(start, units) && isBorder(stop, units))) isWhole = false;
+  }
+  return to === 0 ? null : { from, to, isWhole };
+}
+
+/** A batch whose data lies in a hole, but for what is too short. */
+class HoleBatch implements ExtentBatch {
+  readonly length: number;
+  readonly starts: ArrayLike<number>;
+  readonly ends: ArrayLike<number>;
+  readonly kinds: Uint8Array;
+  readonly hosts: ArrayLike<number>;
+
+  constructor({ length, starts, ends, kinds, hosts }: ExtentBatch, units: Units) {
+    this.length = length;
+    this.starts = starts;
+    this.ends = ends;
+    this.hosts = hosts;
+    this.kinds = new Uint8Array(kinds);
+    for (let index = 0; index < length; index++) {
+      const [start, stop] = [starts[index] as number, ends[index] as number];
+      if (mayHoldHole(this.kinds[index] as number, start, stop, units))
+        this.kinds[index] = KIND.hole;
+    }
+  }
+
+  *[Symbol.iterator](): Generator<Extent, void, undefined> {
+    for (let index = 0; index < this.length; index++) yield extentAt(this, index);
+  }
+}
+
 /** Adds data, or a hole with what of it are no whole units as data. */
 function addRun(
   list: ExtentList,
@@ -62,7 +138,7 @@ function addRun(
   start: number,
   stop: number,
   host: number,
-  { unit, end }: { readonly unit: number; readonly end: number },
+  { unit, end }: Units,
 ): void {
   const from = alignUp(start, unit);
   const to = lastUnit(stop, unit, end);

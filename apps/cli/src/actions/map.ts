@@ -3,7 +3,7 @@ import { ImageError } from '@downfold/image';
 import { type GuestRange, guestOffset, rangeBetween } from '@downfold/units';
 import { type Access, environmentFor } from '../environment.ts';
 import { type MapRow, type MapSink, mapRows } from '../map-rows.ts';
-import { ByteText } from '../output/byte-text.ts';
+import { ByteText, digitsOf } from '../output/byte-text.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printPart } from '../output/print.ts';
 import { absolute, besides, namesOf } from '../paths.ts';
@@ -43,42 +43,47 @@ function rangeOf({ layers }: OpenChain, { startOffset, maxLength }: MapOptions):
 }
 
 const ascii = (text: string): Uint8Array => Buffer.from(text, 'latin1');
-const FIRST = ascii('[{ "start": ');
-const NEXT = ascii(',\n{ "start": ');
-const LENGTH = ascii(', "length": ');
-const DEPTH = ascii(', "depth": ');
-const OFFSET = ascii(', "offset": ');
-const END = ascii('}');
-/** What is said between depth and offset, by whether a row is present (1), zero (2) and data (4). */
-const FLAGS = [0, 1, 2, 3, 4, 5, 6, 7].map((flags) => {
-  const has = (flag: number): boolean => (flags & flag) !== 0;
-  return ascii(`, "present": ${has(1)}, "zero": ${has(2)}, "data": ${has(4)}`);
-});
+const FIRST = ascii('[');
+const NEXT = ascii(',\n');
 
 /** Above what a row is long. */
 const ROW_BYTES = 256;
 
-/** Rows as qemu-img prints them in JSON. */
+/** A row with zeros for digits, and how many bytes stand behind each number. */
+interface Template {
+  readonly bytes: Uint8Array;
+  readonly afterStart: number;
+  readonly afterLength: number;
+}
+
+/** Rows as qemu-img prints them in JSON. Millions have few shapes: all but the digits is taken from the one that a shape had first. */
 class JsonRows implements MapSink {
   readonly #text = new ByteText();
+  readonly #templates: Map<number, Template> = new Map();
   #empty = true;
 
-  add({ start, length, depth, present, zero, data, offset }: Readonly<MapRow>): void {
+  add(row: Readonly<MapRow>): void {
     const text = this.#text;
+    const { bytes, afterStart, afterLength } = this.#templateOf(row);
     text.reserve(ROW_BYTES);
     text.text(this.#empty ? FIRST : NEXT);
     this.#empty = false;
-    text.number(start);
-    text.text(LENGTH);
-    text.number(length);
-    text.text(DEPTH);
-    text.number(depth);
-    text.text(FLAGS[(present ? 1 : 0) + (zero ? 2 : 0) + (data ? 4 : 0)] as Uint8Array);
-    if (offset >= 0) {
-      text.text(OFFSET);
-      text.number(offset);
-    }
-    text.text(END);
+    text.text(bytes);
+    text.number(row.start, afterStart);
+    text.number(row.length, afterLength);
+    if (row.offset >= 0) text.number(row.offset, 1);
+  }
+
+  #templateOf(row: Readonly<MapRow>): Template {
+    const { start, length, depth, present, zero, data, offset } = row;
+    let shape = (depth * 8 + (present ? 1 : 0) + (zero ? 2 : 0) + (data ? 4 : 0)) * 32;
+    shape = (shape + digitsOf(start)) * 32 + digitsOf(length);
+    shape = shape * 32 + (offset < 0 ? 0 : digitsOf(offset));
+    const known = this.#templates.get(shape);
+    if (known !== undefined) return known;
+    const made = templateOf(row);
+    this.#templates.set(shape, made);
+    return made;
   }
 
   async flush(): Promise<void> {
@@ -90,6 +95,21 @@ class JsonRows implements MapSink {
     this.#text.text(ascii(this.#empty ? '[]\n' : ']\n'));
     await this.#text.print();
   }
+}
+
+function templateOf(row: Readonly<MapRow>): Template {
+  const { start, length, depth, present, zero, data, offset } = row;
+  const zeros = (value: number): string => '0'.repeat(digitsOf(value));
+  const head = `{ "start": ${zeros(start)}`;
+  const middle = `${head}, "length": ${zeros(length)}`;
+  const flags = `"present": ${present}, "zero": ${zero}, "data": ${data}`;
+  const place = offset < 0 ? '' : `, "offset": ${zeros(offset)}`;
+  const bytes = ascii(`${middle}, "depth": ${depth}, ${flags}${place}}`);
+  return {
+    bytes,
+    afterStart: bytes.length - head.length,
+    afterLength: bytes.length - middle.length,
+  };
 }
 
 /** How the file is to be called that holds the data of each layer, bottom first. */
