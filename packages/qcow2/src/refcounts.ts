@@ -16,8 +16,9 @@ export interface ClusterRun {
   readonly count: number;
 }
 
-/** Reads the refcount table. */
+/** Reads the refcount table. @throws ImageError `IMAGE_CORRUPT` when the file ends before it does */
 export async function openRefcounts(state: Qcow2State): Promise<Refcounts> {
+  assertTableInFile(state);
   return {
     table: await readRefcountTable(state),
     changed: new Set(),
@@ -26,7 +27,19 @@ export async function openRefcounts(state: Qcow2State): Promise<Refcounts> {
   };
 }
 
-/** The refcount table in the file as words, two an entry. */
+function assertTableInFile(state: Qcow2State): void {
+  if (!isTableLost(state)) return;
+  const problem = `refcount table at ${state.header.refcountTableOffset} reaches past the end of the file`;
+  throw corrupt(state.label, `${problem}; repair it first: downfold check -r all`, 48);
+}
+
+/** Whether the file ends before its refcount table does. */
+export function isTableLost({ header, geometry, fileEnd }: Qcow2State): boolean {
+  const { refcountTableOffset: at, refcountTableClusters: clusters } = header;
+  return at / geometry.clusterSize + clusters > Math.ceil(fileEnd / geometry.clusterSize);
+}
+
+/** The refcount table as words, two an entry; what lies past the end of the file is zero. */
 export async function readRefcountTable(state: Qcow2State): Promise<Uint32Array> {
   const { header, geometry } = state;
   const bytes = new Uint8Array(header.refcountTableClusters * geometry.clusterSize);

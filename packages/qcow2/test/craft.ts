@@ -50,6 +50,10 @@ export class Craft {
     this.set(0, bytes);
   }
 
+  get fileLength(): number {
+    return this.#file.length;
+  }
+
   bytes(at: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
     this.#file.read(at, bytes);

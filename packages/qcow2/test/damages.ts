@@ -147,6 +147,12 @@ export const damages: Readonly<Record<string, Damage>> = {
     craft.patch({ refcountTableOffset: craft.header.l1TableOffset });
     return true;
   },
+  'the refcount table lies past the end': (craft, draw) => {
+    const { clusterSize } = craft.geometry;
+    const end = Math.ceil(craft.fileLength / clusterSize);
+    craft.patch({ refcountTableOffset: (end + draw(draw(2) === 0 ? 6 : 40)) * clusterSize });
+    return true;
+  },
   'the snapshots are gone': (craft) => {
     if (craft.header.nbSnapshots === 0) return false;
     craft.patch({ nbSnapshots: 0 });

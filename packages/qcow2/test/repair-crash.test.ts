@@ -1,4 +1,5 @@
 import { caseContext, perTier } from '@downfold/compliance';
+import { ImageError } from '@downfold/image';
 import {
   crashStates,
   type MemoryDisk,
@@ -80,6 +81,14 @@ const cases: Readonly<Record<string, Case>> = {
     damage: ['the header says that refcounts lie at an L1 table', 'marked dirty'],
     scope: 'all',
   },
+  'a refcount table that is lost': {
+    damage: ['the refcount table lies past the end'],
+    scope: 'all',
+  },
+  'the same, and more': {
+    damage: ['two L2 entries refer to one cluster', 'the refcount table lies past the end'],
+    scope: 'all',
+  },
   'data that is a refcount block': {
     damage: ['an L2 entry points to a refcount block'],
     scope: 'all',
@@ -134,6 +143,8 @@ interface Look {
   readonly corruptions: number;
   readonly leaks: number;
   readonly marks: number;
+  /** It takes writes. */
+  readonly opens: boolean;
   readonly view: Buffer | null;
 }
 
@@ -158,7 +169,19 @@ async function look(disk: MemoryDisk): Promise<Look> {
   });
   const { corruptions, leaks } = await image.check();
   const view = await readAll(image).then(Buffer.from, () => null);
-  return { harms, corruptions, leaks, marks: marksOf(state), view };
+  const opens = await takesWrites(disk.copy());
+  return { harms, corruptions, leaks, marks: marksOf(state), opens, view };
+}
+
+async function takesWrites(disk: MemoryDisk): Promise<boolean> {
+  const storage = await memoryBackend(disk).open(IMAGE, 'write');
+  try {
+    await using _ = await qcow2.open(storage, { mode: 'write' });
+    return true;
+  } catch (cause) {
+    if (!(cause instanceof ImageError)) throw cause;
+    return false;
+  }
 }
 
 async function repair(disk: MemoryDisk, scope: RepairScope): Promise<RepairReport> {
@@ -195,6 +218,8 @@ async function worse(
       return `cluster ${cluster} would be let go while it is in use`;
   }
   if (now.marks < before.marks && now.corruptions > 0) return 'the marks are off too early';
+  if (now.opens && !before.opens && now.corruptions > after.corruptions)
+    return 'it takes writes too early';
   if (unflushed === undefined && now.view?.equals(before.view as Buffer) === false)
     return 'the disk changed';
   const { left } = await repair(disk, scope);
@@ -259,7 +284,8 @@ describe('a crash of a repair leaves the image no worse, and the next repair end
 describe('every barrier of a repair is needed', () => {
   const needed: readonly (readonly [barrier: keyof typeof BARRIER, name: keyof typeof cases])[] = [
     ['content', 'a cluster that two entries refer to'],
-    ['content', 'a missing refcount block, and an alias'],
+    ['content', 'data that is a refcount block'],
+    ['corruptBit', 'a refcount table that is lost'],
     ['refcountTableMoved', 'a missing refcount block, and an alias'],
     ['mapping', 'the same, in an image that has worse'],
     ['mapping', 'flags'],

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { caseContext, perTier } from '@downfold/compliance';
 import type { ImageError } from '@downfold/image';
 import { type MemoryDisk, memoryBackend, record } from '@downfold/storage-memory';
@@ -37,12 +37,24 @@ function verdict(path: string, raw: string, snapshot = 'snap'): Verdict {
     const { status } = attempt('qemu-img', 'convert', ...which, ...from);
     return status === 0 ? sha256(readFileSync(raw)) : null;
   };
-  const snapshots = readFileSync(path).readUInt32BE(headerV2.fields.nbSnapshots.at);
+  const snapshots = snapshotsIn(path);
   return {
     errors: checked ? (found['corruptions'] ?? 0) : null,
     leaks: found['leaks'] ?? 0,
     views: [view(), ...(snapshots > 0 ? [view('-l', snapshot)] : [])],
   };
+}
+
+/** How many snapshots a header says that there are. QEMU may have put what it rebuilt gigabytes behind. */
+function snapshotsIn(path: string): number {
+  const file = openSync(path, 'r');
+  try {
+    const head = Buffer.alloc(512);
+    readSync(file, head);
+    return head.readUInt32BE(headerV2.fields.nbSnapshots.at);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** What is damaged so cannot be damaged once more. */

@@ -47,6 +47,15 @@ export const CLASSES: readonly DifferenceClass[] = [
       says(downfold, 'refuses refuses 1'),
   },
   {
+    name: 'lost-table',
+    why: 'Stricter: an image whose refcount table the file does not hold takes no writes until it is repaired; QEMU takes the table for zeros, and what is in use for free.',
+    applies: ({ field, qemu, downfold }) =>
+      /refcount_table/.test(field) &&
+      says(qemu, 'reads opens 2') &&
+      downfold.write === 'refuses' &&
+      downfold.check === 2,
+  },
+  {
     name: 'zero-flag',
     why: 'Stricter: extended L2 entries have no zero flag, it is always 0; QEMU does not look at it there.',
     applies: ({ kind, field, qemu, downfold }) =>
