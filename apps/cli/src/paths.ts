@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, realpathSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
 import { namesProtocol, type OpenChain, withoutFilePrefix } from '@downfold/chain';
 import { absolutePath } from '@downfold/host';
@@ -51,10 +51,15 @@ export function near(directory: string, path: string): string {
   return name.startsWith('..') ? path : name;
 }
 
-/** A backing name as qemu-img shows it: relative to the directory of the overlay, as the overlay was named. */
+/** A backing name as qemu-img shows it: relative to the directory of the overlay, as the overlay was named; of a link, to that of its file. */
 export function besides(overlay: string, name: string): string {
-  if (posix.isAbsolute(name) || namesProtocol(name) || !overlay.includes('/')) return name;
-  return `${overlay.slice(0, overlay.lastIndexOf('/') + 1)}${name}`;
+  if (posix.isAbsolute(name) || namesProtocol(name)) return name;
+  const place = isLink(overlay) ? realpathSync.native(overlay) : overlay;
+  return place.includes('/') ? `${place.slice(0, place.lastIndexOf('/') + 1)}${name}` : name;
+}
+
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }
 
 /** How each layer is to be called, bottom first: the leaf as the user named it, others by their backing references. */

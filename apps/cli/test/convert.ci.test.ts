@@ -163,6 +163,12 @@ describe('convert, in full', () => {
       };
       expect(told('ours')).toEqual(told('theirs'));
     }
+    // each bitmap is written once
+    const plain = ['convert', '--bitmaps', '-O', 'qcow2', 'x'];
+    work.must('qemu-img', ...plain, 'theirs');
+    expect(work.downfold(...plain, 'ours')).toMatchObject({ code: 0 });
+    const length = (name: string): number => statSync(work.file(name)).size;
+    expect(length('ours')).toBe(length('theirs'));
   });
 
   const seeds = Array.from({ length: perTier({ quick: 0, ci: 5, long: 300 }) }, (_, seed) => seed);

@@ -90,6 +90,39 @@ describe('`..` after a link leads from where the link leads, as it leads the sys
   );
 });
 
+it('what lies below a link is told beside the file that it leads to', async () => {
+  using work = bench();
+  work.must('mkdir', 'elsewhere');
+  await makeChain(work);
+  work.must('ln', '-s', '../active.qcow2', 'elsewhere/link');
+  const told = (...names: readonly string[]) => ({ filename: names[0], below: names[1] });
+  const infos = (name: string): unknown =>
+    (work.json('info', '--backing-chain', name) as unknown as Record<string, string>[]).map((one) =>
+      told(one['filename'] ?? '', one['full-backing-filename'] ?? ''),
+    );
+  const real = (name: string): string => work.file(name);
+  const [first, second, ...rest] = infos('elsewhere/link') as ReturnType<typeof told>[];
+  expect(first).toEqual(told('elsewhere/link', second?.filename ?? ''));
+  for (const { filename } of [second, ...rest] as ReturnType<typeof told>[])
+    expect([filename, existsSync(filename ?? '')]).toEqual([
+      real((filename ?? '').replace(/.*\//, '')),
+      true,
+    ]);
+  const files = (name: string): string[] =>
+    work
+      .downfold('map', name)
+      .stdout.split('\n')
+      .slice(1, -1)
+      .map((row) => row.replace(/.* /, ''));
+  expect(new Set(files('elsewhere/link').filter((name) => name !== 'elsewhere/link'))).toEqual(
+    new Set(
+      files('active.qcow2')
+        .filter((name) => name !== 'active.qcow2')
+        .map(real),
+    ),
+  );
+});
+
 it('a name that ends with a slash is one of a directory', async () => {
   using work = bench();
   await makeChain(work);

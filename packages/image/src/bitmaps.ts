@@ -27,6 +27,8 @@ export interface NewBitmap {
   readonly granularity?: number;
   /** Default true. */
   readonly enabled?: boolean;
+  /** What it begins with, of a disk of the same size. Default: nothing. */
+  readonly content?: BitmapContent;
 }
 
 /**
@@ -37,7 +39,8 @@ export interface NewBitmap {
 export interface Bitmaps {
   list(): Promise<readonly BitmapFacts[]>;
   content(name: string): Promise<BitmapContent>;
-  add(bitmap: NewBitmap): Promise<void>;
+  /** All of them, or none. */
+  add(...bitmaps: readonly NewBitmap[]): Promise<void>;
   /** Rejects as `add` would; writes nothing. */
   assertCanAdd(bitmap: NewBitmap): Promise<void>;
   remove(name: string): Promise<void>;

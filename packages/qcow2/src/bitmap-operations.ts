@@ -69,15 +69,29 @@ export class Qcow2Bitmaps implements Bitmaps {
     return wanted ?? Math.min(65_536, Math.max(4096, this.#state.geometry.clusterSize));
   }
 
-  async add({ name, granularity, enabled = true }: NewBitmap): Promise<void> {
-    const wanted = this.#granularity(granularity);
-    await this.#change((list) => {
-      const { size } = this.#state.header;
-      assertNew(this.#state, list, name, wanted);
-      const bits = new Uint8Array(bitmapBytes(size, wanted));
-      const added = { name, granularity: wanted, enabled, consistent: true, bits, stored: null };
-      return [...list, added];
+  async add(...bitmaps: readonly NewBitmap[]): Promise<void> {
+    await this.#change(async (before) => {
+      const list = [...before];
+      for (const bitmap of bitmaps) list.push(await this.#made(bitmap, list));
+      return list;
     });
+  }
+
+  /** A new bitmap, which goes beside those of `list`. */
+  async #made(
+    { name, granularity, enabled = true, content }: NewBitmap,
+    list: readonly LiveBitmap[],
+  ): Promise<LiveBitmap> {
+    const state = this.#state;
+    const wanted = this.#granularity(granularity);
+    assertNew(state, list, name, wanted);
+    const { size } = state.header;
+    const bits = new Uint8Array(bitmapBytes(size, wanted));
+    if (content !== undefined) {
+      assertSameDisk(state, content);
+      await setRanges(bits, [dirtyRanges(content)], size, wanted);
+    }
+    return { name, granularity: wanted, enabled, consistent: true, bits, stored: null };
   }
 
   async remove(name: string): Promise<void> {
@@ -104,11 +118,7 @@ export class Qcow2Bitmaps implements Bitmaps {
   }
 
   async merge(name: string, source: BitmapContent): Promise<void> {
-    const state = this.#state;
-    await this.#add(name, [dirtyRanges(source)], () => {
-      if (source.virtualSize !== state.header.size)
-        throw refusal(state, `merging a bitmap of a disk of ${source.virtualSize} bytes`);
-    });
+    await this.#add(name, [dirtyRanges(source)], () => assertSameDisk(this.#state, source));
   }
 
   async mark(name: string, ranges: Ranges): Promise<void> {
@@ -124,13 +134,7 @@ export class Qcow2Bitmaps implements Bitmaps {
       const { size } = state.header;
       const { granularity } = bitmap;
       const bits = bitsFor(await bitsOf(state, bitmap), size, granularity);
-      for await (const batch of ranges)
-        for (const range of batch)
-          setBits(
-            bits,
-            Math.floor(range.offset / granularity),
-            Math.ceil(Math.min(size, rangeEnd(range)) / granularity),
-          );
+      await setRanges(bits, ranges, size, granularity);
       bitmap.bits = bits;
       return list;
     });
@@ -179,6 +183,27 @@ export class Qcow2Bitmaps implements Bitmaps {
       }
     });
   }
+}
+
+/** Sets the bits of all ranges of a disk of `size` bytes. */
+async function setRanges(
+  bits: Uint8Array,
+  ranges: Ranges,
+  size: number,
+  granularity: number,
+): Promise<void> {
+  for await (const batch of ranges)
+    for (const range of batch)
+      setBits(
+        bits,
+        Math.floor(range.offset / granularity),
+        Math.ceil(Math.min(size, rangeEnd(range)) / granularity),
+      );
+}
+
+function assertSameDisk(state: Qcow2State, { virtualSize }: BitmapContent): void {
+  if (virtualSize !== state.header.size)
+    throw refusal(state, `merging a bitmap of a disk of ${virtualSize} bytes`);
 }
 
 function factsOf({ name, granularity, enabled, consistent }: LiveBitmap): BitmapFacts {

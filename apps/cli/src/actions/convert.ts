@@ -73,11 +73,8 @@ export async function convert(files: readonly string[], options: ConvertOptions)
       onProgress: run.onProgress,
       signal: run.signal,
     });
-    for (const { facts, content } of bitmaps) {
-      const { name, granularity, enabled } = facts;
-      await to.image.bitmaps?.add({ name, granularity, enabled });
-      await to.image.bitmaps?.merge(name, content);
-    }
+    if (bitmaps.length > 0)
+      await to.image.bitmaps?.add(...bitmaps.map(({ facts, content }) => ({ ...facts, content })));
     await to.finish();
     return { ...done, virtualSize: to.image.geometry.virtualSize, format: to.image.format };
   });

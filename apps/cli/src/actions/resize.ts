@@ -8,6 +8,9 @@ import { growDisk } from '../grow-disk.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printResult } from '../output/print.ts';
 
+/** Disks of formats with clusters are whole numbers of these. */
+const SECTOR_BYTES = 512;
+
 /** Options of `resize`. */
 export interface ResizeOptions extends Access {
   readonly format: string;
@@ -23,6 +26,10 @@ export async function resize(file: string, size: string, options: ResizeOptions)
   const { image } = opened;
   const before = image.geometry.virtualSize;
   const wanted = sizeFrom(size, before);
+  if (!(image instanceof FlatImage) && wanted % SECTOR_BYTES !== 0)
+    throw new UsageError(
+      `The new size must be a multiple of ${SECTOR_BYTES}, and ${wanted} is not`,
+    );
   if (options.preallocation !== 'off' && wanted < before)
     throw new UsageError('Preallocation can only be used for growing images');
   if (options.preallocation === 'metadata' && !isQcow2(image))
