@@ -108,7 +108,18 @@ describe('what may hide an image that depends on another', () => {
   it('a backing file in a format that is not known here', async () => {
     const disk = await diskOf({ ...chain, '/p/odd': over('disk.qed', 'qed') });
     await put(disk, '/p/disk.qed', 'QED');
-    expect(await unreadable(around(disk))).toEqual(['/p/disk.qed CHAIN_UNKNOWN_FORMAT']);
+    expect(await unreadable(around(disk))).toEqual([
+      '/p/disk.qed IMAGE_UNSUPPORTED',
+      '/p/disk.qed CHAIN_UNKNOWN_FORMAT',
+    ]);
+  });
+
+  it('an image of a format that nobody reads here, and that may read through any other', async () => {
+    const disk = await diskOf(chain);
+    await put(disk, '/p/other', 'QED');
+    expect(await unreadable(around(disk))).toEqual(['/p/other IMAGE_UNSUPPORTED']);
+    await put(disk, '/p/text', 'QEDX');
+    expect(await unreadable(around(disk))).toEqual(['/p/other IMAGE_UNSUPPORTED']);
   });
 
   it('a marked image with an image above it that is not', async () => {

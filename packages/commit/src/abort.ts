@@ -59,7 +59,7 @@ export async function abortJob(
     : [...invalidated(journal)].filter((node) => !gone.has(node));
   const mark = { job: journal.intent.job, date: parts.clock.date() };
   const { clustersFreed, mixed, unmarked } = await notingFailedFlush(journal, parts, async () => {
-    await giveUpStagings(plan, layers, position, journal);
+    await giveUpStagings(plan, layers, position, journal, gone);
     const freed = await giveBack({ parts, journal, position, plan, layers, gone, borrowed });
     await layers.putInPlace();
     const marked = await markAbandoned(nodes, layers, parts.backend, mark);
@@ -89,9 +89,10 @@ async function giveUpStagings(
   layers: Layers,
   position: Position,
   journal: Journal,
+  gone: ReadonlySet<NodeId>,
 ): Promise<void> {
   if (journal.records.some(({ type }) => type === 'ABORT')) return;
-  const stagings = await openStagings(plan, layers, position);
+  const stagings = await openStagings(plan, layers, position, gone);
   // a publish may have come through that no cursor tells of
   if (isComplete(position) || stagings.some(({ published }) => published)) throw pastAbort(journal);
   // from here on there is no way back: a staging that is going cannot be gone on with
@@ -139,9 +140,11 @@ async function openStagings(
   plan: CommitPlan,
   layers: Layers,
   { stagings }: Position,
+  gone: ReadonlySet<NodeId>,
 ): Promise<readonly Staging[]> {
   const open: Staging[] = [];
   for (const [node, from] of Object.entries(stagings)) {
+    if (gone.has(node)) continue;
     const { image } = layers.get(node);
     const virtualSize = plan.growBaseTo ?? image.geometry.virtualSize;
     open.push(await image.stage({ virtualSize, from, fill: layers.below(node) }));

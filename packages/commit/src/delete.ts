@@ -1,6 +1,13 @@
 import { posix } from 'node:path';
-import { forgetMark, identityOf } from '@downfold/chain';
+import {
+  type ChainEnvironment,
+  forgetMark,
+  identityOf,
+  openLayer,
+  readMark,
+} from '@downfold/chain';
 import { type StorageBackend, StorageError } from '@downfold/storage';
+import { DownfoldError } from '@downfold/units';
 import type { Journal } from './journal.ts';
 import type { CommitResult, Job } from './parts.ts';
 
@@ -27,17 +34,28 @@ export async function deleteInvalid(
   return deleteFiles(job, journal);
 }
 
-/** Unlinks what DONE names and their marks beside them, unless another file has the name by now. What may not be unlinked stays; it is marked. */
-export async function deleteFiles({ parts, plan }: Job, journal: Journal): Promise<Deleted> {
+/**
+ * Unlinks what DONE names and their marks beside them, unless another file has the name by now, or it does not bear the job's mark: what a journal
+ * says alone deletes nothing. What may not be unlinked stays; it is marked.
+ */
+export async function deleteFiles(
+  { parts, plan, environment }: Job,
+  journal: Journal,
+): Promise<Deleted> {
   const { backend } = parts;
   const done = journal.records.find((record) => record.type === 'DONE');
   const deleted: string[] = [];
   const undeleted: { image: string; why: string }[] = [];
-  for (const { node, path, identity } of plan.images) {
+  for (const facts of plan.images) {
+    const { node, path, identity } = facts;
     if (done?.deletes.includes(node) !== true) continue;
     const now = await identityOf(path, backend);
     if (now !== null && now.inode !== identity.inode) continue;
-    const why = now === null ? null : await removed(path, backend);
+    const why =
+      now === null
+        ? null
+        : ((await notMarked({ ...facts, identity: now }, journal, environment)) ??
+          (await removed(path, backend)));
     if (why !== null) {
       undeleted.push({ image: path, why });
       continue;
@@ -47,6 +65,23 @@ export async function deleteFiles({ parts, plan }: Job, journal: Journal): Promi
     deleted.push(path);
   }
   return { deleted, undeleted };
+}
+
+/** Why an image is not one that this job marked; null: it is. */
+async function notMarked(
+  facts: Parameters<typeof openLayer>[0],
+  { intent }: Journal,
+  environment: ChainEnvironment,
+): Promise<string | null> {
+  const policy = { ...environment.policy, allowMarked: true, allowLocked: true };
+  try {
+    await using image = (await openLayer(facts, 'read', { ...environment, policy })).image;
+    const mark = await readMark(image, environment.backend);
+    return mark?.job === intent.job ? null : `${facts.path}: does not bear the mark of this job`;
+  } catch (cause) {
+    if (!(cause instanceof DownfoldError)) throw cause;
+    return cause.message;
+  }
 }
 
 /** Why a file may not be unlinked, whoever tries again; null: it was. */

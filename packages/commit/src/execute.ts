@@ -14,6 +14,7 @@ import { clearMixed } from './marks.ts';
 import { type CommitResult, type Job, type Position, START } from './parts.ts';
 import { leftAsCopy } from './pivot-end.ts';
 import { Throttle } from './progress.ts';
+import { assertReferencesLead } from './references.ts';
 import { resultOf } from './result.ts';
 import { StepRunner } from './step-runner.ts';
 import { chainView, factsOfPlan } from './view.ts';
@@ -32,6 +33,7 @@ export async function execute(job: Job): Promise<CommitResult> {
   await using layers = await openLayers(plan, { environment, locks, borrowed });
   await layers.assertUnchanged(parts.backend);
   await layers.preflight(job.options, environment.signal);
+  await assertReferencesLead(plan, layers, environment);
   await layers.putInPlace();
   const intent = {
     type: 'INTENT',

@@ -25,7 +25,7 @@ import { type CommitPlan, factsIn } from './plan.ts';
 /** Opens the journal beside an image. @throws CommitError `COMMIT_NO_JOURNAL` */
 export async function journalBeside(backend: StorageBackend, path: string): Promise<Journal> {
   const journal = await openJournal(backend, journalPath(path));
-  if (journal !== null) return journal;
+  if (journal !== null) return await ofItsLeaf(journal, path);
   // a crash that leaves this came before the first change; a disk that lost what was on it may have come later
   const unwritten =
     (await identityOf(journalPath(path), backend)) === null
@@ -35,6 +35,18 @@ export async function journalBeside(backend: StorageBackend, path: string): Prom
     'COMMIT_NO_JOURNAL',
     `${path}: there is no interrupted job of it${unwritten}`,
     { image: path },
+  );
+}
+
+/** A journal lies beside the leaf of its job: a copy of it elsewhere would be gone on with twice. @throws CommitError `COMMIT_JOURNAL_BAD` */
+async function ofItsLeaf(journal: Journal, path: string): Promise<Journal> {
+  const leaf = leafOf(inPlace(journal));
+  if (leaf === path) return journal;
+  await journal[Symbol.asyncDispose]();
+  throw new CommitError(
+    'COMMIT_JOURNAL_BAD',
+    `${journal.path}: tells of a job of '${leaf}', and does not lie beside it`,
+    { journal: journal.path },
   );
 }
 

@@ -88,6 +88,8 @@ export interface CommitResult {
   /** `backing` null: stands alone now. */
   readonly relinked: readonly { readonly image: string; readonly backing: string | null }[];
   readonly verified: boolean;
+  /** Bytes that top keeps, although it was to be emptied: they were written since the job was interrupted, and base does not have them. Absent: none. */
+  readonly bytesKept?: number;
   readonly deleted: readonly string[];
   /** Those that were to be deleted and could not be, and why; they are marked. */
   readonly undeleted: readonly { readonly image: string; readonly why: string }[];

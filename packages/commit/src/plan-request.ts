@@ -43,6 +43,7 @@ import {
   unreadableBeside,
 } from './plan-pool.ts';
 import { sharedWithTarget } from './plan-shares.ts';
+import { assertNoSnapshots } from './plan-snapshots.ts';
 import type { CommitStrategy } from './strategy.ts';
 import { chainView, type ViewFacts } from './view.ts';
 
@@ -138,6 +139,7 @@ export async function planRequest(
   const commit = commitRequest(request, strategy, chain, ends, onto, baseName);
   const plan = await strategy.plan(commit, view, environment);
   assertGrows(plan, layers, parts.formats);
+  await assertNoSnapshots(plan, layers);
   await assertJournalStays(plan, parts);
   await assertNoJournalOf(plan, live?.layers ?? whole.layers, graph, parts);
   const estimatedSeconds = estimate ? await estimateSeconds(plan, view, layers, parts.clock) : null;

@@ -4,7 +4,8 @@ import type { CommitResult, Job, Position } from './parts.ts';
 import { pathOf } from './plan.ts';
 
 /** What a run did, as it counted it. */
-type Done = Pick<CommitResult, 'unmarked' | 'verified'> & Pick<Position, 'copied' | 'zeroed'>;
+type Done = Pick<CommitResult, 'unmarked' | 'verified'> &
+  Pick<Position, 'copied' | 'zeroed'> & { readonly kept?: number };
 
 /** What a job came to. */
 export function resultOf(
@@ -31,6 +32,7 @@ export function resultOf(
       backing: to?.name ?? null,
     })),
     verified: done.verified,
+    ...(done.kept === undefined || done.kept === 0 ? {} : { bytesKept: done.kept }),
     deleted,
     undeleted,
     ...(pivoted === null ? {} : { pivoted: pathOf(plan, pivoted.to) }),

@@ -1,12 +1,16 @@
+import { posix } from 'node:path';
 import {
   type ChainEnvironment,
   factsOf,
+  identityKey,
   identityOf,
   type LayerFacts,
   type NodeId,
   openLayer,
+  scanPool,
+  strandedBy,
 } from '@downfold/chain';
-import type { StorageBackend } from '@downfold/storage';
+import { isUrl, type StorageBackend } from '@downfold/storage';
 import { type Borrowed, borrowedBy } from './borrowed.ts';
 import { deleteFiles } from './delete.ts';
 import { CommitError } from './errors.ts';
@@ -16,11 +20,12 @@ import { isFoundation } from './foundation.ts';
 import { type Journal, journalPath, pivotIn } from './journal.ts';
 import { inPlace } from './journal-plan.ts';
 import { assertOrphan } from './journals.ts';
-import { type Layers, openLayers } from './layers.ts';
+import { isLinked, type Layers, openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
 import type { CommitResult, EngineParts, Job, Position, RunOptions } from './parts.ts';
 import { finishPivoted } from './pivot-end.ts';
 import type { CommitPlan } from './plan.ts';
+import { assertReferencesLead } from './references.ts';
 import { resultOf } from './result.ts';
 import type { CommitStrategy } from './strategy.ts';
 
@@ -57,8 +62,10 @@ export async function resumeJob(
   const job: Job = { parts, environment: inside, plan, strategy: strategyFor(plan), options };
   assertRunnable(job);
   await using layers = await openLayers(plan, { environment: inside, locks, borrowed, gone });
+  await assertReferencesLead(plan, layers, inside);
+  await assertNobodyNew(plan, journal, inside);
   await journal.append({ type: 'RESUMED', owner: parts.owner });
-  const position = positionOf(journal.records);
+  const position = goesOnFrom(plan, layers, journal);
   try {
     await makeSound(job, layers, position, borrowed);
   } catch (cause) {
@@ -68,6 +75,53 @@ export async function resumeJob(
   await layers.putInPlace();
   const asBegan = { ...job, options: optionsOf(job, journal) };
   return await runSteps(asBegan, layers, journal, position, started);
+}
+
+/**
+ * As long as nobody has lost anything: images that were made since the job was planned, and read through what it changes, are in its way as those are that
+ * were there before. @throws CommitError `COMMIT_CHANGED`
+ */
+async function assertNobodyNew(
+  plan: CommitPlan,
+  { records }: Journal,
+  environment: ChainEnvironment,
+): Promise<void> {
+  if (plan.request.operation !== 'commit' || records.some(({ type }) => type === 'INVALIDATES'))
+    return;
+  const chain = plan.images.slice(0, plan.chainLength);
+  const at = (node: NodeId | null): number => chain.findIndex((one) => one.node === node);
+  const files = chain.slice(at(plan.request.base), at(plan.request.top) + 1);
+  const directories = files
+    .filter(({ path }) => !isUrl(path))
+    .map(({ path }) => posix.dirname(path));
+  const there = await Promise.all(
+    plan.pools.map(async (pool) => (await identityOf(pool, environment.backend)) !== null),
+  );
+  const pools = plan.pools.filter((_, index) => there[index]);
+  const graph = await scanPool([...directories, ...pools], environment, { recursive: false });
+  const known = new Set(plan.images.map(({ identity }) => identityKey(identity)));
+  const stranger = strandedBy(
+    graph,
+    files.map(({ identity }) => identity),
+  ).find(({ mark, identity }) => mark === null && !known.has(identityKey(identity)));
+  if (stranger !== undefined)
+    throw new CommitError(
+      'COMMIT_CHANGED',
+      `${stranger.path}: reads through what the job changes, and was not there when it was planned; give the job up (downfold abort), and plan again`,
+      { image: stranger.path },
+    );
+}
+
+/**
+ * Where a job goes on. What an image receives of a stream or a rebase depends on what it holds, which somebody may have changed since all was in place:
+ * as long as it is not relinked it is gone through again, and what is there already costs nothing.
+ */
+function goesOnFrom(plan: CommitPlan, layers: Layers, { records }: Journal): Position {
+  const position = positionOf(records);
+  const { operation, top, unsafe } = plan.request;
+  const relink = plan.relinks.find(({ overlay }) => overlay === top);
+  if (operation === 'commit' || unsafe || relink === undefined) return position;
+  return isLinked(layers.get(top).image, relink.to) ? position : { ...position, cursor: null };
 }
 
 /** How a job goes on that was begun with `verify`: what it wrote is compared, whoever goes on, as far as it can be. */
@@ -137,7 +191,10 @@ export async function planFoundAgain(search: Search): Promise<FoundAgain> {
   const { environment, journal } = search;
   // images that the job itself marked already must not stand in its way
   const inside = { ...environment, policy: { ...environment.policy, allowMarked: true } };
-  const needsSources = search.goesOn && !isComplete(positionOf(journal.records));
+  const isSwitched = journal.records.some(({ type }) => type === 'SWITCH');
+  const isPulled = journal.intent.plan.request.operation !== 'commit';
+  const isDone = isComplete(positionOf(journal.records)) && (isSwitched || !isPulled);
+  const needsSources = search.goesOn && !isDone;
   const found = await foundAgain({ ...search, environment: inside }, needsSources);
   return { ...found, environment: inside };
 }
@@ -179,8 +236,9 @@ async function foundAgain(
     const now = await lookAgain(then, search);
     if (now === null) {
       const isLost = plan.invalidates.some((one) => one.node === node);
-      if (!isLost || (goesOn && (needsSources || plan.writes.includes(node))))
-        throw notThere(path, journal, goesOn && needsSources && isLost);
+      // who gives up only marks, and an image that is not there needs none
+      if (goesOn && (!isLost || needsSources || plan.writes.includes(node)))
+        throw notThere(path, journal, needsSources);
       gone.add(node);
       images.push(then);
       continue;
@@ -249,9 +307,9 @@ interface Since {
   readonly rebooted: boolean;
 }
 
-/** Whether the machine is another one than that of the job's first process, or was started since. */
+/** Whether the machine is another one than that of the job's first process, or was started since: a boot's id is its own, a host's name may be a container's. */
 function isRebooted({ intent }: Journal, { owner }: EngineParts): boolean {
-  return intent.owner.host !== owner.host || intent.owner.bootId !== owner.bootId;
+  return intent.owner.bootId !== owner.bootId;
 }
 
 /** In place of the inode of a block device that says nothing of itself: after a start of the machine its path may lead to another one. */

@@ -13,6 +13,7 @@ import {
 import type { BackOff } from './back-off.ts';
 import { Buffers } from './buffers.ts';
 import { copyUnlike } from './copy-unlike.ts';
+import { deallocateSame } from './deallocate-same.ts';
 import { CommitError, isFailedFlush } from './errors.ts';
 import { Gathered } from './gathered.ts';
 import type { Journal } from './journal.ts';
@@ -65,6 +66,8 @@ type Target = Pick<Staging, 'write' | 'copyFrom' | 'writeZeroes' | 'flush'>;
 export class StepRunner {
   copied: number;
   zeroed: number;
+  /** Bytes that an image which was to be emptied keeps: somebody wrote them since the job was interrupted. */
+  kept = 0;
   readonly unmarked: { readonly image: string; readonly why: string }[] = [];
   readonly #parts: RunnerParts;
   readonly #lanes: Set<Promise<void>> = new Set();
@@ -78,6 +81,8 @@ export class StepRunner {
   #failed: { readonly cause: unknown } | null = null;
   #relinked = 0;
   #isComplete: boolean;
+  /** All data was in place when this run began: what is deallocated may be newer. */
+  readonly #wasComplete: boolean;
   #isSwitching = false;
   #ending: 'complete' | 'cancel' | null = null;
   /** Bytes that were copied again because the disk changed them. */
@@ -88,7 +93,8 @@ export class StepRunner {
     this.#verifier = new Verifier(parts, (node) => this.#shown(node));
     this.copied = parts.from.copied;
     this.zeroed = parts.from.zeroed;
-    this.#isComplete = parts.from.cursor?.['complete'] === true;
+    this.#wasComplete = parts.from.cursor?.['complete'] === true;
+    this.#isComplete = this.#wasComplete;
   }
 
   get verified(): boolean {
@@ -513,7 +519,11 @@ export class StepRunner {
     await this.#verifier.verify();
     const { image } = layers.get(node);
     const { borrowed } = layers;
-    const letGo = (): Promise<void> => image.deallocate(range, options);
+    const below = layers.below(node);
+    const letGo = async (): Promise<void> => {
+      if (!this.#wasComplete || below === null) return image.deallocate(range, options);
+      this.kept += await deallocateSame(image, range, below, options);
+    };
     // what is read of it meanwhile would be gone
     if (borrowed?.has(image) === true) await borrowed.holding(range, 'requests', letGo);
     else await letGo();

@@ -239,6 +239,24 @@ it('leaves what it may not delete, and says so; it deletes the mark beside what 
   expect(await other.shop.files()).toEqual(['active', 'base', 'top']);
 });
 
+it('deletes nothing that its journal names and that does not bear its mark', async () => {
+  const { shop, plan } = await planned();
+  shop.faults.inject({ operation: 'remove', file: '/mid', code: 'STORAGE_IO' });
+  const run = shop.engine().run(plan, { deleteIntermediates: true });
+  await expect(run).rejects.toMatchObject({ code: 'COMMIT_STOPPED' });
+  {
+    const storage = await shop.backend.open('/mid', 'write');
+    await using image = await toy.open(storage, { mode: 'write' });
+    await image.setMark({ state: 'invalid', job: 'another', date: '2026-01-01T00:00:00.000Z' });
+  }
+  const { deleted, undeleted } = await shop.engine().resume('/active');
+  expect([deleted, undeleted]).toEqual([
+    [],
+    [{ image: '/mid', why: expect.stringContaining('does not bear the mark of this job') }],
+  ]);
+  expect(await shop.files()).toContain('mid');
+});
+
 it('refuses a plan when an image is not as it was, and touches nothing', async () => {
   const { shop, plan, before } = await planned();
   {
@@ -387,6 +405,9 @@ it('does not go on after a failed flush on the same boot, until the user says th
   await expect(shop.engine().resume('/active')).rejects.toMatchObject({
     code: 'COMMIT_FLUSH_FAILED',
   });
+  // a container has a host name of its own, and the page cache of all
+  const elsewhere = shop.engine({ owner: { host: 'container', bootId: 'b1', pid: 1 } });
+  await expect(elsewhere.resume('/active')).rejects.toMatchObject({ code: 'COMMIT_FLUSH_FAILED' });
   const rebooted = shop.engine({ owner: { host: 'here', bootId: 'b2', pid: 1 } });
   await rebooted.resume('/active');
   expect(await shop.shown('/base', '/active')).toEqual(before);

@@ -113,6 +113,8 @@ export function onlooker(
           chainLength: view.chain.length,
           bytesToCopy: 0,
           writes: [],
+          preserves: [],
+          invalidates: [],
           relinks: [],
         } as unknown as Awaited<ReturnType<CommitStrategy['plan']>>;
       },

@@ -25,6 +25,10 @@ export function humanResult(result: CommitResult, file: string, why: string | nu
         ? `  ${name(image)} stands alone now`
         : `  ${name(image)} is now backed by ${backing}`,
     );
+  if (result.bytesKept !== undefined)
+    lines.push(
+      `  it keeps ${formatBytes(result.bytesKept)} that were written since the job was interrupted, and are not in the base`,
+    );
   const kept = result.invalidated.filter((path) => !result.deleted.includes(path));
   for (const path of kept) {
     const failed = result.unmarked.find(({ image }) => image === path);
