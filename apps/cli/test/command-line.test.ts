@@ -175,7 +175,7 @@ describe.skipIf(!existsSync('/dev/full'))('a full disk', () => {
     ['compare base.qcow2 mid.qcow2', 1],
     ['snapshot -l active.qcow2', 1],
     ['graph active.qcow2', 1],
-    ['commit --dry-run active.qcow2', 1],
+    ['commit --dry-run -b base.qcow2 --top top.qcow2 active.qcow2', 1],
     ['create new.qcow2 1M', 0],
     ['--version', 1],
     ['info --help', 1],
