@@ -22,7 +22,7 @@ Exit codes:
   3    'check': only leaked clusters
   63   'check': the format has nothing to check
   124  'ctl': the time of --timeout is up
-  130, 143   stopped by SIGINT, SIGTERM; 'downfold resume FILE' goes on,
+  130, 143   stopped by SIGINT, SIGTERM (129: SIGHUP); 'downfold resume FILE' goes on,
              and jobs of a server that 'ctl' has left do so by themselves
 
 Formats are said, never guessed: -f is qcow2 unless you say '-f raw'.

@@ -103,7 +103,7 @@ function assertUtf8(args: readonly string[]): void {
 /** `resize FILE -5G`, as qemu-img has it: the size is no option. */
 function withSize(args: readonly string[]): readonly string[] {
   const last = args.at(-1) ?? '';
-  if (args[0] !== 'resize' || args.at(-2) === '--' || !/^-\d/.test(last)) return args;
+  if (args[0] !== 'resize' || args.includes('--') || !/^-\d/.test(last)) return args;
   return [...args.slice(0, -1), '--', last];
 }
 

@@ -5,34 +5,34 @@ import { printError } from './output/print.ts';
 
 const BASE_EXIT = 128;
 
-/** The first SIGINT or SIGTERM; `exitCode` is the shell's: 130 or 143. */
+/** The first of these; `exitCode` is the shell's: 129, 130 or 143. */
 export interface Interruption extends Disposable {
   readonly signal: AbortSignal;
   /** Null while nothing came. */
   readonly exitCode: number | null;
 }
 
-/** Turns the first SIGINT or SIGTERM into an abort signal; the second ends the process at once. */
+const ENDING = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
+
+/** Turns the first signal that is to end the process, as that of a terminal that is closed, into an abort signal; the second ends it at once. */
 export function interruption(saying: string): Interruption {
   const controller = new AbortController();
   let exitCode: number | null = null;
-  const listener = (name: 'SIGINT' | 'SIGTERM'): void => {
+  const listener = (name: (typeof ENDING)[number]): void => {
     const code = BASE_EXIT + constants.signals[name];
     if (exitCode !== null) process.exit(code);
     exitCode = code;
     printError(`\ndownfold: ${name}: ${saying}`);
     controller.abort(new DOMException(`stopped by ${name}`, 'AbortError'));
   };
-  process.on('SIGINT', listener);
-  process.on('SIGTERM', listener);
+  for (const name of ENDING) process.on(name, listener);
   return {
     signal: controller.signal,
     get exitCode() {
       return exitCode;
     },
     [Symbol.dispose]: () => {
-      process.off('SIGINT', listener);
-      process.off('SIGTERM', listener);
+      for (const name of ENDING) process.off(name, listener);
     },
   };
 }

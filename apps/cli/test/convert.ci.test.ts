@@ -32,10 +32,23 @@ describe('convert, in full', () => {
     expect(work.downfold('convert', 'active.qcow2', 'x').stderr).toContain('in use');
     stopped.kill('SIGINT');
     expect((await stopped.ended).code).toBe(130);
+    // so does a terminal that is closed
+    const left = start(work, ...slow, 'active.qcow2', 'x');
+    await left.said(/"phase":"copy"/);
+    left.kill('SIGHUP');
+    expect((await left.ended).code).toBe(129);
     expect(work.must('cat', 'x')).toBe('old\n');
     expect(Object.keys(work.digest())).not.toContain('x.downfold-part');
     expect(work.downfold('convert', '-O', 'qcow2', 'active.qcow2', 'x').code).toBe(0);
     expect(await diskOf(work, 'x')).toBe(await diskOf(work, 'active.qcow2'));
+  });
+
+  it('refuses sizes of zeros that are none of whole sectors, or too large, as qemu-img does', async () => {
+    using work = bench();
+    await makeChain(work);
+    for (const bad of ['100', '64M', 'x'])
+      expect(work.downfold('convert', '-S', bad, 'active.qcow2', 'y').code).toBe(1);
+    expect(work.downfold('convert', '-S', '16M', 'active.qcow2', 'y').code).toBe(0);
   });
 
   it.skipIf(!haveQemu)('writes into an image that is there with -n, zeros too', () => {

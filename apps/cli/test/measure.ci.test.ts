@@ -37,12 +37,32 @@ describe.skipIf(!haveQemu)('measure', () => {
     }
   });
 
+  it('with a backing file counts whole clusters, whatever the size of the disk', () => {
+    using work = bench();
+    for (const [size, cluster] of [
+      ['512', '2M'],
+      ['1500160', '64k'],
+    ] as const) {
+      work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'below', '2M');
+      const over = ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', 'below', 'x', size];
+      work.must('qemu-img', ...over);
+      const options = `backing_file=below,backing_fmt=qcow2,cluster_size=${cluster}`;
+      const line = ['measure', '-O', 'qcow2', '--output=json', '-o', options, 'x'];
+      const theirs = JSON.parse(work.must('qemu-img', ...line)) as unknown;
+      expect(JSON.parse(work.downfold(...line).stdout)).toEqual(theirs);
+    }
+  });
+
   it.each(seeds)('of a commit of random chain %i is an upper bound, and no wild one', (seed) => {
     using work = bench();
     const { name, format, layers } = makeVaried(work, 1000 + seed, { damaged: false });
     if (layers.length < 2) return;
     const base = layers[caseContext(seed).integer(layers.length - 1)] as (typeof layers)[number];
     const ends = ['-f', format, '-b', base.name, name];
+    // they would be in the way of the commit
+    if (format === 'qcow2')
+      for (const snapshot of work.json<{ name: string }[]>('snapshot', name))
+        work.must('qemu-img', 'snapshot', '-d', snapshot.name, name);
     const lengthOf = (): number => statSync(work.file(base.name)).size;
     const { required, present, ...full } = work.json<Record<string, number>>(
       'measure',

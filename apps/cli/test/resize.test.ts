@@ -30,6 +30,9 @@ describe('resize', () => {
     expect(size()).toBe(12 * MIB);
     expect(work.downfold('resize', '-q', '--shrink', 'active.qcow2', '-6M').stdout).toBe('');
     expect(size()).toBe(6 * MIB);
+    expect(work.downfold('resize', '--shrink', '--', 'active.qcow2', '-512').code).toBe(0);
+    expect(work.downfold('resize', 'active.qcow2', '+512').code).toBe(0);
+    expect(size()).toBe(6 * MIB);
     for (const bad of ['-6M', '0', 'big', '+', '--', '-1G', '+1000', '6000000'])
       expect([bad, work.downfold('resize', '--shrink', 'active.qcow2', bad).code]).toEqual([
         bad,

@@ -88,6 +88,7 @@ describe.skipIf(!haveQemu)('snapshot', () => {
       ['-c', 'one', '-d', 'one', 'x'],
       ['-f', 'raw', '-c', 'one', 'y'],
       ['-c', 'one', 'gone'],
+      ['-U', '-c', 'one', 'x'],
     ].map((words) => ['snapshot', ...words]);
     for (const [index, { code, stderr }] of downfoldMany(work, lines).entries())
       expect([lines[index], code, stderr]).toEqual([

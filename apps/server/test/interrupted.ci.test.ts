@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import { connectNbd } from '@downfold/nbd';
 import { connectQmp } from '@downfold/qmp';
 import { describe, expect, it } from 'vitest';
@@ -77,6 +78,31 @@ describe('a job that is interrupted', () => {
       expect((await diskOf(bench)).equals(expected)).toBe(true);
     },
   );
+
+  it('while it was given up is given up by the next start, when told to go on', async () => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const expected = contentOf();
+    const served = await bench.disk('top.qcow2');
+    await served.execute('block-commit', { ...COMMIT, speed: MIB });
+    await expect
+      .poll(() => served.execute('query-jobs'))
+      .toMatchObject([{ 'current-progress': expect.toSatisfy((done) => done > 0) }]);
+    await served.kill();
+    const lines = readFileSync(bench.file(JOURNAL), 'latin1').trimEnd().split('\n');
+    const record = `${lines.length} {"type":"ABORT"}`;
+    const sum = crc32(record).toString(16).padStart(8, '0');
+    appendFileSync(bench.file(JOURNAL), `${sum} ${record}\n`);
+
+    const without = await bench.disk('top.qcow2');
+    expect(without.server.stderr).toMatch(/interrupted while it was given up/);
+    await without.stop();
+    const again = await bench.disk('top.qcow2', '--resume');
+    await again.server.said(/giving the job up is finished/);
+    expect(existsSync(bench.file(JOURNAL))).toBe(false);
+    expect((await diskOf(bench)).equals(expected)).toBe(true);
+    await again.stop();
+  });
 
   it('of the active layer, killed while it is ready: top is the disk, and the job begins again', async () => {
     await using bench = new Bench();

@@ -34,6 +34,8 @@ export interface JournalSummary {
   readonly copied: number;
   /** A job whose top was the active layer: path of the image that is the disk now, although the leaf still looks like it. Null: the leaf is. */
   readonly pivoted: string | null;
+  /** The job was given up, and that was interrupted: all that can be done is to finish it, by `abort`. */
+  readonly aborting: boolean;
 }
 
 /** How a job is given up. */
@@ -139,7 +141,8 @@ function summaryOf(path: string, journal: Pick<Journal, 'intent' | 'records'>): 
   const pivoted = pivot === null ? null : pathOf(plan, pivot.to);
   const { copied } = positionOf(records);
   const [claim, owner] = [claimOf(plan), lastOwner(journal)];
-  return { job: intent.job, plan, claim, owner, copied, pivoted };
+  const aborting = records.some(({ type }) => type === 'ABORT');
+  return { job: intent.job, plan, claim, owner, copied, pivoted, aborting };
 }
 
 function strategyOf(

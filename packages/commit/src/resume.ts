@@ -236,9 +236,12 @@ async function foundAgain(
     const now = await lookAgain(then, search);
     if (now === null) {
       const isLost = plan.invalidates.some((one) => one.node === node);
-      // who gives up only marks, and an image that is not there needs none
-      if (goesOn && (!isLost || needsSources || plan.writes.includes(node)))
-        throw notThere(path, journal, needsSources);
+      const isBase = node === plan.request.base;
+      // who gives up marks base, and what is lost where it is there
+      const isMissed = goesOn
+        ? !isLost || needsSources || plan.writes.includes(node)
+        : isBase && plan.request.operation === 'commit';
+      if (isMissed) throw notThere(path, journal, goesOn && needsSources && !isBase);
       gone.add(node);
       images.push(then);
       continue;

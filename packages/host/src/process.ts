@@ -14,10 +14,22 @@ export function thisProcess(): JournalOwner {
 
 /** When a process started, in clock ticks since boot: field 22 of its `stat`. Null: there is none, or it cannot be seen. */
 function startOf(pid: number): string | null {
+  // the first two fields are no longer there
+  return statOf(pid)?.[19] ?? null;
+}
+
+/** Whether a process has ended, and waits for its parent to notice: it holds nothing any more. */
+function isZombie(pid: number): boolean {
+  const state = statOf(pid)?.[0];
+  return state === 'Z' || state === 'X';
+}
+
+/** The fields of a process's `stat` from its state on. Null: there is none, or it cannot be seen. */
+function statOf(pid: number): readonly string[] | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // the second field, a name, may hold anything; 20 fields further on
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+    // the second field, a name, may hold anything
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES') return null;
@@ -37,7 +49,8 @@ function bootId(): string {
 
 /** Whether the process runs on this boot of this machine. Of others nothing can be known: they count as gone. */
 export function isAlive(owner: JournalOwner): boolean {
-  if (owner.host !== hostname() || owner.bootId !== bootId() || !isRunning(owner.pid)) return false;
+  if (owner.host !== hostname() || owner.bootId !== bootId()) return false;
+  if (!isRunning(owner.pid) || isZombie(owner.pid)) return false;
   const now = startOf(owner.pid);
   return owner.started === undefined || now === null || now === owner.started;
 }

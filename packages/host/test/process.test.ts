@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { clock, isAlive, newJobId, thisProcess } from '../src/index.ts';
 
@@ -26,6 +27,25 @@ it('a process that has ended is gone', async () => {
 it('sleep ends with the reason of its signal', async () => {
   const reason = new Error('enough');
   await expect(clock.sleep(60_000, AbortSignal.abort(reason))).rejects.toBe(reason);
+});
+
+it('a process that has ended, and waits for its parent to notice, runs no more', async () => {
+  // the shell becomes a program that does not look after the child of the shell
+  const parent = spawn('sh', ['-c', 'true & echo $!; exec sleep 60'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  try {
+    const [said] = (await once(parent.stdout, 'data')) as [Buffer];
+    const pid = Number(said.toString());
+    const stateOf = (): string =>
+      readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) (.).*$/s, '$1');
+    await expect.poll(stateOf).toBe('Z');
+    const { host, bootId } = thisProcess();
+    expect(isAlive({ host, bootId, pid })).toBe(false);
+    expect(isAlive({ host, bootId, pid: parent.pid as number })).toBe(true);
+  } finally {
+    parent.kill('SIGKILL');
+  }
 });
 
 it('every job has an id of its own, a UUID', () => {

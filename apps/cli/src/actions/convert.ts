@@ -45,7 +45,7 @@ export async function convert(files: readonly string[], options: ConvertOptions)
   const sources = files.slice(0, -1);
   const target = files.at(-1) as string;
   if (sources.length === 0) throw new UsageError('Must specify image file name: SOURCE... TARGET');
-  const sparseBytes = parseBytes(options.sparse, 'sparse size');
+  const sparseBytes = sparseBytesOf(options.sparse);
   assertTogether(sources, options);
   const left =
     options.skipCreate === true
@@ -100,6 +100,18 @@ function told(
 }
 
 /** @throws UsageError for options that contradict one another */
+const SECTOR_BYTES = 512;
+/** As qemu-img's. */
+const MOST_SPARSE_BYTES = 16 << 20;
+
+function sparseBytesOf(text: string): number {
+  const bytes = parseBytes(text, 'sparse size');
+  if (bytes % SECTOR_BYTES === 0 && bytes <= MOST_SPARSE_BYTES) return bytes;
+  throw new UsageError(
+    `Invalid buffer size for sparse output: '${text}'; multiples of ${SECTOR_BYTES} up to ${MOST_SPARSE_BYTES} are valid`,
+  );
+}
+
 function assertTogether(sources: readonly string[], options: ConvertOptions): void {
   const { skipCreate, option, targetIsZero, backing } = options;
   if (options.compress === true && options.targetFormat !== 'qcow2')

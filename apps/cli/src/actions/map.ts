@@ -29,7 +29,7 @@ export async function map(file: string, options: MapOptions): Promise<number> {
   if (options.output === 'json') {
     const rows = new JsonRows();
     await mapRows(chain, range, rows);
-    await rows.end();
+    await rows.end(range.offset);
   } else await mapRows(chain, range, new HumanRows(await dataNames(chain, file)));
   return 0;
 }
@@ -45,6 +45,16 @@ function rangeOf({ layers }: OpenChain, { startOffset, maxLength }: MapOptions):
 const ascii = (text: string): Uint8Array => Buffer.from(text, 'latin1');
 const FIRST = ascii('[');
 const NEXT = ascii(',\n');
+
+const NOTHING: MapRow = {
+  start: 0,
+  length: 0,
+  depth: 0,
+  present: false,
+  zero: false,
+  data: false,
+  offset: -1,
+};
 
 /** Above what a row is long. */
 const ROW_BYTES = 256;
@@ -90,9 +100,11 @@ class JsonRows implements MapSink {
     await this.#text.printIfFull();
   }
 
-  async end(): Promise<void> {
+  /** Of an empty range one row of no bytes is told, at its start. */
+  async end(start: number): Promise<void> {
+    if (this.#empty) this.add({ ...NOTHING, start });
     this.#text.reserve(ROW_BYTES);
-    this.#text.text(ascii(this.#empty ? '[]\n' : ']\n'));
+    this.#text.text(ascii(']\n'));
     await this.#text.print();
   }
 }

@@ -71,7 +71,7 @@ async function measureImage(
   if (format.name !== 'qcow2') return sizes(format, settings, size, 0);
   const { clusterSize } = qcow2Shape(settings);
   const backed = settings['backing_file'] !== undefined;
-  const data = backed ? size : await dataBytes(chain, clusterSize);
+  const data = backed ? alignUp(size, clusterSize) : await dataBytes(chain, clusterSize);
   const measured = sizes(format, settings, size, data);
   if (leaf === undefined || isVersion2(settings)) return measured;
   const { specific } = await leaf.describe();

@@ -23,6 +23,8 @@ export async function snapshot(file: string, options: SnapshotOptions): Promise<
   if (wanted.filter((one) => one !== undefined).length > 1)
     throw new UsageError("Cannot mix '-l', '-a', '-c', '-d'");
   if (wanted.slice(0, 3).every((one) => one === undefined)) return await list(file, options);
+  if (options.forceShare === true)
+    throw new UsageError('-U reads what others may write; what is changed is locked');
   await using opened = await openForWriting(file, options.format, options);
   const snapshots = snapshotsOf(opened.image, file);
   if (create !== undefined) await snapshots.create({ name: create, date: clock.date() });

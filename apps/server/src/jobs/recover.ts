@@ -17,20 +17,26 @@ export async function recover({ journals, jobs, resume, log }: Recovery): Promis
   const found = await journals.find();
   for (const { disk, path, journal } of found) {
     log.warn(`${path}: ${storyOf(journal)}`, { image: path });
-    if (resume) {
+    if (resume && journal.aborting) {
+      const { mixed } = await jobs.abandon(disk, path, journal);
+      log.info(`${path}: giving the job up is finished`, { image: path, mixed: mixed.join() });
+    } else if (resume) {
       const job = await jobs.resume(disk, path, journal);
       log.info(`${path}: goes on as job '${job.id}'`, { image: path, job: job.id });
     } else
       log.warn(
-        `${path}: serving it all the same; go on with it: downfoldd --resume, or x-journal-resume; give it up: x-journal-abort`,
+        journal.aborting
+          ? `${path}: serving it all the same; finish giving it up: downfoldd --resume, or x-journal-abort`
+          : `${path}: serving it all the same; go on with it: downfoldd --resume, or x-journal-resume; give it up: x-journal-abort`,
         { image: path },
       );
   }
   return found.length;
 }
 
-function storyOf({ job, plan, copied, pivoted }: JournalSummary): string {
+function storyOf({ job, plan, copied, pivoted, aborting }: JournalSummary): string {
   const what = `job ${job} (${plan.request.operation}, ${plan.strategy.name}) was interrupted`;
+  if (aborting) return `${what} while it was given up`;
   return pivoted === null
     ? `${what} after ${copied} bytes`
     : `${what} after its pivot: only marks are missing`;
