@@ -324,4 +324,27 @@ export const DIFFERENCES: readonly Difference[] = [
     ours: 'refuses',
     why: 'an image that names a format cannot be fooled later',
   },
+  {
+    id: 'snapshots-below',
+    verbs: 'commit, rebase',
+    theirs:
+      'takes an image with internal snapshots, which then show something else where they read through its backing file',
+    ours: 'refuses it',
+    why: 'nobody asked for the snapshots to change',
+  },
+  {
+    id: 'amend-old',
+    verbs: 'amend',
+    theirs:
+      '`-o compat=0.10` also with internal snapshots or bitmaps, which then are wrong; `-o data_file_raw=off`',
+    ours: 'refuses them',
+    why: 'version 2 cannot say what they hold; what the raw file shows would no longer be the disk',
+  },
+  {
+    id: 'convert-over',
+    verbs: 'convert -n',
+    theirs: 'writes a source that ends inside a cluster into an image with a backing file',
+    ours: 'refuses it',
+    why: 'the rest of the cluster belongs to the backing file',
+  },
 ];

@@ -1,4 +1,5 @@
 import { scratch } from '../tools/scratch.ts';
+import { snapshotsAway } from '../tools/snapshots-away.ts';
 import { type BuiltChain, buildChain } from './build.ts';
 import { judge } from './judge.ts';
 import { chainSpec } from './spec.ts';
@@ -20,8 +21,8 @@ export async function tryChain(seed: number, commit: Committer, strategy: string
   const refused = strategy === 'staged' && spec.layers[spec.base]?.format === 'raw';
   const taken = refused ? 'copy-down' : strategy;
   try {
-    if (refused) await mustRefuse(() => commit(chain, views, strategy));
-    await commit(chain, views, taken);
+    if (refused) await snapshotsAway(() => mustRefuse(() => commit(chain, views, strategy)));
+    await snapshotsAway(() => commit(chain, views, taken));
   } catch (cause) {
     fail(`the commit failed: ${(cause as Error).message}`, cause);
   }

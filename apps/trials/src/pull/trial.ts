@@ -5,6 +5,7 @@ import { firstDifference, view } from '../chains/views.ts';
 import { engine } from '../downfold.ts';
 import { checkByQemu, infoByQemu } from '../tools/qemu.ts';
 import { scratch } from '../tools/scratch.ts';
+import { snapshotsAway } from '../tools/snapshots-away.ts';
 import { type PullSpec, pullSpec } from './spec.ts';
 
 /** Builds the chain of a seed by QEMU, streams or rebases its leaf by Downfold, and has QEMU judge. Rejects with what is wrong. */
@@ -37,13 +38,15 @@ async function pull(spec: PullSpec): Promise<void> {
   // what the host has reserved and nobody wrote is a hole until it was read: plan and job are to see the same
   for (const file of files) await readFile(join(directory.path, file));
   const work = engine();
-  const plan = await work.plan({
-    file: leaf.path,
-    format: 'qcow2',
-    base: base?.path,
-    baseFormat: base?.spec.format,
-    strategy: spec.operation,
-  });
+  const plan = await snapshotsAway(() =>
+    work.plan({
+      file: leaf.path,
+      format: 'qcow2',
+      base: base?.path,
+      baseFormat: base?.spec.format,
+      strategy: spec.operation,
+    }),
+  );
   const result = await work.run(plan, { verify: spec.chain.seed % 2 === 0 });
   if (result.bytesCopied > plan.bytesToCopy)
     throw new Error(`copied ${result.bytesCopied} bytes, planned ${plan.bytesToCopy}`);
