@@ -30,8 +30,8 @@ it('sleep ends with the reason of its signal', async () => {
 });
 
 it('a process that has ended, and waits for its parent to notice, runs no more', async () => {
-  // the shell becomes a program that does not look after the child of the shell
-  const parent = spawn('sh', ['-c', 'true & echo $!; exec sleep 60'], {
+  // the shell becomes a program that does not look after the shell's child, which ends after that
+  const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 60'], {
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   try {
@@ -39,7 +39,7 @@ it('a process that has ended, and waits for its parent to notice, runs no more',
     const pid = Number(said.toString());
     const stateOf = (): string =>
       readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) (.).*$/s, '$1');
-    await expect.poll(stateOf).toBe('Z');
+    await expect.poll(stateOf, { timeout: 10_000 }).toBe('Z');
     const { host, bootId } = thisProcess();
     expect(isAlive({ host, bootId, pid })).toBe(false);
     expect(isAlive({ host, bootId, pid: parent.pid as number })).toBe(true);
