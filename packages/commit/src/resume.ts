@@ -17,7 +17,7 @@ import { CommitError } from './errors.ts';
 import { assertRunnable, positionOf, runSteps, stopped } from './execute.ts';
 import { assertFlushesHeld, notingFailedFlush } from './failed-flush.ts';
 import { isFoundation } from './foundation.ts';
-import { type Journal, journalPath, pivotIn } from './journal.ts';
+import { type Journal, type JournalRecord, journalPath, pivotIn } from './journal.ts';
 import { inPlace } from './journal-plan.ts';
 import { assertOrphan } from './journals.ts';
 import { isLinked, type Layers, openLayers } from './layers.ts';
@@ -77,6 +77,9 @@ export async function resumeJob(
   return await runSteps(asBegan, layers, journal, position, started);
 }
 
+/** Records from which on images outside the chain may have lost what they read, or read it through base already. */
+const LATE: ReadonlySet<JournalRecord['type']> = new Set(['INVALIDATES', 'PUBLISH', 'SWITCH']);
+
 /**
  * As long as nobody has lost anything: images that were made since the job was planned, and read through what it changes, are in its way as those are that
  * were there before. @throws CommitError `COMMIT_CHANGED`
@@ -86,8 +89,7 @@ async function assertNobodyNew(
   { records }: Journal,
   environment: ChainEnvironment,
 ): Promise<void> {
-  if (plan.request.operation !== 'commit' || records.some(({ type }) => type === 'INVALIDATES'))
-    return;
+  if (plan.request.operation !== 'commit' || records.some(({ type }) => LATE.has(type))) return;
   const chain = plan.images.slice(0, plan.chainLength);
   const at = (node: NodeId | null): number => chain.findIndex((one) => one.node === node);
   const files = chain.slice(at(plan.request.base), at(plan.request.top) + 1);
