@@ -8,6 +8,7 @@ import {
 } from '@downfold/chain';
 import { type StorageBackend, StorageError } from '@downfold/storage';
 import { DownfoldError } from '@downfold/units';
+import { storageErrorIn } from './errors.ts';
 import type { Journal } from './journal.ts';
 import type { CommitResult, Job } from './parts.ts';
 
@@ -79,9 +80,15 @@ async function notMarked(
     const mark = await readMark(image, environment.backend);
     return mark?.job === intent.job ? null : `${facts.path}: does not bear the mark of this job`;
   } catch (cause) {
-    if (!(cause instanceof DownfoldError)) throw cause;
+    // what may pass stops the job, which is gone on with
+    const mayPass = storageErrorIn(cause) !== null && !isDenied(cause);
+    if (!(cause instanceof DownfoldError) || mayPass) throw cause;
     return cause.message;
   }
+}
+
+function isDenied(cause: unknown): boolean {
+  return storageErrorIn(cause)?.code === 'STORAGE_ACCESS';
 }
 
 /** Why a file may not be unlinked, whoever tries again; null: it was. */
