@@ -1,4 +1,6 @@
 import type { JournalSummary } from '@downfold/commit';
+import { DownfoldError } from '@downfold/units';
+import type { Disk } from '../graph/disk.ts';
 import type { Log } from '../log.ts';
 import type { BlockJobs } from './block-jobs.ts';
 import type { Journals } from './journals.ts';
@@ -18,8 +20,7 @@ export async function recover({ journals, jobs, resume, log }: Recovery): Promis
   for (const { disk, path, journal } of found) {
     log.warn(`${path}: ${storyOf(journal)}`, { image: path });
     if (resume && journal.aborting) {
-      const { mixed } = await jobs.abandon(disk, path, journal);
-      log.info(`${path}: giving the job up is finished`, { image: path, mixed: mixed.join() });
+      await finishAbort(disk, path, journal, { jobs, log });
     } else if (resume) {
       const job = await jobs.resume(disk, path, journal);
       log.info(`${path}: goes on as job '${job.id}'`, { image: path, job: job.id });
@@ -32,6 +33,24 @@ export async function recover({ journals, jobs, resume, log }: Recovery): Promis
       );
   }
   return found.length;
+}
+
+/** What cannot be given up yet, as for want of an image, is reported, and the disk is served all the same. */
+async function finishAbort(
+  disk: Disk,
+  path: string,
+  journal: JournalSummary,
+  { jobs, log }: Pick<Recovery, 'jobs' | 'log'>,
+): Promise<void> {
+  try {
+    const { mixed } = await jobs.abandon(disk, path, journal);
+    log.info(`${path}: giving the job up is finished`, { image: path, mixed: mixed.join() });
+  } catch (cause) {
+    if (!(cause instanceof DownfoldError)) throw cause;
+    log.warn(`${path}: the job could not be given up: ${cause.message}; then: x-journal-abort`, {
+      image: path,
+    });
+  }
 }
 
 function storyOf({ job, plan, copied, pivoted, aborting }: JournalSummary): string {
