@@ -15,6 +15,11 @@ export interface MapRow {
   offset: number;
 }
 
+/** A row of no bytes. */
+export function emptyRow(start: number): MapRow {
+  return { start, length: 0, depth: 0, present: false, zero: false, data: false, offset: -1 };
+}
+
 /** Where rows go. */
 export interface MapSink {
   add(row: Readonly<MapRow>): void;
@@ -79,15 +84,7 @@ function addExtent(
 /** Joins rows. */
 class Joiner {
   readonly #sink: MapSink;
-  readonly #row: MapRow = {
-    start: 0,
-    length: 0,
-    depth: 0,
-    present: false,
-    zero: false,
-    data: false,
-    offset: -1,
-  };
+  readonly #row: MapRow = emptyRow(0);
 
   constructor(sink: MapSink) {
     this.#sink = sink;

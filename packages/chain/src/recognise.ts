@@ -13,21 +13,37 @@ export async function recognise(
   storage: Pick<Storage, 'read'>,
   formats: Formats,
 ): Promise<Formats[number] | null> {
+  return recognisedBy(await headOf(storage), formats);
+}
+
+/** As `recognise`. @throws ImageError `IMAGE_UNSUPPORTED` for a format that nobody here reads, and whose images may have a backing file of any format */
+export async function recogniseOwn(
+  storage: Pick<Storage, 'read' | 'label'>,
+  formats: Formats,
+): Promise<Formats[number] | null> {
+  const head = await headOf(storage);
+  const format = recognisedBy(head, formats);
+  if (format === null) assertNotForeign(head, storage.label);
+  return format;
+}
+
+async function headOf(storage: Pick<Storage, 'read'>): Promise<Uint8Array> {
   const head = new Uint8Array(HEAD_BYTES);
   await storage.read(hostOffset(0), head);
+  return head;
+}
+
+function recognisedBy(head: Uint8Array, formats: Formats): Formats[number] | null {
   return formats.find((one) => one.recognises(head)) ?? null;
 }
 
-/** @throws ImageError `IMAGE_UNSUPPORTED` for a file of a format that nobody here reads, and that may have a backing file of any format */
-export async function assertNotForeign(storage: Pick<Storage, 'read' | 'label'>): Promise<void> {
-  const head = new Uint8Array(4);
-  await storage.read(hostOffset(0), head);
-  const magic = String.fromCharCode(...head);
+function assertNotForeign(head: Uint8Array, label: string): void {
+  const magic = String.fromCharCode(...head.subarray(0, 4));
   for (const [format, wanted] of Object.entries(FOREIGN))
     if (magic === wanted)
       throw new ImageError(
         'IMAGE_UNSUPPORTED',
-        `${storage.label}: is a ${format} image, which Downfold does not read`,
-        { image: storage.label, format },
+        `${label}: is a ${format} image, which Downfold does not read`,
+        { image: label, format },
       );
 }

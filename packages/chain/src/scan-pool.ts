@@ -6,7 +6,7 @@ import { identityKey, identityOf } from './identity.ts';
 import { locateBacking, noFormat, rootsFor } from './locate.ts';
 import type { ChainEnvironment, ChainPolicy } from './policy.ts';
 import type { PoolGraph, PoolImage, PoolProblem } from './pool.ts';
-import { assertNotForeign, recognise } from './recognise.ts';
+import { recogniseOwn } from './recognise.ts';
 import { factsOf, openImageAt } from './resolve.ts';
 
 /** Subdirectories are not entered deeper than this. */
@@ -194,9 +194,7 @@ async function followName(named: string, key: string, scan: Scan): Promise<void>
 
 async function formatNameAt(path: string, environment: ChainEnvironment): Promise<string | null> {
   await using storage = await environment.backend.open(path, 'read');
-  const format = await recognise(storage, environment.formats);
-  if (format === null) await assertNotForeign(storage);
-  return format?.name ?? null;
+  return (await recogniseOwn(storage, environment.formats))?.name ?? null;
 }
 
 /**

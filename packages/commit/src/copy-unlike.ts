@@ -1,8 +1,13 @@
 import type { CowSource, Image } from '@downfold/image';
 import { alignDown, type GuestRange, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
 
-/** Bytes compared as one where an image has no units of its own. */
+/** Where an image has no units of its own. */
 const SECTOR_BYTES = 512;
+
+/** Bytes of an image that are compared as one. */
+export function comparedAsOne({ geometry }: Pick<Image, 'geometry'>): number {
+  return Math.max(geometry.allocationGranularity, SECTOR_BYTES);
+}
 
 /** What has to happen to a unit: nothing, or it becomes zeros, or bytes. */
 type Fate = 'same' | 'zero' | 'data';
@@ -21,7 +26,7 @@ export async function copyUnlike(
   const [mine, theirs] = [Buffer.alloc(range.length), Buffer.alloc(range.length)];
   await now(range.offset, mine);
   await other(range.offset, theirs);
-  const unit = Math.max(image.geometry.allocationGranularity, SECTOR_BYTES);
+  const unit = comparedAsOne(image);
   const end = rangeEnd(range);
   const zeros = Buffer.alloc(Math.min(unit, range.length));
   const stopOf = (at: number): number => Math.min(end, alignDown(at, unit) + unit);

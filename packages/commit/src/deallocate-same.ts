@@ -1,11 +1,10 @@
 import { type CowSource, type Image, KIND } from '@downfold/image';
 import type { OperationOptions } from '@downfold/storage';
 import { alignDown, type GuestRange, guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
+import { comparedAsOne } from './copy-unlike.ts';
 
 /** Bytes compared at once. */
 const PIECE_BYTES = 1 << 20;
-/** Bytes compared as one where an image has no units of its own. */
-const SECTOR_BYTES = 512;
 
 /**
  * Deallocates what of `range` an image holds, unit by unit, where `below` shows the same: afterwards it shows what it did. For a job that was interrupted
@@ -17,7 +16,7 @@ export async function deallocateSame(
   below: CowSource,
   options?: OperationOptions,
 ): Promise<number> {
-  const unit = Math.max(image.geometry.allocationGranularity, SECTOR_BYTES);
+  const unit = comparedAsOne(image);
   const same: [start: number, end: number][] = [];
   let kept = 0;
   for await (const { length, starts, ends, kinds } of image.extents(range, options))

@@ -99,7 +99,6 @@ function told(
   return { filename, format, 'virtual-size': virtualSize, ...copied };
 }
 
-/** @throws UsageError for options that contradict one another */
 const SECTOR_BYTES = 512;
 /** As qemu-img's. */
 const MOST_SPARSE_BYTES = 16 << 20;
@@ -112,6 +111,7 @@ function sparseBytesOf(text: string): number {
   );
 }
 
+/** @throws UsageError for options that contradict one another */
 function assertTogether(sources: readonly string[], options: ConvertOptions): void {
   const { skipCreate, option, targetIsZero, backing } = options;
   if (options.compress === true && options.targetFormat !== 'qcow2')

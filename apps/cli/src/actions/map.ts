@@ -2,7 +2,7 @@ import { type OpenChain, openChain } from '@downfold/chain';
 import { ImageError } from '@downfold/image';
 import { type GuestRange, guestOffset, rangeBetween } from '@downfold/units';
 import { type Access, environmentFor } from '../environment.ts';
-import { type MapRow, type MapSink, mapRows } from '../map-rows.ts';
+import { emptyRow, type MapRow, type MapSink, mapRows } from '../map-rows.ts';
 import { ByteText, digitsOf } from '../output/byte-text.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printPart } from '../output/print.ts';
@@ -45,16 +45,6 @@ function rangeOf({ layers }: OpenChain, { startOffset, maxLength }: MapOptions):
 const ascii = (text: string): Uint8Array => Buffer.from(text, 'latin1');
 const FIRST = ascii('[');
 const NEXT = ascii(',\n');
-
-const NOTHING: MapRow = {
-  start: 0,
-  length: 0,
-  depth: 0,
-  present: false,
-  zero: false,
-  data: false,
-  offset: -1,
-};
 
 /** Above what a row is long. */
 const ROW_BYTES = 256;
@@ -102,7 +92,7 @@ class JsonRows implements MapSink {
 
   /** Of an empty range one row of no bytes is told, at its start. */
   async end(start: number): Promise<void> {
-    if (this.#empty) this.add({ ...NOTHING, start });
+    if (this.#empty) this.add(emptyRow(start));
     this.#text.reserve(ROW_BYTES);
     this.#text.text(ascii(']\n'));
     await this.#text.print();
