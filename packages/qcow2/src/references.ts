@@ -4,6 +4,7 @@ import { hostOffset } from '@downfold/units';
 import { type Claim, claimBitmaps, claimer, claimRefcounts, claimSnapshots } from './claims.ts';
 import { HostCounts } from './host-counts.ts';
 import { L2Counter, type Report } from './l2-counter.ts';
+import { type Overlain, readOverlain } from './overlain.ts';
 import { readSnapshotL1 } from './snapshots.ts';
 import type { StagedPlace } from './stage-place.ts';
 import { claimStaging, walkStaged } from './staged-references.ts';
@@ -17,11 +18,13 @@ export interface References {
   readonly counted: HostCounts;
   /** The refcount blocks: bytes in the file by index; 0 where there is none, or none that can be read. */
   readonly blocks: Float64Array;
-  /** Nothing is wrong with where the refcount table and its blocks lie, and nothing else refers to their clusters. */
+  /** Nothing is wrong with where the refcount table and its blocks lie, and nothing else refers to their clusters, or shows them. */
   readonly sound: boolean;
   /** References from L1 tables to L2 tables, sorted, for `tableUses`; the offsets of those that are no tables. */
   readonly tables: Float64Array;
   readonly unreadable: ReadonlySet<number>;
+  /** What those among them refer to that lie in the file all the same. */
+  readonly overlain: Overlain;
   readonly allocatedClusters: number;
   readonly fragmentedClusters: number;
   readonly compressedClusters: number;
@@ -71,13 +74,15 @@ export async function countReferences(
   await claimBitmaps(state, claim, options);
   const counter = new L2Counter(state, counted, report);
   await walkTables(state, tables, unreadable, counter, options);
+  const overlain = await readOverlain(state, unreadable, counted, options);
   for (const table of staged) await walkStaged(state, table, counter, options);
   return {
     counted,
     blocks,
-    sound: alone && ownClusters(state, counted, blocks),
+    sound: alone && ownClusters(state, counted, overlain, blocks),
     tables,
     unreadable,
+    overlain,
     allocatedClusters: counter.allocatedClusters,
     fragmentedClusters: counter.fragmentedClusters,
     compressedClusters: counter.compressedClusters,
@@ -87,14 +92,19 @@ export async function countReferences(
 const NO_REFCOUNTS = { blocks: new Float64Array(), alone: true };
 
 /** Whether the refcount table and its blocks are all that their clusters are used for. */
-function ownClusters(state: Qcow2State, counted: HostCounts, blocks: Float64Array): boolean {
+function ownClusters(
+  state: Qcow2State,
+  counted: HostCounts,
+  { metadata }: Overlain,
+  blocks: Float64Array,
+): boolean {
   if (blocks.length === 0) return true;
   const { clusterSize } = state.geometry;
   const { refcountTableOffset, refcountTableClusters } = state.header;
+  const own = (cluster: number): boolean => counted.count(cluster) === 1 && !metadata.has(cluster);
   const first = refcountTableOffset / clusterSize;
-  for (let at = first; at < first + refcountTableClusters; at++)
-    if (counted.count(at) !== 1) return false;
-  return blocks.every((offset) => offset === 0 || counted.count(offset / clusterSize) === 1);
+  for (let at = first; at < first + refcountTableClusters; at++) if (!own(at)) return false;
+  return blocks.every((offset) => offset === 0 || own(offset / clusterSize));
 }
 
 /** Counts the references to L2 tables; returns the offsets of those that are none. */

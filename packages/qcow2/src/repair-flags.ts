@@ -22,7 +22,7 @@ import { flushFile } from './writer.ts';
  */
 export async function writeFlags(
   state: Qcow2State,
-  { tables, unreadable, counted }: References,
+  { tables, unreadable, counted, overlain }: References,
   changes: FlagChanges,
   options?: OperationOptions,
 ): Promise<void> {
@@ -30,17 +30,20 @@ export async function writeFlags(
   const { set, take } = changes;
   if (set.end === 0 && take.end === 0) return;
   const { l1TableOffset, l1Size } = state.header;
+  const alone = (offset: number, references: number): boolean => {
+    const cluster = offset / clusterSize;
+    return counted.count(cluster) === references && !overlain.metadata.has(cluster);
+  };
   const l1Alone = (): boolean => {
     for (let at = l1TableOffset; at < l1TableOffset + l1Size * ENTRY_BYTES; at += clusterSize)
-      if (counted.count(at / clusterSize) !== 1) return false;
+      if (!alone(at, 1)) return false;
     return true;
   };
   if (l1Alone())
     await writeSectors(state, l1TableOffset, state.l1, flip(state, state.l1, 2, changes), options);
   if (!isExternal(state))
     for (const { offset, references, said } of tableUses(tables)) {
-      if (said === 0 || unreadable.has(offset)) continue;
-      if (counted.count(offset / clusterSize) !== references) continue;
+      if (said === 0 || unreadable.has(offset) || !alone(offset, references)) continue;
       const bytes = new Uint8Array(clusterSize);
       await state.storage.read(hostOffset(offset), bytes, options);
       const words = wordsOf(bytes);

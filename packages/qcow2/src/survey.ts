@@ -25,7 +25,7 @@ export interface Survey {
   readonly flags: FlagChanges;
   /** Clusters whose copied flags are wrong, and will be right when their refcounts are. */
   readonly healed: number;
-  /** Number of the first cluster behind all that refers or is referred to. */
+  /** Number of the first cluster behind all that refers, is referred to or is shown. */
   readonly end: number;
 }
 
@@ -74,7 +74,7 @@ async function decide(
   blocks: Float64Array,
   options?: CountOptions,
 ): Promise<Omit<Survey, 'rebuild'> & { readonly missing: boolean }> {
-  const { counted } = references;
+  const { counted, overlain } = references;
   const { refcountBits, refcountsPerBlock } = state.geometry;
   const most = largestRefcount(refcountBits);
   const keep = problem !== null;
@@ -99,7 +99,7 @@ async function decide(
   };
   await compareRefcounts(state, { counted, blocks }, sort, options);
   for (const { cluster, stored, counted: less } of kept) counted.add(cluster, stored - less);
-  const found = { references, problem, high, missing, healed, end: counted.end };
+  const found = { references, problem, high, missing, healed, end: Math.max(counted.end, overlain.end) };
   if (scope === 'all') return { ...found, low, flags };
   // as QEMU: other flags only where refcounts are right
   return { ...found, low: false, flags: low || keep ? afterLeaks : flags };
