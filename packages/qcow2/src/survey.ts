@@ -99,7 +99,14 @@ async function decide(
   };
   await compareRefcounts(state, { counted, blocks }, sort, options);
   for (const { cluster, stored, counted: less } of kept) counted.add(cluster, stored - less);
-  const found = { references, problem, high, missing, healed, end: Math.max(counted.end, overlain.end) };
+  const found = {
+    references,
+    problem,
+    high,
+    missing,
+    healed,
+    end: Math.max(counted.end, overlain.end),
+  };
   if (scope === 'all') return { ...found, low, flags };
   // as QEMU: other flags only where refcounts are right
   return { ...found, low: false, flags: low || keep ? afterLeaks : flags };
