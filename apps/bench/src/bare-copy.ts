@@ -11,27 +11,22 @@ interface Mapped {
   readonly start: number;
   readonly length: number;
   readonly data: boolean;
-  readonly filename?: string;
+  /** Images above the one that has it. */
+  readonly depth: number;
+  /** Where in that one's file. */
   readonly offset?: number;
-}
-
-/** An extent of data: where it is on the disk, and where in its file. */
-interface Placed {
-  readonly start: number;
-  readonly length: number;
-  readonly file: string;
-  readonly offset: number;
 }
 
 /** What `commit` moves: every extent of data above base, and where it lies in base afterwards, as lines for `bare-copy`. */
 export function extentsOf(chain: BenchChain, commit: () => void): string {
-  const above = chain.layers.slice(1);
-  const moved = placed(chain, chain.top).filter(({ file }) => above.includes(file));
+  const above = chain.layers.length - 1;
+  const moved = mapped(chain, chain.top).filter(({ depth }) => depth < above);
+  if (moved.length === 0) throw new Error(`${chain.top}: qemu-img map tells of nothing to commit`);
   commit();
-  const there = placed(chain, chain.base);
+  const there = mapped(chain, chain.base);
   const lines: string[] = [];
   let next = 0;
-  for (const { start, length, file, offset } of moved) {
+  for (const { start, length, depth, offset } of moved) {
     for (let at = start; at < start + length; ) {
       while ((there[next]?.start ?? 0) + (there[next]?.length ?? 0) <= at) next += 1;
       const target = there[next];
@@ -40,7 +35,7 @@ export function extentsOf(chain: BenchChain, commit: () => void): string {
       const piece = Math.min(start + length, target.start + target.length) - at;
       const from = offset + at - start;
       const to = target.offset + at - target.start;
-      lines.push(`${above.indexOf(file)} ${from} ${to} ${piece}`);
+      lines.push(`${above - 1 - depth} ${from} ${to} ${piece}`);
       at += piece;
     }
   }
@@ -48,15 +43,10 @@ export function extentsOf(chain: BenchChain, commit: () => void): string {
 }
 
 /** Extents with data in a file, in the order of the disk. */
-function placed({ directory }: BenchChain, image: string): readonly Placed[] {
+function mapped({ directory }: BenchChain, image: string): readonly Required<Mapped>[] {
   const text = must('qemu-img', ['map', '--output=json', '-f', 'qcow2', image], directory);
-  return (JSON.parse(text) as readonly Mapped[]).flatMap((one) => {
-    const { start, length, data, filename, offset } = one;
-    if (!data || filename === undefined || offset === undefined) return [];
-    return [
-      { start, length, file: join(directory, filename.replace(`${directory}/`, '')), offset },
-    ];
-  });
+  const all = JSON.parse(text) as readonly Mapped[];
+  return all.filter((one): one is Required<Mapped> => one.data && one.offset !== undefined);
 }
 
 /** Copies `extents` of the chain's layers into its base. Needs a C compiler. */

@@ -22,9 +22,13 @@ export const environment: NodeJS.ProcessEnv = {
   LC_ALL: 'C',
 };
 
+/** What a program may print, bytes: `qemu-img map` of scattered clusters takes a hundred for each. */
+const MOST_OUTPUT = 256 << 20;
+
 /** Runs a program that must succeed. */
 export function must(program: string, args: readonly string[], cwd?: string): string {
-  const ended = spawnSync(program, args, { cwd, env: environment, encoding: 'utf8' });
+  const how = { cwd, env: environment, encoding: 'utf8', maxBuffer: MOST_OUTPUT } as const;
+  const ended = spawnSync(program, args, how);
   if (ended.status === 0) return ended.stdout;
   const why = ended.error?.message ?? `${ended.stdout}${ended.stderr}`;
   throw new Error(`${program} ${args.join(' ')}: exit ${ended.status}: ${why}`);

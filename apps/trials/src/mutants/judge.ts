@@ -16,6 +16,8 @@ const LARGE = 1 << 16;
 
 /** A finding that hides others: what overlaps is not looked into until it no longer does, and then says more. */
 const OVERLAP = /overlaps other metadata/;
+/** What QEMU, too, leaves when one of two entries of the disk itself that lead to one cluster is written: the other could be written in place, and is copied. */
+const FLAG_LEFT = /^cluster \d+: a copied flag is wrong for refcount 1$/;
 const TOGETHER = /refcount=0 reference=|points to metadata|overlaps other metadata/;
 
 /** What became of a mutant. */
@@ -61,34 +63,42 @@ interface Read {
   readonly corruptions: number | null;
   /** A check told that guest data lies where nothing else does, and is counted: what is written shows nowhere else. */
   readonly apart: boolean;
+  /** Bytes of the file. */
+  readonly end: number;
 }
 
-const NOTHING: Read = { accepted: false, view: null, corruptions: null, apart: false };
+const NOTHING: Read = { accepted: false, view: null, corruptions: null, apart: false, end: 0 };
+
+const contentEnd = (disk: MemoryDisk): number => disk.fileOf(disk.inodeOf(IMAGE)).length;
 
 /** What is looked at: `disk` what it shows, `check` also whether it is sound, `all` what else it says of itself. */
 type Look = 'disk' | 'check' | 'all';
 
+/** @param old where the file ended before it was changed: what was left there without a flag it may have counts for nothing */
 async function readOnly(
   disk: MemoryDisk,
   attempt: Attempt,
   meter: MemoryMeter,
   at: Look,
+  old = 0,
 ): Promise<Read> {
   const backend = metered(disk, meter, (what) => attempt.fault(`opened for reading, it ${what}`));
   const image = await attempt.part('open', () => openIn(backend, 'read'));
   if (image === null) return NOTHING;
   await using _ = image;
   const read = await attempt.part('read', () => look(image));
-  let together = false;
-  const onFinding = ({ message }: CheckFinding): void => {
+  let [together, left] = [false, 0];
+  const onFinding = ({ message, offset }: CheckFinding): void => {
     together ||= TOGETHER.test(message);
+    if (FLAG_LEFT.test(message) && offset !== null && offset < old) left++;
   };
   const check = (): Promise<CheckReport> => image.check({ onFinding });
   const report = at === 'disk' ? null : await attempt.part('check', check);
   if (at === 'all') await attempt.part('facts', () => facts(image));
-  const corruptions = report?.corruptions ?? null;
+  const corruptions = report === null ? null : report.corruptions - left;
   const apart = report !== null && !together;
-  return { accepted: read !== null, view: read?.view ?? null, corruptions, apart };
+  const end = contentEnd(disk);
+  return { accepted: read !== null, view: read?.view ?? null, corruptions, apart, end };
 }
 
 async function look(image: Qcow2): Promise<{ readonly view: Uint8Array | null }> {
@@ -139,7 +149,7 @@ async function change(
   // one that is not sound may show at one place what was written at another: only of a first write is known what it must not change
   const told = sound || (done === null && asked.length <= 1 && before.apart);
   if (!before.accepted || !told) return;
-  const after = await readOnly(disk, attempt, meter, sound ? 'check' : 'disk');
+  const after = await readOnly(disk, attempt, meter, sound ? 'check' : 'disk', before.end);
   if (sound && after.corruptions !== 0)
     attempt.fault(`writing left ${after.corruptions} corruptions`);
   if (!after.accepted) attempt.fault('after a refused write it is not read any more');
