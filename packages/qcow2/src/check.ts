@@ -12,9 +12,12 @@ export async function checkImage(
   options: CheckOptions = {},
 ): Promise<CheckReport> {
   let [corruptions, leaks] = [0, 0];
-  const find = (finding: CheckFinding): void => {
-    if (finding.severity === 'leak') leaks++;
+  const count = (severity: CheckFinding['severity']): void => {
+    if (severity === 'leak') leaks++;
     else corruptions++;
+  };
+  const find = (finding: CheckFinding): void => {
+    count(finding.severity);
     options.onFinding?.(finding);
   };
   const { clusterSize } = state.geometry;
@@ -27,10 +30,17 @@ export async function checkImage(
     references,
     (difference) => {
       const { cluster, stored, counted } = difference;
+      const severity = stored > counted ? 'leak' : 'corruption';
+      // there may be millions, and nobody to hear of them
+      if (options.onFinding === undefined) {
+        if (stored !== counted) count(severity);
+        if (wrongFlag(difference)) count('corruption');
+        return;
+      }
       const offset = cluster * clusterSize;
       if (stored !== counted)
         find({
-          severity: stored > counted ? 'leak' : 'corruption',
+          severity,
           // in qemu-img's words: scripts read them
           message: `cluster ${cluster} refcount=${stored} reference=${counted}`,
           offset,

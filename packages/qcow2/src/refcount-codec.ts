@@ -39,10 +39,17 @@ export function setRefcount(block: Uint8Array, index: number, bits: number, valu
     block[bit >>> 3] = ((block[bit >>> 3] as number) & ~mask) | (value << (bit & 7));
     return;
   }
+  if (bits === 8) {
+    block[index] = value;
+    return;
+  }
+  if (bits === 16) {
+    block[2 * index] = value >>> 8;
+    block[2 * index + 1] = value & 0xff;
+    return;
+  }
   const view = new DataView(block.buffer, block.byteOffset);
-  if (bits === 8) block[index] = value;
-  else if (bits === 16) view.setUint16(2 * index, value);
-  else if (bits === 32) view.setUint32(4 * index, value);
+  if (bits === 32) view.setUint32(4 * index, value);
   else {
     view.setUint32(8 * index, Math.floor(value / 2 ** 32));
     view.setUint32(8 * index + 4, value % 2 ** 32);

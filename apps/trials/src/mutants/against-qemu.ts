@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { run } from '../tools/process.ts';
 import { scratch } from '../tools/scratch.ts';
 import type { Judged } from './judge.ts';
-import { contentOf, type Mutant } from './mutant.ts';
+import { contentOf, type Mutant, toldOf } from './mutant.ts';
 import { DATA } from './seed-images.ts';
 
 /** An accepted mutant, all of which was read. */
@@ -54,8 +54,15 @@ async function alone(sample: Sample): Promise<string | null> {
   return differs;
 }
 
-/** What QEMU does not have of the format, and Downfold does. */
+/** What QEMU does not have of the format, and Downfold does: extra data of bitmaps, and the flag that one may go without knowing it. */
 const NOT_IN_QEMU = /Bitmap extra data is not supported/;
+const FLAG_NOT_IN_QEMU = /bitmap: flags becomes [4-7](;|$)/;
+const CONSTRAINTS = /Bitmap '.*' doesn't satisfy the constraints/;
+
+function isNotInQemu(mutant: Mutant, errors: string): boolean {
+  if (NOT_IN_QEMU.test(errors)) return true;
+  return CONSTRAINTS.test(errors) && FLAG_NOT_IN_QEMU.test(toldOf(mutant));
+}
 
 /** Writes the mutant's files; resolves with QEMU's node of it. */
 async function written(mutant: Mutant, path: string): Promise<object> {
@@ -70,10 +77,10 @@ async function written(mutant: Mutant, path: string): Promise<object> {
   };
 }
 
-function differs({ view, refusals }: Sample, said: string, errors: string): string | null {
+function differs({ mutant, view, refusals }: Sample, said: string, errors: string): string | null {
   const [, read, beyond] = /read (\d+)\/\d+ bytes at offset 0$((?:.|\n)*)/m.exec(said) ?? [];
   if (read === undefined && view.length > 0) {
-    if (NOT_IN_QEMU.test(errors) || refusals.some(({ at }) => at === 'facts')) return null;
+    if (isNotInQemu(mutant, errors) || refusals.some(({ at }) => at === 'facts')) return null;
     return `QEMU refuses what is accepted: ${said.trim()} (${errors.trim()})`;
   }
   if (beyond !== undefined && /^read \d+\/\d+ bytes/m.test(beyond))

@@ -88,7 +88,8 @@ async function readOnly(
   await using _ = image;
   const read = await attempt.part('read', () => look(image));
   let [together, left] = [false, 0];
-  const onFinding = ({ message, offset }: CheckFinding): void => {
+  const onFinding = ({ severity, message, offset }: CheckFinding): void => {
+    if (severity === 'leak') return;
     together ||= TOGETHER.test(message);
     if (FLAG_LEFT.test(message) && offset !== null && offset < old) left++;
   };
@@ -235,8 +236,8 @@ async function repair(
     return await qcow2.repair(storage, {
       scope: 'all',
       openDataFile,
-      onFinding: ({ message }) => {
-        hidden ||= OVERLAP.test(message);
+      onFinding: ({ severity, message }) => {
+        if (severity !== 'leak') hidden ||= OVERLAP.test(message);
       },
     });
   });
