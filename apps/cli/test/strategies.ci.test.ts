@@ -256,6 +256,37 @@ describe.skipIf(!haveQemu)('commit --strategy staged', () => {
     expect(stderr).toBe('downfold: --keep-undo goes with --strategy staged\n');
   });
 
+  it('--keep-undo where it cannot be had stops before anything is copied, and is given up', () => {
+    using work = pools.plain.copy();
+    for (const name of ['top.qcow2', 'mid.qcow2'])
+      work.must('qemu-img', 'rebase', '-q', '-u', '-b', '', name);
+    work.must(
+      'qemu-img',
+      'create',
+      '-q',
+      '-f',
+      'qcow2',
+      '-o',
+      'refcount_bits=1',
+      'one.qcow2',
+      '8M',
+    );
+    work.must('qemu-img', 'rebase', '-q', '-u', '-b', 'one.qcow2', '-F', 'qcow2', 'top.qcow2');
+    const args = ['-b', 'one.qcow2', '--top', 'top.qcow2', 'active.qcow2'];
+    const { code, stderr } = work.downfold(
+      'commit',
+      '--strategy',
+      'staged',
+      '--keep-undo',
+      ...args,
+    );
+    expect(code).toBe(1);
+    expect(stderr).toContain('refcounts of one bit cannot share clusters with an undo snapshot');
+    expect(work.downfold('abort', 'active.qcow2').code).toBe(0);
+    expect(complaints(work, ...NAMES, 'one.qcow2')).toEqual([]);
+    expect(work.json<{ job: string }>('commit', '--strategy', 'staged', ...args).job).not.toBe('');
+  });
+
   it('on a raw base says why it cannot, and changes nothing', () => {
     using work = pools.raw.copy();
     const before = work.digest();

@@ -1,5 +1,5 @@
 import type { NodeId } from '@downfold/chain';
-import type { CowSource, Staging, StagingToken } from '@downfold/image';
+import type { CowSource, Staging, StagingToken, Undo } from '@downfold/image';
 import type { StorageBackend } from '@downfold/storage';
 import {
   alignDown,
@@ -398,21 +398,26 @@ export class StepRunner {
     await journal.append({ type: 'INVALIDATES', nodes });
   }
 
-  async #stage({ node, virtualSize }: StepOf<'stage'>): Promise<void> {
+  async #stage({ node, virtualSize, keepUndo }: StepOf<'stage'>): Promise<void> {
     const { layers, from } = this.#parts;
     const { image } = layers.get(node);
     const end = image.geometry.virtualSize;
     const grown = rangeBetween(guestOffset(Math.min(end, virtualSize)), virtualSize);
     await layers.holding(node, grown, async () => {
       const fill = layers.below(node);
-      const staging = await image.stage({ virtualSize, from: from.stagings[node] ?? null, fill });
+      const staging = await image.stage({
+        virtualSize,
+        from: from.stagings[node] ?? null,
+        fill,
+        keepUndo: this.#undo(keepUndo),
+      });
       this.#stagings.set(node, staging);
     });
     this.#dirty.add(node);
   }
 
   async #publish({ node, keepUndo }: StepOf<'publish'>): Promise<void> {
-    const { layers, journal, date } = this.#parts;
+    const { layers, journal } = this.#parts;
     const staging = this.#stagings.get(node);
     if (staging === undefined || staging.published) return;
     await this.#flush([...this.#dirty]);
@@ -420,13 +425,16 @@ export class StepRunner {
     this.#isComplete = true;
     await this.#beforeSwitch();
     await journal.append({ type: 'PUBLISH', node });
-    const name = `downfold-undo-${journal.intent.job}`;
-    const publish = (): Promise<void> =>
-      staging.publish({ keepUndo: keepUndo ? { name, date } : null });
+    const publish = (): Promise<void> => staging.publish({ keepUndo: this.#undo(keepUndo) });
     const { borrowed } = layers;
     if (borrowed?.has(layers.get(node).image) === true) await borrowed.section('publish', publish);
     else await publish();
     this.#stagings.delete(node);
+  }
+
+  #undo(isKept: boolean): Undo | null {
+    const { journal, date } = this.#parts;
+    return isKept ? { name: `downfold-undo-${journal.intent.job}`, date } : null;
   }
 
   /** Asks once, when all data is in place and only what others see is left to be switched. */

@@ -37,7 +37,12 @@ export type Step =
   /** From the next step on these nodes may stop representing any point in time. The journal knows it before. */
   | { readonly do: 'invalidate'; readonly nodes: readonly NodeId[] }
   /** From here on writes to `node` go to a staging: `node` itself does not change before `publish`. */
-  | { readonly do: 'stage'; readonly node: NodeId; readonly virtualSize: ByteLength }
+  | {
+      readonly do: 'stage';
+      readonly node: NodeId;
+      readonly virtualSize: ByteLength;
+      readonly keepUndo: boolean;
+    }
   /** What was staged on `node` becomes its content, durably and atomically, after a barrier over `node`. A staging that is published takes no more writes. */
   | { readonly do: 'publish'; readonly node: NodeId; readonly keepUndo: boolean }
   /**

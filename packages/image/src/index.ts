@@ -37,5 +37,5 @@ export type {
 } from './image.ts';
 export { DEFAULT_IMAGE_LIMITS } from './limits.ts';
 export { type ImageSecret, imageSecret } from './secret.ts';
-export type { PublishOptions, StageOptions, Staging, StagingToken } from './staging.ts';
+export type { PublishOptions, StageOptions, Staging, StagingToken, Undo } from './staging.ts';
 export type { CowSource, ImageCopyPiece, ImageWriteOptions } from './write-options.ts';

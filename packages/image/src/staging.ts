@@ -16,12 +16,20 @@ export interface StageOptions extends OperationOptions {
   readonly from: StagingToken | null;
   /** What lies below the image, or null: a larger disk must not let it show in the new area. */
   readonly fill: CowSource | null;
+  /** What `publish` will be asked to keep: a new staging is refused, and the image as it was, when it could not be. */
+  readonly keepUndo?: Undo | null;
+}
+
+/** An internal snapshot of what an image showed before a publish. */
+export interface Undo {
+  readonly name: string;
+  readonly date: string;
 }
 
 /** Options of `Staging.publish`. */
 export interface PublishOptions {
-  /** Keeps what the image showed before as an internal snapshot of this name; null: gives its space back. */
-  readonly keepUndo: { readonly name: string; readonly date: string } | null;
+  /** Keeps what the image showed before as an internal snapshot; null: gives its space back. */
+  readonly keepUndo: Undo | null;
 }
 
 /**

@@ -2,7 +2,7 @@ import type { ImageSnapshot } from '@downfold/image';
 import { reclaimLeaks } from './reclaim.ts';
 import { readSnapshots, snapshotFacts } from './snapshots.ts';
 import { beginStaging } from './stage.ts';
-import { discardStaged, publishStaged } from './stage-publish.ts';
+import { orDiscarded, publishStaged } from './stage-publish.ts';
 import type { Qcow2State } from './state.ts';
 
 /**
@@ -16,12 +16,6 @@ export async function createSnapshot(
 ): Promise<ImageSnapshot> {
   await reclaimLeaks(state);
   const staged = await beginStaging(state, state.header.size, null);
-  try {
-    await publishStaged(staged, { ...about, unique: false });
-  } catch (cause) {
-    // refused: nothing has been published, and what was taken goes back
-    if (state.writer?.failure === null && !staged.closed) await discardStaged(staged);
-    throw cause;
-  }
+  await orDiscarded(staged, () => publishStaged(staged, { ...about, unique: false }));
   return snapshotFacts((await readSnapshots(state)).at(-1) as never);
 }

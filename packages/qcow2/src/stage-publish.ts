@@ -7,7 +7,7 @@ import { reclaimLeaks } from './reclaim.ts';
 import { recordStaged } from './stage-bitmaps.ts';
 import { asStored, sameHost } from './stage-entries.ts';
 import { assertStagedOpen, closeStaged, imageOf } from './stage-state.ts';
-import { planUndo, type Undo, writeUndo } from './stage-undo.ts';
+import { planUndo, type UndoSnapshot, writeUndo } from './stage-undo.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES } from './structures.ts';
 import { loadL2 } from './tables.ts';
@@ -21,7 +21,10 @@ const MOST_RELEASES = 65_536;
  * Makes a staging the image's mapping, by one write of the header's first sector after all that it points to is durable (W11). Then
  * what only the old mapping held is released (W5); with `keepUndo` an internal snapshot holds it. To be run in the mutation queue.
  */
-export async function publishStaged(staged: Qcow2State, keepUndo: Undo | null): Promise<void> {
+export async function publishStaged(
+  staged: Qcow2State,
+  keepUndo: UndoSnapshot | null,
+): Promise<void> {
   assertStagedOpen(staged);
   const image = imageOf(staged);
   const undo = keepUndo === null ? null : await planUndo(staged, keepUndo);
@@ -54,6 +57,16 @@ export async function releaseMapping(image: Qcow2State, old: Qcow2State): Promis
       if (!sameHost(before.words, after, index * entryWords)) letGo(image, before, index);
     release(image, before.offset, clusterSize);
     if (writerOf(image).releases.length > MOST_RELEASES) await flushImage(image);
+  }
+}
+
+/** Does `work` with a staging, which is discarded when that was refused; what failed while it was written stays as it is. */
+export async function orDiscarded(staged: Qcow2State, work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work();
+  } catch (cause) {
+    if (imageOf(staged).writer?.failure === null && !staged.closed) await discardStaged(staged);
+    throw cause;
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Undo } from '@downfold/image';
 import { ownTable, touchEntries } from './allocate.ts';
 import { imageError } from './corrupt.ts';
 import { assertCountable } from './countable.ts';
@@ -16,10 +17,8 @@ import type { HeaderV2 } from './structures.ts';
 import { loadL2 } from './tables.ts';
 import { writerOf } from './writer.ts';
 
-/** Name and date of the internal snapshot that keeps the old mapping. */
-export interface Undo {
-  readonly name: string;
-  readonly date: string;
+/** The internal snapshot that keeps the old mapping. */
+export interface UndoSnapshot extends Undo {
   /** Whether its name must be no other snapshot's. Default true. */
   readonly unique?: boolean;
 }
@@ -43,7 +42,7 @@ const LATEST = 1000 * 2 ** 32;
  * @throws ImageError `IMAGE_UNSUPPORTED`, `IMAGE_LIMIT` or `IMAGE_NO_SPACE` when the image cannot keep its mapping as an internal
  * snapshot; nothing was changed then.
  */
-export async function planUndo(staged: Qcow2State, undo: Undo): Promise<UndoPlan> {
+export async function planUndo(staged: Qcow2State, undo: UndoSnapshot): Promise<UndoPlan> {
   const image = imageOf(staged);
   const refuse = (problem: string): never => {
     throw imageError('IMAGE_UNSUPPORTED', image.label, problem, undefined, { feature: problem });

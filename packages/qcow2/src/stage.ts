@@ -10,7 +10,9 @@ import { reclaimLeaks } from './reclaim.ts';
 import { assertCanGrow, clearNewArea } from './resize.ts';
 import { asStored, sameHost } from './stage-entries.ts';
 import { isGone, isPublished, noStaging, placeOf, type StagedPlace } from './stage-place.ts';
+import { orDiscarded } from './stage-publish.ts';
 import { closeStaged, openStaged } from './stage-state.ts';
+import { planUndo } from './stage-undo.ts';
 import { EndedStaging, Qcow2Staging } from './staging.ts';
 import type { Qcow2State } from './state.ts';
 import { ENTRY_BYTES, SECTOR_BYTES } from './structures.ts';
@@ -29,12 +31,13 @@ export async function stageImage(
   options: StageOptions,
   imageOver: (state: Qcow2State) => Image,
 ): Promise<Staging> {
-  const { from } = options;
+  const { from, keepUndo } = options;
   const virtualSize = alignUp(options.virtualSize, SECTOR_BYTES);
   if (from === null) {
     // bitmaps that cannot be read cannot be kept true by the publish: known before anything is staged
     await loadRecording(image);
     const staged = await beginStaging(image, virtualSize, options.fill);
+    if (keepUndo) await orDiscarded(staged, () => planUndo(staged, keepUndo));
     return new Qcow2Staging(staged, imageOver(staged));
   }
   const place = placeOf(image, from);

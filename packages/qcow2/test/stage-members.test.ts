@@ -168,6 +168,28 @@ describe('while there is a staging', () => {
     judged(disk, bytes);
   });
 
+  test.each<[string, Options, number]>([
+    ['refcounts of one bit', { ...small, refcountBits: 1 }, 20 * SMALL],
+    ['a version 2 image that grows', { ...small, version: 2 }, 70 * SMALL],
+  ])(
+    'an undo snapshot that cannot be kept is refused before anything is staged: %s',
+    async (_, options, size) => {
+      const { disk, image } = await made({ ...options, virtualSize: 20 * SMALL }, 20 * SMALL);
+      const keepUndo = { name: 'before', date: '2024-02-29T12:00:00Z' };
+      const staging = image.stage({
+        virtualSize: byteLength(size),
+        from: null,
+        fill: null,
+        keepUndo,
+      });
+      await expect(staging).rejects.toMatchObject({ code: 'IMAGE_UNSUPPORTED' });
+      expect(await image.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+      await image.write(guestOffset(0), content(SMALL), NONE);
+      await image[Symbol.asyncDispose]();
+      judged(disk, content(20 * SMALL));
+    },
+  );
+
   test('persistent bitmaps are in use from the publish on, and not when nothing changes', async () => {
     let flagsAt = 0;
     const { disk, image } = await made({ ...small, clusterSize: 4 * KIB }, 0, (craft) => {

@@ -69,7 +69,7 @@ async function* steps(
   const whole = wholeDisk(factsIn(plan, top));
   if (cursor?.['phase'] !== 'relink') {
     const virtualSize = plan.growBaseTo ?? factsIn(plan, base).geometry.virtualSize;
-    yield [{ do: 'stage', node: base, virtualSize }];
+    yield [{ do: 'stage', node: base, virtualSize, keepUndo }];
     // nothing can be written to a staging that is published already
     if (cursor?.['phase'] !== 'publish') {
       yield* copySteps(plan, view, Number(cursor?.['offset'] ?? 0), rangeEnd(whole));
