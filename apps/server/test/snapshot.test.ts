@@ -1,11 +1,21 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { ChainLayer } from '@downfold/chain';
+import { connectNbd } from '@downfold/nbd';
 import { READER } from '@downfold/storage';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
 import { openForReading } from '../src/graph/open.ts';
 import { snapshotSync } from '../src/graph/snapshot.ts';
-import { access, Bench, makeChain } from './support.ts';
+import {
+  access,
+  Bench,
+  contentOf,
+  haveAll,
+  LOCKS,
+  lockedBytes,
+  MIB,
+  makeChain,
+} from './support.ts';
 
 /** A graph with a chain whose leaf, `top`, is the disk `disk`. */
 async function graphOf(bench: Bench): Promise<Graph> {
@@ -79,6 +89,42 @@ it('goes onto the layers that are there by then: a job may have changed them mea
   disk.release(user);
   await base.image[Symbol.asyncDispose]();
 });
+
+it.skipIf(!haveAll('perl'))(
+  'what it covered stays open for writing while a job is to relink it, and no longer',
+  async () => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const served = await bench.disk('top.qcow2');
+    await served.execute('block-commit', {
+      ...{ 'job-id': 'j', device: 'disk', speed: MIB / 16 },
+      ...{ 'top-node': '#mid.qcow2', 'base-node': '#base.qcow2' },
+    });
+    await served.execute('blockdev-snapshot-sync', {
+      device: 'disk',
+      'snapshot-file': bench.file('overlay.qcow2'),
+      'snapshot-node-name': 'overlay',
+    });
+    expect(await lockedBytes(bench, 'top.qcow2')).toEqual(LOCKS.WRITER);
+    await served.execute('block-job-set-speed', { device: 'j', speed: 0 });
+    await served.until('null');
+    expect(await lockedBytes(bench, 'top.qcow2')).toEqual(LOCKS.READER);
+    expect(await served.execute('query-named-block-nodes', { flat: true })).toContainEqual(
+      expect.objectContaining({ 'node-name': 'disk', ro: true }),
+    );
+    await using client = await connectNbd({
+      server: { path: bench.file('run/nbd.sock') },
+      name: '',
+    });
+    const disk = Buffer.alloc(16 * MIB);
+    await client.write(0, Buffer.alloc(100, 'after'));
+    await client.read(0, disk);
+    const expected = contentOf();
+    expected.fill('after', 0, 100);
+    expect(disk.equals(expected)).toBe(true);
+    expect((await served.stop()).code).toBe(0);
+  },
+);
 
 describe('an overlay that could not be made', () => {
   const file = 'overlay.qcow2';

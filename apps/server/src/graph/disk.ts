@@ -94,6 +94,22 @@ export class Disk implements AsyncDisposable {
   }
 
   /**
+   * Ends the use of a job that is over. A layer below the active one that stayed open for writing for its sake alone, for a snapshot was put on it
+   * meanwhile, is opened for reading. When that fails the use is ended all the same.
+   */
+  async leave(user: DiskUser & { readonly job: JobUse }): Promise<void> {
+    const { consumes, relinks } = user.job.claim;
+    const claimed = [...consumes, ...relinks];
+    try {
+      // nobody else writes to them while the claim stands
+      for (const layer of this.layers.slice(0, -1))
+        if (layer.image.writable && claimed.includes(layer.facts.path)) await this.#lower(layer);
+    } finally {
+      this.release(user);
+    }
+  }
+
+  /**
    * Lets a job work beneath the disk beside those that do already, unless it would touch what one of them does.
    * @param nameOf the node of a path
    * @throws ServerError `SERVER_IN_USE` in QEMU's words, with the node and the job in the way
@@ -261,6 +277,21 @@ export class Disk implements AsyncDisposable {
     this.#layers = this.#layers.with(-1, await openForReading(active, environment));
     await active.image[Symbol.asyncDispose]();
     await this.locks.change(active.facts.path, READER);
+  }
+
+  /** Puts a layer below the active one under the disk open for reading, and closes its writer. */
+  async #lower({ facts, image }: ChainLayer): Promise<void> {
+    await using opened = new AsyncDisposableStack();
+    await this.live().drained(async (section) => {
+      await section.flush();
+      const at = section.layers.findIndex((layer) => layer.image === image);
+      const again = await openForReading(section.layers[at] as ChainLayer, this.environment);
+      opened.use(again.image);
+      await section.replace(section.layers.with(at, again));
+    });
+    opened.move();
+    await image[Symbol.asyncDispose]();
+    await this.locks.change(facts.path, READER);
   }
 
   async #start(writes: boolean): Promise<Device> {

@@ -18,7 +18,7 @@ import {
 import { type Access, engineFor } from '../environment.ts';
 import type { Disk, JobUse } from '../graph/disk.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { Log, LogFields } from '../log.ts';
+import { codeOf, type Log, type LogFields, lineOf } from '../log.ts';
 import { JobCounters, type SectionWork } from '../metrics/job-counters.ts';
 import { Place } from './place.ts';
 import { type EngineCalls, EngineWork } from './work.ts';
@@ -166,9 +166,12 @@ export class BlockJobs {
     const { id, type } = use;
     if (filter !== undefined) this.#graph.addFilter(filter, disk, use);
     let running: Running | null = null;
-    const over = (): void => {
+    const unfiltered = (): void => {
       if (filter !== undefined) this.#graph.dropFilter(filter);
-      place.release();
+    };
+    const over = async (): Promise<void> => {
+      unfiltered();
+      await this.#leave(place);
       if (running !== null) this.#running.delete(running);
     };
     const run: EngineCalls['run'] = (how) =>
@@ -185,8 +188,20 @@ export class BlockJobs {
       place.keep();
       return job;
     } catch (cause) {
-      over();
+      unfiltered();
       throw cause;
+    }
+  }
+
+  /** The job did what it had to: what fails here is for whoever runs the server. */
+  async #leave(place: Place): Promise<void> {
+    try {
+      await place.leave();
+    } catch (cause) {
+      this.#log.warn(
+        `${place.label} is over, and a layer stays open for writing: ${lineOf(cause)}`,
+        { job: place.job.id, ...codeOf(cause) },
+      );
     }
   }
 

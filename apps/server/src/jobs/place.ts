@@ -26,6 +26,11 @@ export class Place implements DiskUser, Disposable {
     this.disk.release(this);
   }
 
+  /** At the end of a job that has begun. */
+  async leave(): Promise<void> {
+    await this.disk.leave(this);
+  }
+
   [Symbol.dispose](): void {
     if (!this.#isKept) this.release();
   }

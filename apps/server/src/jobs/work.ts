@@ -12,8 +12,8 @@ export interface EngineCalls {
   readonly keepsFailed: boolean;
   /** Gives the job up: links as they were. */
   abort(): Promise<unknown>;
-  /** Called once nothing works any more, however it ended. */
-  over(): void;
+  /** Called once nothing works any more, however it ended. Must not fail. */
+  over(): Promise<void>;
 }
 
 /** A run of the engine as a job: `run` until all data is in place, `finish` for what others see. */
@@ -81,7 +81,7 @@ export class EngineWork implements JobWork {
   async finish(): Promise<void> {
     this.#goOn.resolve();
     await this.#whole;
-    this.#end();
+    await this.#end();
   }
 
   async giveUp(): Promise<void> {
@@ -101,11 +101,11 @@ export class EngineWork implements JobWork {
           codeOf(cause),
         );
     }
-    this.#end();
+    await this.#end();
   }
 
-  #end(): void {
-    this.#calls.over();
+  async #end(): Promise<void> {
+    await this.#calls.over();
     this.#settled.resolve();
   }
 }
