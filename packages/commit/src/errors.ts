@@ -13,7 +13,8 @@ import { DownfoldError, firstFailure } from '@downfold/units';
  * - `COMMIT_LIVE_OWNER`: the process that owns the journal still runs.
  * - `COMMIT_CHANGED`: an image is not what the plan or journal says; the message names the difference.
  * - `COMMIT_CANCELLED`: stopped by its signal at a consistent point; the journal is kept.
- * - `COMMIT_STOPPED`: storage failed; stopped at a consistent point, the journal is kept; `details.code` says how it failed.
+ * - `COMMIT_STOPPED`: storage failed; stopped at a consistent point, the journal is kept; `details.code` says how it failed, `details.happened` the message
+ *   without how to go on.
  * - `COMMIT_FLUSH_FAILED`: the last run ended with a failed flush on this boot: what reads back may not be on the disk.
  * - `COMMIT_ABORTED`: the job was given up; finish giving it up.
  * - `COMMIT_PAST_ABORT`: too late to give it up: all data is in place.

@@ -161,34 +161,44 @@ export async function stopped(
   const resume = `downfold resume '${leafOf(plan)}'`;
   const bitmaps =
     unsaved.length === 0
-      ? ''
-      : `the bitmaps of ${unsaved.join(', ')} could not be saved, and are inconsistent; `;
+      ? []
+      : [`the bitmaps of ${unsaved.join(', ')} could not be saved, and are inconsistent`];
   if (options.signal?.aborted === true && cause === options.signal.reason)
     return new CommitError(
       'COMMIT_CANCELLED',
-      `stopped after ${copied} bytes; ${bitmaps}go on with: ${resume}`,
+      `${[`stopped after ${copied} bytes`, ...bitmaps].join('; ')}; go on with: ${resume}`,
       { copied },
       cause,
     );
   const error = storageErrorIn(cause);
   if (error === null) return cause;
-  if (journal.removed)
-    return new CommitError(
+  const stop = (happened: string, next: string): CommitError =>
+    new CommitError(
       'COMMIT_STOPPED',
-      `all is done but for the name of the journal: ${error.message}; should a crash of the machine bring it back, end the job with: ${resume}`,
-      { copied, code: error.code, ...error.details },
+      `${happened}${next}`,
+      { copied, happened, code: error.code, ...error.details },
       error,
     );
-  const final = error.code === 'STORAGE_FLUSH_FAILED';
-  const unsaid = final ? await noteFailedFlush(journal, parts.owner, error) : '';
-  const next = final
-    ? `what was written since the last checkpoint may not be on the disk: mend it, restart the machine or mount the file system anew, then: ${resume}`
-    : `every image is consistent; when it is mended go on with: ${resume}`;
-  return new CommitError(
-    'COMMIT_STOPPED',
-    `stopped after ${copied} bytes: ${error.message}; ${unsaid}${bitmaps}${next}`,
-    { copied, code: error.code, ...error.details },
-    error,
+  if (journal.removed)
+    return stop(
+      `all is done but for the name of the journal: ${error.message}`,
+      `; should a crash of the machine bring it back, end the job with: ${resume}`,
+    );
+  const story = [`stopped after ${copied} bytes: ${error.message}`];
+  if (error.code !== 'STORAGE_FLUSH_FAILED')
+    return stop(
+      [...story, ...bitmaps].join('; '),
+      `; every image is consistent; when it is mended go on with: ${resume}`,
+    );
+  const unsaid = await noteFailedFlush(journal, parts.owner, error);
+  return stop(
+    [
+      ...story,
+      ...unsaid,
+      ...bitmaps,
+      'what was written since the last checkpoint may not be on the disk',
+    ].join('; '),
+    `: mend it, restart the machine or mount the file system anew, then: ${resume}`,
   );
 }
 

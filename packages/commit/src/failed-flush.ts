@@ -8,16 +8,16 @@ export async function noteFailedFlush(
   journal: Journal,
   owner: JournalOwner,
   cause: StorageError,
-): Promise<string> {
+): Promise<readonly string[]> {
   const image = String(cause.details['file'] ?? cause.message);
   const record = { type: 'FAILED', owner, image } as const;
   try {
     if (image === journal.path) await journal.noteAnew(record);
     else await journal.append(record);
-    return '';
+    return [];
   } catch (second) {
     if (!(second instanceof StorageError)) throw second;
-    return `the journal could not be written either (${second.message}); `;
+    return [`the journal could not be written either (${second.message})`];
   }
 }
 

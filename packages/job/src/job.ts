@@ -247,7 +247,8 @@ export class Job {
     this.#standStill(0);
     this.#error = cause instanceof Error ? cause.message : String(cause);
     this.#become('aborting');
-    await this.#work.giveUp();
+    const outcome = await this.#work.giveUp();
+    if (!cancelled && outcome !== null) this.#error += `; ${outcome}`;
     const data = this.#figures();
     if (cancelled) this.#emit({ event: 'BLOCK_JOB_CANCELLED', data });
     else this.#emit({ event: 'BLOCK_JOB_COMPLETED', data: { ...data, error: this.#error } });

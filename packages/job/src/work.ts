@@ -36,6 +36,6 @@ export interface JobWork {
   run(control: JobControl): Promise<void>;
   /** The part that others see: links are switched. Before it a cancellation leaves everything as it was for them. */
   finish(ending: Ending): Promise<void>;
-  /** After a failure or a cancellation; must not fail. */
-  giveUp(): Promise<void>;
+  /** After a failure or a cancellation; must not fail. Resolves with what became of it, for those who read the job's error; null: nothing to say. */
+  giveUp(): Promise<string | null>;
 }

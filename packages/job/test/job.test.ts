@@ -91,6 +91,23 @@ describe('order of events', () => {
     });
     expect(trial.done).toEqual(['give up']);
   });
+
+  test('what became of a failed job is told with its error, of a cancelled one it is not', async () => {
+    const run = async ({ signal }: JobControl): Promise<never> => {
+      signal.throwIfAborted();
+      throw new Error('no luck');
+    };
+    const work = { run, giveUp: async () => 'it was given up' };
+    const failed = new Trial({}, { work });
+    await failed.job.over;
+    expect(failed.said.find(({ event }) => event === 'BLOCK_JOB_COMPLETED')?.data).toMatchObject({
+      error: 'no luck; it was given up',
+    });
+    const cancelled = new Trial({}, { work });
+    cancelled.job.cancel({ force: true });
+    await cancelled.job.over;
+    expect(cancelled.job.info().error).toBe('Operation canceled');
+  });
 });
 
 describe('who decides', () => {
@@ -150,7 +167,7 @@ describe('who decides', () => {
 
   test('without auto-dismiss it is remembered until then', async () => {
     const jobs = new Jobs();
-    const quick = { run: async () => {}, finish: async () => {}, giveUp: async () => {} };
+    const quick = { run: async () => {}, finish: async () => {}, giveUp: async () => null };
     const emit = (): void => {};
     const job = jobs.start(quick, {
       id: 'a',
@@ -438,7 +455,7 @@ test('an error at the very end is reported, whatever the policy: nobody could re
 });
 
 describe('ids', () => {
-  const quick = { run: async () => {}, finish: async () => {}, giveUp: async () => {} };
+  const quick = { run: async () => {}, finish: async () => {}, giveUp: async () => null };
   const options = { type: 'commit', clock: clockOf(), emit: () => {} } as const;
   test.each(['', '1a', '#x', 'a b', 'ä'])('not %j', (id) => {
     expect(() => new Jobs().start(quick, { ...options, id })).toThrow(`Invalid job ID '${id}'`);

@@ -68,7 +68,10 @@ export class Trial {
           this.done.push(await control.ended());
         },
         finish: async (ending) => void this.done.push(`finish ${ending}`),
-        giveUp: async () => void this.done.push('give up'),
+        giveUp: async () => {
+          this.done.push('give up');
+          return null;
+        },
         ...work,
       },
       {

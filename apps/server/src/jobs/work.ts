@@ -1,4 +1,9 @@
-import { CommitError, type CommitResult, type RunOptions } from '@downfold/commit';
+import {
+  type AbortResult,
+  CommitError,
+  type CommitResult,
+  type RunOptions,
+} from '@downfold/commit';
 import type { JobControl, JobWork } from '@downfold/job';
 import { DownfoldError } from '@downfold/units';
 import { codeOf, type Log, lineOf } from '../log.ts';
@@ -11,7 +16,7 @@ export interface EngineCalls {
   /** A job that fails keeps its journal; only one that is cancelled is given up. */
   readonly keepsFailed: boolean;
   /** Gives the job up: links as they were. */
-  abort(): Promise<unknown>;
+  abort(): Promise<AbortResult>;
   /** Called once nothing works any more, however it ended. Must not fail. */
   over(): Promise<void>;
 }
@@ -70,7 +75,7 @@ export class EngineWork implements JobWork {
         active: { ready: () => control.ready(), ended: () => control.ended() },
       })
       .catch((cause: unknown) => {
-        throw isCancellation(cause, signal) ? signal.reason : cause;
+        throw isCancellation(cause, signal) ? signal.reason : withoutAdvice(cause);
       });
     this.#whole = whole;
     // the last one to hear of it is `finish` or `giveUp`
@@ -84,30 +89,49 @@ export class EngineWork implements JobWork {
     await this.#end();
   }
 
-  async giveUp(): Promise<void> {
+  async giveUp(): Promise<string | null> {
     this.#goOn.reject(new Error('the job is given up'));
     try {
       await this.#whole;
     } catch {
       // what it failed with is the job's error already
     }
-    try {
-      const keeps = this.#stays || (this.#calls.keepsFailed && !this.#isCancelled);
-      if (!keeps) await this.#calls.abort();
-    } catch (cause) {
-      if (!(cause instanceof CommitError && cause.code === 'COMMIT_NO_JOURNAL'))
-        this.#log.error(
-          `a job could not be given up, and its journal stays: ${lineOf(cause)}`,
-          codeOf(cause),
-        );
-    }
+    const outcome = await this.#abort();
     await this.#end();
+    return outcome;
+  }
+
+  /** Resolves with what became of the job; null: it has no journal. */
+  async #abort(): Promise<string | null> {
+    if (this.#stays || (this.#calls.keepsFailed && !this.#isCancelled)) return JOURNAL_STAYS;
+    try {
+      const { mixed, unmarked } = await this.#calls.abort();
+      const lost = [...mixed, ...unmarked.map(({ image }) => image)];
+      return lost.length === 0
+        ? 'the job was given up: all images read as before'
+        : `the job was given up; a part of it is in: ${lost.join(', ')}`;
+    } catch (cause) {
+      if (cause instanceof CommitError && cause.code === 'COMMIT_NO_JOURNAL') return null;
+      this.#log.error(
+        `a job could not be given up, and its journal stays: ${lineOf(cause)}`,
+        codeOf(cause),
+      );
+      return `the job could not be given up; ${JOURNAL_STAYS}`;
+    }
   }
 
   async #end(): Promise<void> {
     await this.#calls.over();
     this.#settled.resolve();
   }
+}
+
+const JOURNAL_STAYS = 'its journal stays: x-journal-resume, or x-journal-abort';
+
+/** What the engine says, without how users of the command line go on. */
+function withoutAdvice(cause: unknown): unknown {
+  if (!(cause instanceof CommitError && cause.code === 'COMMIT_STOPPED')) return cause;
+  return new CommitError(cause.code, String(cause.details['happened']), cause.details, cause.cause);
 }
 
 function isCancellation(cause: unknown, signal: AbortSignal): boolean {
