@@ -150,6 +150,7 @@ export class StepRunner {
     await this.#settle();
     await this.#flush([...this.#dirty]);
     await this.#verifier.verify();
+    this.#reportWhole();
     await this.#beforeSwitch();
   }
 
@@ -332,13 +333,18 @@ export class StepRunner {
     this.#lanes.add(done);
   }
 
+  /** More than was planned is moved where the guest writes to what is committed. */
   #report(): void {
     const { plan, options } = this.#parts;
-    options.onProgress?.({
-      phase: 'copy',
-      done: this.copied + this.zeroed,
-      total: plan.bytesToCopy + plan.bytesToZero + this.#mirrored,
-    });
+    const done = this.copied + this.zeroed;
+    const planned = plan.bytesToCopy + plan.bytesToZero + this.#mirrored;
+    options.onProgress?.({ phase: 'copy', done, total: Math.max(planned, done) });
+  }
+
+  /** All is in place: what was moved is what there was to move, less than was planned where the guest has overwritten it. */
+  #reportWhole(): void {
+    const done = this.copied + this.zeroed;
+    this.#parts.options.onProgress?.({ phase: 'copy', done, total: done });
   }
 
   /** Waits for all copies and for the epoch before. @throws what one of them failed with */
@@ -441,6 +447,7 @@ export class StepRunner {
   async #beforeSwitch(): Promise<void> {
     if (!this.#isComplete || this.#isSwitching) return;
     this.#isSwitching = true;
+    this.#reportWhole();
     this.#parts.backOff?.stop();
     await this.#parts.options.beforeSwitch?.();
     this.#parts.options.signal?.throwIfAborted();
@@ -466,6 +473,7 @@ export class StepRunner {
       },
     });
     backOff?.stop();
+    this.#reportWhole();
     this.#isComplete = true;
     this.#ending = await pivot({
       borrowed,

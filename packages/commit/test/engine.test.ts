@@ -87,6 +87,22 @@ it('runs a plan: base shows what top showed, references lead to base, what lost 
   });
 });
 
+it('says at the end that all is moved, also when it goes on with a job that had moved all of it', async () => {
+  const { shop, plan } = await planned();
+  const said: string[] = [];
+  const controller = new AbortController();
+  const onProgress: RunOptions['onProgress'] = ({ phase, done, total }) => {
+    if (phase === 'copy') said.push(`${done / CLUSTER} of ${total / CLUSTER}`);
+    if (phase === 'relink') controller.abort(new Error('stop'));
+  };
+  const run = shop.engine().run(plan, { onProgress, signal: controller.signal });
+  await expect(run).rejects.toMatchObject({ code: 'COMMIT_CANCELLED' });
+  expect(said.at(-1)).toBe('4 of 4');
+  said.length = 0;
+  await shop.engine().resume('/active', { onProgress });
+  expect(said.at(-1)).toBe('4 of 4');
+});
+
 it('copies runs that are longer than a piece', async () => {
   const shop = new Workshop();
   await shop.make({
