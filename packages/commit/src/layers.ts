@@ -233,9 +233,9 @@ class OpenLayers implements Layers {
     const { writes, relinks } = this.#plan;
     for (const [done, node] of writes.entries()) {
       onProgress?.({ phase: 'check', done, total: writes.length });
-      const { image, facts } = this.get(node);
-      // it was checked before the disk was used
-      if (this.borrowed?.isActive(facts.identity) === true) continue;
+      const { image } = this.get(node);
+      // what the disk has open for writing was checked when it was opened
+      if (this.#isLent(image)) continue;
       const { corruptions } = await image.check({ signal });
       if (corruptions > 0)
         throw new CommitError(

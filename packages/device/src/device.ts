@@ -53,11 +53,11 @@ type Changing = Pick<Change, 'kind' | 'offset' | 'length' | 'source'>;
  * Layers are the caller's, who opened them; nobody but the disk changes the active one, except in a drained section or in `holding`.
  */
 export class Device implements AsyncDisposable {
-  readonly readOnly: boolean;
   /** The locks on the layers, for jobs that raise one and lower it again. The disk does not touch them. */
   readonly locks: LayerLocks;
   /** How long reads and changes take, for jobs that leave the disk to the guest. */
   readonly latency: Latency;
+  #readOnly: boolean;
   #chain: LiveChain;
   #size: number;
   readonly #now: () => number;
@@ -80,13 +80,18 @@ export class Device implements AsyncDisposable {
   constructor(options: DeviceOptions) {
     const { layers, now = () => performance.now(), zeroesByMetadata = byMetadata } = options;
     this.locks = options.locks ?? UNLOCKED;
-    this.readOnly = options.readOnly ?? layers.at(-1)?.image.writable === false;
-    this.#chain = linkLayers(layers, this.readOnly);
+    this.#readOnly = options.readOnly ?? layers.at(-1)?.image.writable === false;
+    this.#chain = linkLayers(layers, this.#readOnly);
     this.#size = this.#chain.active.geometry.virtualSize;
     this.#now = now;
     this.#queue = new RequestQueue(now);
     this.latency = new Latency(now);
     this.#zeroesByMetadata = zeroesByMetadata;
+  }
+
+  /** Whether changes are refused. */
+  get readOnly(): boolean {
+    return this.#readOnly;
   }
 
   /** Bytes. */
@@ -382,7 +387,8 @@ export class Device implements AsyncDisposable {
   }
 
   async #replace(layers: readonly ChainLayer[], options: ReplaceOptions = {}): Promise<void> {
-    const next = linkLayers(layers, this.readOnly);
+    const readOnly = this.#readOnly && options.takesChanges !== true;
+    const next = linkLayers(layers, readOnly);
     // files that are only opened in another way below may be so also when nothing is changed any more
     if (!isReopened(this.#chain, next)) this.#assertSound();
     const size = next.active.geometry.virtualSize;
@@ -395,6 +401,7 @@ export class Device implements AsyncDisposable {
     const leaving = this.#chain.layers.filter(({ image }) => !stay.has(image));
     await this.#flushLayers(leaving);
     this.#chain = next;
+    this.#readOnly = readOnly;
     this.#size = size;
     if (options.close === true) for (const { image } of leaving) await image[Symbol.asyncDispose]();
   }
@@ -434,7 +441,7 @@ export class Device implements AsyncDisposable {
   }
 
   #assertChangeable(): void {
-    if (this.readOnly) throw this.#error('DEVICE_READ_ONLY', 'is for reading only');
+    if (this.#readOnly) throw this.#error('DEVICE_READ_ONLY', 'is for reading only');
     this.#assertSound();
   }
 

@@ -46,4 +46,6 @@ export interface StatusOptions extends OperationOptions {
 export interface ReplaceOptions {
   /** Closes the images that left. Default false: they are the caller's. */
   readonly close?: boolean;
+  /** A disk that refused changes takes them from now on: its active layer must be open for writing. Default false. */
+  readonly takesChanges?: boolean;
 }

@@ -112,6 +112,19 @@ describe('replace', () => {
     expect(forReading.readOnly).toBe(true);
   });
 
+  it('lets a disk for reading take changes, once its active layer is open for writing', async () => {
+    const [reader, writer] = [await toyLayer({ size, writable: false }), await toyLayer({ size })];
+    const device = deviceOn([reader]);
+    const replace = (layer: typeof reader): Promise<unknown> =>
+      device.drained((section) => section.replace([layer], { takesChanges: true }));
+    await expectCode(replace(reader), 'DEVICE_BAD_CHAIN');
+    expect(device.readOnly).toBe(true);
+    await replace(writer);
+    expect(device.readOnly).toBe(false);
+    await device.write(guestOffset(0), bytes(CELL, 1));
+    expect(await cellsOf(device)).toEqual([1, 0, 0, 0]);
+  });
+
   it('grows the disk with a larger active layer', async () => {
     const [base, overlay] = [await toyLayer({ size }), await toyLayer({ size: 2 * size })];
     await put(base, 1, 3);

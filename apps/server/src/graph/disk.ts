@@ -76,14 +76,11 @@ export class Disk implements AsyncDisposable {
   }
 
   /**
-   * The disk as a device, for `user` until it is released. For whoever writes, the active layer is opened for writing, and checked before.
+   * The disk as a device, for `user` until it is released. For the first one who writes, the active layer is opened for writing, and checked before.
    * @throws ServerError `SERVER_IN_USE`, `SERVER_UNCHECKED`
    */
   async use(user: DiskUser, { writes }: { readonly writes: boolean }): Promise<Device> {
-    if (writes && this.#device?.readOnly === true) {
-      this.assertUnused('is served for reading only');
-      await this.#rest();
-    }
+    if (writes && this.#device?.readOnly === true) await this.#takeChanges(this.#device, user);
     this.#device ??= await this.#start(writes);
     this.users.add(user);
     return this.#device;
@@ -98,12 +95,10 @@ export class Disk implements AsyncDisposable {
    * meanwhile, is opened for reading. When that fails the use is ended all the same.
    */
   async leave(user: DiskUser & { readonly job: JobUse }): Promise<void> {
-    const { consumes, relinks } = user.job.claim;
-    const claimed = [...consumes, ...relinks];
     try {
       // nobody else writes to them while the claim stands
       for (const layer of this.layers.slice(0, -1))
-        if (layer.image.writable && claimed.includes(layer.facts.path)) await this.#lower(layer);
+        if (layer.image.writable && worksWith(user, layer)) await this.#lower(layer);
     } finally {
       this.release(user);
     }
@@ -294,6 +289,37 @@ export class Disk implements AsyncDisposable {
     await this.locks.change(facts.path, READER);
   }
 
+  /** Puts the active layer open for writing under a disk that was in use for reading only. */
+  async #takeChanges(device: Device, user: DiskUser): Promise<void> {
+    const { active } = this;
+    // it opens the layer for writing by itself
+    this.assertUnused(
+      'is served for reading only',
+      (other) => other !== user && worksWith(other, active),
+    );
+    const top = await this.#activeForWriting();
+    await using opened = new AsyncDisposableStack();
+    if (top !== active) {
+      opened.defer(async () => void (await this.locks.change(active.facts.path, READER)));
+      opened.use(top.image);
+    }
+    await device.drained((section) =>
+      section.replace([...section.layers.slice(0, -1), top], { takesChanges: true }),
+    );
+    opened.move();
+    if (top !== active) await active.image[Symbol.asyncDispose]();
+  }
+
+  /** The active layer, which nobody changes yet, open for writing. */
+  async #activeForWriting(): Promise<ChainLayer> {
+    const { active, environment } = this;
+    if (!active.image.writable)
+      return openForWriting(active, this.locks, environment, { isActive: true });
+    // one that could not be brought to rest is its own only writer
+    await this.locks.change(active.facts.path, WRITER);
+    return active;
+  }
+
   async #start(writes: boolean): Promise<Device> {
     const { active, environment } = this;
     const mark = await readMark(active.image, environment.backend);
@@ -303,11 +329,9 @@ export class Disk implements AsyncDisposable {
         `${active.facts.path}: is marked ${mark.state} since ${mark.date} by job ${mark.job}: it is no disk`,
         { image: active.facts.path },
       );
-    // one that could not be brought to rest is its own only writer
-    if (writes && active.image.writable) await this.locks.change(active.facts.path, WRITER);
-    else if (writes) {
-      const top = await openForWriting(active, this.locks, environment, { isActive: true });
-      await active.image[Symbol.asyncDispose]();
+    if (writes) {
+      const top = await this.#activeForWriting();
+      if (top !== active) await active.image[Symbol.asyncDispose]();
       this.#layers = this.#layers.with(-1, top);
     }
     return new Device({ layers: this.#layers, readOnly: !writes });
@@ -320,4 +344,9 @@ export class Disk implements AsyncDisposable {
       this.#changed(section.layers);
     }
   }
+}
+
+/** Whether it is a job that writes to a layer, or takes it out of the disk. */
+export function worksWith({ job }: DiskUser, { facts: { path } }: ChainLayer): boolean {
+  return job !== null && [...job.claim.consumes, ...job.claim.relinks].includes(path);
 }

@@ -88,8 +88,8 @@ export class BlockJobs {
     );
   }
 
-  /** Starts to do what a plan says. @throws JobError; ServerError `SERVER_NODE` */
-  start(place: Place, plan: CommitPlan, options: StartOptions): Job {
+  /** Starts to do what a plan says. @throws JobError; ServerError `SERVER_NODE`, `SERVER_UNCHECKED` */
+  async start(place: Place, plan: CommitPlan, options: StartOptions): Promise<Job> {
     const engine = this.#engine(place.disk);
     const leaf = plan.images[plan.chainLength - 1]?.path ?? '';
     return this.#begin(place, options, {
@@ -109,7 +109,7 @@ export class BlockJobs {
   ): Promise<Job> {
     using place = await this.reserve(disk, { id, type: typeOf(plan), claim });
     const engine = this.#engine(disk);
-    return this.#begin(place, options, {
+    return await this.#begin(place, options, {
       total: plan.bytesToCopy + plan.bytesToZero,
       // it is not this server's: why it cannot go on is for the user to find out
       keepsFailed: true,
@@ -157,13 +157,16 @@ export class BlockJobs {
     return engineFor(disk.active.facts.path, this.#access);
   }
 
-  #begin(
+  async #begin(
     place: Place,
     { filter, ...options }: StartOptions,
     calls: Omit<EngineCalls, 'over'>,
-  ): Job {
+  ): Promise<Job> {
     const { disk, job: use } = place;
     const { id, type } = use;
+    // whoever comes later may write to it too: there is one writer of a file
+    if (place.isOnTop && !this.#graph.nodeOf(disk.active).readOnly)
+      await disk.use(place, { writes: true });
     if (filter !== undefined) this.#graph.addFilter(filter, disk, use);
     let running: Running | null = null;
     const unfiltered = (): void => {

@@ -1,6 +1,6 @@
 import type { Claim } from '@downfold/commit';
 import type { JobType } from '@downfold/job';
-import type { Disk, DiskUser, JobUse } from '../graph/disk.ts';
+import { type Disk, type DiskUser, type JobUse, worksWith } from '../graph/disk.ts';
 
 /** A job's place beneath a disk, from before its plan is made. It is let go at the end of the block, unless a job has begun. */
 export class Place implements DiskUser, Disposable {
@@ -15,6 +15,11 @@ export class Place implements DiskUser, Disposable {
 
   get label(): string {
     return `job '${this.job.id}'`;
+  }
+
+  /** Whether the job works with the active layer. */
+  get isOnTop(): boolean {
+    return worksWith(this, this.disk.active);
   }
 
   /** Until `release`. */

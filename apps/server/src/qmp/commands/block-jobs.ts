@@ -142,7 +142,7 @@ async function begin(
   using place = await jobs.reserve(disk, { id, type, claim: claimFor(disk, type, ends, whole) });
   const plan = await jobs.plan(place, request).catch(inWordsOfQmp);
   if (args['x-plan'] === true) return { 'x-plan': plan };
-  jobs.start(place, renamed(plan, relinked, args['backing-file']), options);
+  await jobs.start(place, renamed(plan, relinked, args['backing-file']), options);
   // it runs before its client hears that it was started
   await Promise.resolve();
   return {};
