@@ -51,18 +51,25 @@ async function doTo(job: Job, verb: keyof typeof VERBS): Promise<void> {
   if (verb === 'finalize') await job.concluded;
 }
 
+/** Cancels it. As in QEMU one that is pending has concluded when the answer comes. */
+async function cancel(job: Job, how: { readonly force: boolean }): Promise<void> {
+  const isPending = job.state === 'pending';
+  job.cancel(how);
+  if (isPending) await job.concluded;
+}
+
 function cancelling(jobs: Jobs): Commands {
   return {
     'job-cancel': command({
       about: 'Stops a job at once, and gives it up: links stay as they were.',
       arguments: struct({ id: str }),
-      run: ({ id }) => jobs.find(id).cancel({ force: true }),
+      run: ({ id }) => cancel(jobs.find(id), { force: true }),
     }) as Command,
     'block-job-cancel': command({
       about:
         'Ends a job that is ready with its data in place and the links as they were; any other job, or with `force`, as `job-cancel`. One that is paused only with `force`.',
       arguments: struct({ device: str, force: optional(bool) }),
-      run: ({ device, force = false }) => blockJob(jobs, device).cancel({ force }),
+      run: ({ device, force = false }) => cancel(blockJob(jobs, device), { force }),
     }) as Command,
     'block-job-set-speed': command({
       about: 'Limits how fast a job copies.',
