@@ -100,6 +100,16 @@ export class BlockJobs {
     });
   }
 
+  /** Starts a job that has nothing to do. @throws as `start` */
+  startIdle(place: Place, options: StartOptions): Promise<Job> {
+    return this.#begin(place, options, {
+      total: 0,
+      keepsFailed: false,
+      run: async ({ beforeSwitch }) => beforeSwitch?.(),
+      abort: async () => null,
+    });
+  }
+
   /** Goes on with an interrupted job whose journal lies beside `path`. @throws ServerError, JobError */
   async resume(
     disk: Disk,

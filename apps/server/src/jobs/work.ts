@@ -1,9 +1,4 @@
-import {
-  type AbortResult,
-  CommitError,
-  type CommitResult,
-  type RunOptions,
-} from '@downfold/commit';
+import { type AbortResult, CommitError, type RunOptions } from '@downfold/commit';
 import type { JobControl, JobWork } from '@downfold/job';
 import { DownfoldError } from '@downfold/units';
 import { codeOf, type Log, lineOf } from '../log.ts';
@@ -12,11 +7,11 @@ import { codeOf, type Log, lineOf } from '../log.ts';
 export interface EngineCalls {
   /** Bytes that will be moved, as far as it is known before. */
   readonly total: number;
-  run(options: RunOptions): Promise<CommitResult>;
+  run(options: RunOptions): Promise<unknown>;
   /** A job that fails keeps its journal; only one that is cancelled is given up. */
   readonly keepsFailed: boolean;
-  /** Gives the job up: links as they were. */
-  abort(): Promise<AbortResult>;
+  /** Gives the job up: links as they were. Null: there was nothing to give up. */
+  abort(): Promise<AbortResult | null>;
   /** Called once nothing works any more, however it ended. Must not fail. */
   over(): Promise<void>;
 }
@@ -28,7 +23,7 @@ export class EngineWork implements JobWork {
   readonly #inPlace = Promise.withResolvers<void>();
   readonly #goOn = Promise.withResolvers<void>();
   readonly #settled = Promise.withResolvers<void>();
-  #whole: Promise<CommitResult> | null = null;
+  #whole: Promise<unknown> | null = null;
   #stays = false;
   #isCancelled = false;
 
@@ -105,7 +100,9 @@ export class EngineWork implements JobWork {
   async #abort(): Promise<string | null> {
     if (this.#stays || (this.#calls.keepsFailed && !this.#isCancelled)) return JOURNAL_STAYS;
     try {
-      const { mixed, unmarked } = await this.#calls.abort();
+      const result = await this.#calls.abort();
+      if (result === null) return null;
+      const { mixed, unmarked } = result;
       const lost = [...mixed, ...unmarked.map(({ image }) => image)];
       return lost.length === 0
         ? 'the job was given up: all images read as before'

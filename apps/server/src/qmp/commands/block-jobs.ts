@@ -98,6 +98,8 @@ async function stream(parts: ServerParts, args: StreamArguments): Promise<Starte
   if (base >= index)
     throw generic(`Node '${nameOf(layers, base)}' is not a backing image of '${args.device}'`);
   const file = nameOf(layers, index);
+  if (base === index - 1 && args['backing-file'] === undefined && args['x-plan'] !== true)
+    return beginIdle(parts, disk, args, file);
   return begin(parts, disk, args, {
     type: 'stream',
     ends: { base, top: index },
@@ -148,25 +150,36 @@ async function begin(
   return {};
 }
 
+/** As in QEMU a stream that finds nothing to pull is a job all the same, which changes nothing. */
+async function beginIdle(
+  { jobs }: ServerParts,
+  disk: Disk,
+  args: JobMembers,
+  file: string,
+): Promise<Started> {
+  const options = startOptions(args);
+  const id = args['job-id'] ?? args.device;
+  const claim = { consumes: [], relinks: [], stands: [file] };
+  using place = await jobs.reserve(disk, { id, type: 'stream', claim });
+  await jobs.startIdle(place, options);
+  await Promise.resolve();
+  return {};
+}
+
 /** A disk by its active layer. @throws QmpError `DeviceNotFound` */
 function rootOf(graph: Graph, device: string): Disk {
-  assertKnown(graph, device);
+  if (graph.find(device) === undefined)
+    throw new QmpError('DeviceNotFound', `Device '${device}' not found`);
   return graph.root(device).disk;
 }
 
-/** A layer of a disk by its node. @throws QmpError `DeviceNotFound` */
+/** A layer of a disk by its node. @throws ServerError `SERVER_NODE`, QmpError */
 function layerNamed(graph: Graph, device: string): { readonly disk: Disk; readonly index: number } {
-  assertKnown(graph, device);
   const node = graph.node(device);
   const place = node.kind === 'image' ? layerOf(node) : null;
   if (node.kind !== 'image' || node.disk === null || place === null)
     throw generic(`'${device}' is no layer of a disk`);
   return { disk: node.disk, index: place.index };
-}
-
-function assertKnown(graph: Graph, device: string): void {
-  if (graph.find(device) === undefined)
-    throw new QmpError('DeviceNotFound', `Device '${device}' not found`);
 }
 
 /** The place of a layer that is named by its node or by its file; null: by neither. */
