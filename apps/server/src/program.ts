@@ -5,7 +5,7 @@ import { startDaemon } from './daemon.ts';
 import { isBackground, releaseStarter, startInBackground } from './daemonize.ts';
 import { ServerError } from './errors.ts';
 import { LEVELS, LOG_FORMATS, type Log, type LogOptions, lineOf, logTo } from './log.ts';
-import { type RawOptions, settingsOf } from './options/settings.ts';
+import { type RawOptions, type Settings, settingsOf } from './options/settings.ts';
 import { inheritedSockets, notify } from './systemd.ts';
 import { VERSION } from './version.ts';
 
@@ -69,14 +69,29 @@ async function serve(
   const stopped = Promise.withResolvers<string>();
   const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, () => stopped.resolve(signal));
+  // also while it starts
+  void stopped.promise.then(() => breakOffLater(settings, log));
   const daemon = await startDaemon(settings, sockets, log);
   await notify('READY=1').catch((cause) => log.warn(`systemd was not told: ${lineOf(cause)}`));
   await releaseStarter();
   const why = await Promise.race([stopped.promise, daemon.quit.then(() => 'quit')]);
   log.info(`${why}: stopping`);
+  if (why === 'quit') breakOffLater(settings, log);
   await notify('STOPPING=1').catch(() => undefined);
   await daemon.stop();
   return 0;
+}
+
+/** Ends the process when stopping takes too long: who holds an image may never answer. What is left is as after a crash. */
+function breakOffLater({ stopTimeout }: Settings, log: Log): void {
+  if (stopTimeout === 0) return;
+  const breakOff = (): void => {
+    log.error(
+      `stopping took more than ${stopTimeout} s, and was broken off: what clients flushed is durable, what they did not flush may be lost; jobs keep their journals: --resume goes on with them`,
+    );
+    process.exit(1);
+  };
+  setTimeout(breakOff, stopTimeout * 1000).unref();
 }
 
 type AllOptions = RawOptions & {
@@ -125,6 +140,10 @@ function programOf(act: (file: string | undefined, options: AllOptions) => Promi
         '--secret <[image=]file>',
         'the file that holds the passphrase of encrypted images, or of this one (repeatable)',
       ),
+    )
+    .option(
+      '--stop-timeout <seconds>',
+      'end with exit code 1 when stopping takes longer, as when a server that holds an image is silent; 0: wait (default: 240)',
     )
     .option('--daemonize', 'go into the background once it serves')
     .option('--pidfile <path>', 'write the process id there')

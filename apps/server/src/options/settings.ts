@@ -41,6 +41,8 @@ export interface Settings extends Allowed {
   readonly pidfile: string | null;
   /** Where metrics are served; null: nowhere. */
   readonly metrics: SocketAddress | null;
+  /** Seconds that stopping may take; 0: any time. */
+  readonly stopTimeout: number;
 }
 
 /** What commander makes of the command line. */
@@ -64,6 +66,7 @@ export interface RawOptions {
   readonly lock?: Allowed['lock'];
   readonly secret?: readonly string[];
   readonly allowDataFile?: boolean;
+  readonly stopTimeout?: string;
 }
 
 /** Name of the node, and of the export, that the short form makes. */
@@ -95,6 +98,7 @@ export function settingsOf(file: string | undefined, options: RawOptions): Setti
     daemonize: options.daemonize ?? false,
     pidfile: options.pidfile ?? null,
     metrics: options.metrics === undefined ? null : addressOf(options.metrics, '--metrics'),
+    stopTimeout: secondsOf(options.stopTimeout ?? '240'),
   };
 }
 
@@ -137,6 +141,13 @@ function addressOf(text: string, option: string): SocketAddress {
   if (host === undefined || port === undefined)
     throw usage(`${option}: '${text}' is neither unix:PATH nor HOST:PORT`);
   return { type: 'inet', host, port };
+}
+
+/** As long as timers can be. */
+function secondsOf(text: string): number {
+  const seconds = Number(text);
+  if (/^\d+$/.test(text) && seconds <= 2_000_000) return seconds;
+  throw usage(`--stop-timeout: '${text}' is no number of seconds`);
 }
 
 function pathOf(text: string): string {
