@@ -10,6 +10,7 @@ import { Device } from '@downfold/device';
 import type { BackingReference } from '@downfold/image';
 import type { JobType } from '@downfold/job';
 import { READER, WRITER } from '@downfold/storage';
+import type { ByteLength } from '@downfold/units';
 import { ServerError } from '../errors.ts';
 import type { DiskLocks } from './locks.ts';
 import { type OpenLayers, openForReading, openForWriting } from './open.ts';
@@ -204,6 +205,20 @@ export class Disk implements AsyncDisposable {
     await before.image[Symbol.asyncDispose]();
     await this.locks.change(before.facts.path, READER);
     return held;
+  }
+
+  /** Makes a disk that nobody uses larger, durably; the new area reads as zeros. @throws ServerError `SERVER_IN_USE`; DeviceError `DEVICE_UNSUPPORTED` when it would be smaller */
+  async resize(size: ByteLength): Promise<void> {
+    this.assertUnused('cannot be resized');
+    const user: DiskUser = { label: 'resizing', job: null };
+    const device = await this.use(user, { writes: true });
+    try {
+      await device.resize(size);
+    } finally {
+      this.release(user);
+    }
+    // what is known of its layers is from when they were opened
+    await this.#rest();
   }
 
   /** Takes the active layer away from a disk at rest; what it stood on is the disk then. The layer is closed. */

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { NbdError, type NbdErrorCode, type NbdServer, serveNbd } from '@downfold/nbd';
 import { ServerError } from '../errors.ts';
-import type { DiskUser } from '../graph/disk.ts';
+import type { Disk, DiskUser } from '../graph/disk.ts';
 import type { Graph } from '../graph/graph.ts';
 import { codeOf, type Log, lineOf } from '../log.ts';
 import { ExportCounters } from '../metrics/export-counters.ts';
@@ -23,7 +23,7 @@ interface Served extends DiskUser {
   readonly id: string;
   readonly name: string;
   /** Its disk, while it has one. */
-  readonly disk: ReturnType<Graph['root']>['disk'];
+  readonly disk: Disk;
   readonly counters: ExportCounters;
   shuttingDown: boolean;
 }
@@ -146,12 +146,14 @@ export class Exports implements AsyncDisposable {
   /** What became of the requests of each export, and how many clients use it. */
   get measured(): readonly {
     readonly id: string;
+    readonly disk: Disk;
     readonly counters: ExportCounters;
     readonly clients: number;
   }[] {
     this.#server?.settle();
-    return [...this.#served.values()].map(({ id, name, counters }) => ({
+    return [...this.#served.values()].map(({ id, name, disk, counters }) => ({
       id,
+      disk,
       counters,
       clients: this.#server?.clientsOf(name) ?? 0,
     }));

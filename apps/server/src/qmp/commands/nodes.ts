@@ -4,6 +4,7 @@ import {
   type Command,
   type Commands,
   command,
+  int,
   list,
   oneOf,
   optional,
@@ -11,13 +12,35 @@ import {
   str,
   struct,
 } from '@downfold/qmp';
+import { byteLength } from '@downfold/units';
 import { describeNodes } from '../../graph/describe.ts';
 import { changeBackingFile, snapshot, snapshotSync } from '../../graph/snapshot.ts';
 import type { ServerParts } from '../context.ts';
 import { blockDeviceInfo, blockdevOptions, FORMATS } from '../schema/nodes.ts';
 
+/** @throws QmpError, ServerError, DeviceError */
+async function resize(
+  { graph, journals }: Pick<ServerParts, 'graph' | 'journals'>,
+  name: string,
+  size: number,
+): Promise<void> {
+  const { node, disk } = graph.root(name);
+  const refuse = (why: string): never => {
+    throw new QmpError('GenericError', why);
+  };
+  if (size < 0) refuse("Parameter 'size' expects a >0 size");
+  if (node.readOnly) refuse('Image is read-only');
+  if (size % 512 !== 0) refuse('The new size must be a multiple of 512');
+  const interrupted = (await journals.find()).find((one) => one.disk === disk);
+  if (interrupted !== undefined)
+    refuse(
+      `${interrupted.path}: a job was interrupted, and knows the size that it had; go on with it: x-journal-resume, or give it up: x-journal-abort`,
+    );
+  await disk.resize(byteLength(size));
+}
+
 /** `blockdev-*`, and what else makes, changes and tells of nodes. */
-export function nodeCommands({ graph, jobs }: ServerParts): Commands {
+export function nodeCommands({ graph, jobs, journals }: ServerParts): Commands {
   return {
     'blockdev-add': command({
       about:
@@ -75,6 +98,15 @@ export function nodeCommands({ graph, jobs }: ServerParts): Commands {
       arguments: struct({ device: str, 'image-node-name': str, 'backing-file': str }),
       run: (args) =>
         changeBackingFile(graph, args.device, args['image-node-name'], args['backing-file']),
+    }) as Command,
+    block_resize: command({
+      about: 'Makes a disk larger that nobody uses; the new area reads as zeros.',
+      arguments: struct({
+        device: about('as `node-name`', optional(str)),
+        'node-name': about('the active layer of the disk', optional(str)),
+        size: about('bytes, a multiple of 512, and no less than the disk has', int),
+      }),
+      run: (args) => resize({ graph, journals }, args['node-name'] ?? args.device ?? '', args.size),
     }) as Command,
     'query-named-block-nodes': command({
       about: 'Tells of all nodes.',
