@@ -166,6 +166,18 @@ describe('commands', () => {
     await expect(reopen({ 'read-only': true })).rejects.toThrow(/export 'e' uses it/);
   });
 
+  it.each(['cache', 'aio', 'locking', 'force-share', 'detect-zeroes'])(
+    'blockdev-add refuses %s, which it would not obey',
+    async (name) => {
+      await using bench = new Bench();
+      await makeChain(bench);
+      const served = await bench.disk('top.qcow2');
+      const node = { driver: 'file', 'node-name': 'f', filename: bench.file('mid.qcow2') };
+      const added = served.execute('blockdev-add', { ...node, [name]: 'off' });
+      await expect(added).rejects.toThrow(`Parameter '${name}' is unexpected`);
+    },
+  );
+
   it('quit ends the server, after its answer', async () => {
     await using bench = new Bench();
     await makeChain(bench);

@@ -75,13 +75,10 @@ function isReadOnly(node: ImageNode): boolean {
   return node.readOnly || layerOf(node)?.layer.image.writable !== true;
 }
 
-async function describeFile(
-  graph: Graph,
-  { name, path, readOnly, driver }: FileNode,
-): Promise<object> {
-  const user = [...graph].find((node) => node.kind === 'image' && node.file.name === name);
-  const layer = user?.kind === 'image' ? layerOf(user)?.layer : undefined;
-  const length = layer === undefined ? 0 : await layer.image.file.length();
+async function describeFile(graph: Graph, file: FileNode): Promise<object> {
+  const { name, path, readOnly, driver } = file;
+  const layer = graph.layerIn(file);
+  const length = layer === null ? 0 : await layer.image.file.length();
   return {
     file: path,
     'node-name': name,

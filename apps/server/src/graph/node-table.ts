@@ -47,6 +47,13 @@ export class NodeTable {
     throw new ServerError('SERVER_NODE', `${path}: has no node`, { image: path });
   }
 
+  /** The layer whose image is in a file; null: no disk has it. */
+  layerIn(file: FileNode): ChainLayer | null {
+    for (const node of this.nodes.values())
+      if (node.kind === 'image' && node.file === file) return layerOf(node)?.layer ?? null;
+    return null;
+  }
+
   /** What a client calls the layer at a path. */
   nameOf(path: string): string {
     for (const node of this.nodes.values())

@@ -8,6 +8,7 @@ import { jobCommands } from './commands/job-verbs.ts';
 import { journalCommands } from './commands/journals.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import { objectCommands } from './commands/objects.ts';
+import { statsCommands } from './commands/stats.ts';
 import type { ServerParts } from './context.ts';
 import { events, type ServerEvents } from './events.ts';
 
@@ -20,6 +21,7 @@ function commandsOf(parts: ServerParts): Commands {
     ...nodeCommands(parts),
     ...exportCommands(parts),
     ...objectCommands(parts),
+    ...statsCommands(parts),
     quit: command({
       about: 'Ends the server: jobs stop at a consistent point, what clients wrote is flushed.',
       run: () => parts.quit(),
