@@ -15,6 +15,8 @@ import {
   lockedBytes,
   MIB,
   makeChain,
+  serve,
+  WRITABLE,
 } from './support.ts';
 
 /** A graph with a chain whose leaf, `top`, is the disk `disk`. */
@@ -125,6 +127,47 @@ it.skipIf(!haveAll('perl'))(
     expect((await served.stop()).code).toBe(0);
   },
 );
+
+describe('a transaction', () => {
+  const sync = (bench: Bench, node: string, name: string): object => ({
+    type: 'blockdev-snapshot-sync',
+    data: {
+      'node-name': node,
+      'snapshot-file': bench.file(`${name}.qcow2`),
+      'snapshot-node-name': name,
+    },
+  });
+
+  it.each(haveAll('qemu-storage-daemon') ? (['QEMU', 'us'] as const) : (['us'] as const))(
+    'of one action, by %s, is that action; of none it is nothing',
+    async (whose) => {
+      await using bench = new Bench();
+      await makeChain(bench);
+      const file = `file.driver=file,file.filename=${bench.file('top.qcow2')}`;
+      const node = `qcow2,node-name=disk,${file}`;
+      const served = await serve(bench, whose, '--blockdev', node, ...WRITABLE);
+      const transact = (...actions: readonly object[]): Promise<unknown> =>
+        served.execute('transaction', { actions });
+      await transact();
+      await transact(sync(bench, 'disk', 's1'));
+      await expect(transact(sync(bench, 'nope', 's2'))).rejects.toThrow(/node-name='nope'/);
+      await expect(transact({ type: 'bogus' })).rejects.toThrow(
+        "Parameter 'type' does not accept value 'bogus'",
+      );
+      expect(existsSync(bench.file('s1.qcow2'))).toBe(true);
+      expect(existsSync(bench.file('s2.qcow2'))).toBe(false);
+    },
+  );
+
+  it('of several actions is refused, and none of them is done', async () => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const served = await bench.disk('top.qcow2');
+    const actions = [sync(bench, 'disk', 's1'), sync(bench, 's1', 's2')];
+    await expect(served.execute('transaction', { actions })).rejects.toThrow(/one by one/);
+    expect(existsSync(bench.file('s1.qcow2'))).toBe(false);
+  });
+});
 
 describe('an overlay that could not be made', () => {
   const file = 'overlay.qcow2';

@@ -8,6 +8,7 @@ import { jobCommands } from './commands/job-verbs.ts';
 import { journalCommands } from './commands/journals.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import { objectCommands } from './commands/objects.ts';
+import { snapshotCommands } from './commands/snapshots.ts';
 import { statsCommands } from './commands/stats.ts';
 import type { ServerParts } from './context.ts';
 import { events, type ServerEvents } from './events.ts';
@@ -19,6 +20,7 @@ function commandsOf(parts: ServerParts): Commands {
     ...jobCommands(parts.jobs.jobs),
     ...journalCommands(parts),
     ...nodeCommands(parts),
+    ...snapshotCommands(parts),
     ...exportCommands(parts),
     ...objectCommands(parts),
     ...statsCommands(parts),

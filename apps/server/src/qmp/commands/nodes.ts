@@ -6,7 +6,6 @@ import {
   command,
   int,
   list,
-  oneOf,
   optional,
   QmpError,
   str,
@@ -14,9 +13,9 @@ import {
 } from '@downfold/qmp';
 import { byteLength } from '@downfold/units';
 import { describeNodes } from '../../graph/describe.ts';
-import { changeBackingFile, snapshot, snapshotSync } from '../../graph/snapshot.ts';
+import { changeBackingFile } from '../../graph/snapshot.ts';
 import type { ServerParts } from '../context.ts';
-import { blockDeviceInfo, blockdevOptions, FORMATS } from '../schema/nodes.ts';
+import { blockDeviceInfo, blockdevOptions } from '../schema/nodes.ts';
 
 /** @throws QmpError, ServerError, DeviceError */
 async function resize(
@@ -40,7 +39,7 @@ async function resize(
 }
 
 /** `blockdev-*`, and what else makes, changes and tells of nodes. */
-export function nodeCommands({ graph, jobs, journals }: ServerParts): Commands {
+export function nodeCommands({ graph, journals }: ServerParts): Commands {
   return {
     'blockdev-add': command({
       about:
@@ -57,40 +56,6 @@ export function nodeCommands({ graph, jobs, journals }: ServerParts): Commands {
       about: 'Changes whether nodes may be written; nothing else of a node can be changed.',
       arguments: struct({ options: list(blockdevOptions) }),
       run: ({ options }) => graph.reopen(options),
-    }) as Command,
-    'blockdev-snapshot': command({
-      about:
-        'Puts `overlay`, which is there already and names the disk as its backing file, on top of the disk: the active layer from now on. Nobody has to stop writing.',
-      arguments: struct({ node: about('the active layer', str), overlay: str }),
-      run: async ({ node, overlay }) =>
-        jobs.snapshotTaken(overlay, await snapshot(graph, node, overlay)),
-    }) as Command,
-    'blockdev-snapshot-sync': command({
-      about:
-        'The same with an overlay that is made on the way, and not encrypted, whatever lies below; for one that is, make it first.',
-      arguments: struct({
-        device: about('the active layer, or `node-name`', optional(str)),
-        'node-name': optional(str),
-        'snapshot-file': str,
-        'snapshot-node-name': optional(str),
-        format: about('default qcow2', optional(oneOf(FORMATS))),
-        mode: about(
-          '`existing`: the file is there; default: it is made',
-          optional(oneOf(['existing', 'absolute-paths'], 'NewImageMode')),
-        ),
-      }),
-      run: async (args) => {
-        const name = args['node-name'] ?? args.device;
-        if (name === undefined || (args.device !== undefined && args['node-name'] !== undefined))
-          throw new QmpError('GenericError', "Either 'device' or 'node-name' must be given");
-        const held = await snapshotSync(graph, name, {
-          file: args['snapshot-file'],
-          nodeName: args['snapshot-node-name'],
-          format: args.format ?? 'qcow2',
-          existing: args.mode === 'existing',
-        });
-        jobs.snapshotTaken(args['snapshot-file'], held);
-      },
     }) as Command,
     'change-backing-file': command({
       about:
