@@ -1,10 +1,11 @@
-import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { connectNbd } from '@downfold/nbd';
 import { describe, expect, it } from 'vitest';
 import {
   Bench,
   type ChainSpec,
   contentOf,
+  damage,
   haveTools,
   MIB,
   makeChain,
@@ -92,12 +93,7 @@ describe('who writes to a disk that was used for reading only', () => {
 it('a damaged image is not written to by a job, although its node is read-only', async () => {
   await using bench = new Bench();
   await makeChain(bench, SPEC);
-  // the refcount table says that nothing of it is used
-  const image = openSync(bench.file('disk.qcow2'), 'r+');
-  const table = Buffer.alloc(8);
-  readSync(image, table, 0, 8, 48);
-  writeSync(image, Buffer.alloc(8), 0, 8, Number(table.readBigUInt64BE()));
-  closeSync(image);
+  damage(bench, 'disk.qcow2');
   const file = `file.driver=file,file.filename=${bench.file('disk.qcow2')}`;
   const node = `qcow2,node-name=disk,read-only=on,${file}`;
   const served = await serve(bench, 'us', '--blockdev', node);
@@ -109,4 +105,22 @@ it('a damaged image is not written to by a job, although its node is read-only',
       error: expect.stringMatching(/disk\.qcow2: \d+ errors in its metadata; nothing was written/),
     },
   ]);
+});
+
+it('--resume serves a disk for reading whose job would write to a damaged image, and says so', async () => {
+  await using bench = new Bench();
+  await makeChain(bench, SPEC);
+  const before = await bench.disk('disk.qcow2');
+  await before.execute('block-commit', {
+    ...{ 'job-id': 'j', device: 'disk', speed: 1 },
+    ...{ 'base-node': '#base.qcow2', 'top-node': '#top.qcow2' },
+  });
+  await expect.poll(() => existsSync(bench.file('disk.qcow2.downfold'))).toBe(true);
+  await before.stop();
+  damage(bench, 'disk.qcow2');
+  const { server } = await bench.disk('disk.qcow2', '--read-only', '--resume');
+  expect(server.stderr).toMatch(
+    /the job could not be gone on with: .*disk\.qcow2: \d+ errors in its metadata; .*x-journal-resume/,
+  );
+  expect(existsSync(bench.file('disk.qcow2.downfold'))).toBe(true);
 });

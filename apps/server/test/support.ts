@@ -1,5 +1,14 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -342,6 +351,15 @@ export async function makeChain(
     await image.flush();
     below = name;
   }
+}
+
+/** Has the refcount table of a qcow2 say that nothing of it is used. */
+export function damage(bench: Bench, file: string): void {
+  const image = openSync(bench.file(file), 'r+');
+  const table = Buffer.alloc(8);
+  readSync(image, table, 0, 8, 48);
+  writeSync(image, Buffer.alloc(8), 0, 8, Number(table.readBigUInt64BE()));
+  closeSync(image);
 }
 
 /** What a layer holds in a MiB. */

@@ -19,11 +19,9 @@ export async function recover({ journals, jobs, resume, log }: Recovery): Promis
   const found = await journals.find();
   for (const { disk, path, journal } of found) {
     log.warn(`${path}: ${storyOf(journal)}`, { image: path });
-    if (resume && journal.aborting) {
-      await finishAbort(disk, path, journal, { jobs, log });
-    } else if (resume) {
-      const job = await jobs.resume(disk, path, journal);
-      log.info(`${path}: goes on as job '${job.id}'`, { image: path, job: job.id });
+    if (resume) {
+      const work = journal.aborting ? finishAbort : goOn;
+      await orSaid(path, journal, log, () => work(disk, path, journal, { jobs, log }));
     } else
       log.warn(
         journal.aborting
@@ -35,19 +33,43 @@ export async function recover({ journals, jobs, resume, log }: Recovery): Promis
   return found.length;
 }
 
-/** What cannot be given up yet, as for want of an image, is reported, and the disk is served all the same. */
+type Recovering = Pick<Recovery, 'jobs' | 'log'>;
+
+async function goOn(
+  disk: Disk,
+  path: string,
+  journal: JournalSummary,
+  { jobs, log }: Recovering,
+): Promise<void> {
+  const job = await jobs.resume(disk, path, journal);
+  log.info(`${path}: goes on as job '${job.id}'`, { image: path, job: job.id });
+}
+
 async function finishAbort(
   disk: Disk,
   path: string,
   journal: JournalSummary,
-  { jobs, log }: Pick<Recovery, 'jobs' | 'log'>,
+  { jobs, log }: Recovering,
+): Promise<void> {
+  const { mixed } = await jobs.abandon(disk, path, journal);
+  log.info(`${path}: giving the job up is finished`, { image: path, mixed: mixed.join() });
+}
+
+/** A job that cannot be recovered yet, as for want of an image, is reported, and the disk is served all the same. */
+async function orSaid(
+  path: string,
+  { aborting }: JournalSummary,
+  log: Log,
+  work: () => Promise<void>,
 ): Promise<void> {
   try {
-    const { mixed } = await jobs.abandon(disk, path, journal);
-    log.info(`${path}: giving the job up is finished`, { image: path, mixed: mixed.join() });
+    await work();
   } catch (cause) {
     if (!(cause instanceof DownfoldError)) throw cause;
-    log.warn(`${path}: the job could not be given up: ${cause.message}; then: x-journal-abort`, {
+    const [what, then] = aborting
+      ? ['given up', 'x-journal-abort']
+      : ['gone on with', 'x-journal-resume, or x-journal-abort'];
+    log.warn(`${path}: the job could not be ${what}: ${cause.message}; then: ${then}`, {
       image: path,
     });
   }
