@@ -153,6 +153,23 @@ describe.skipIf(!haveQemu)('a LUKS image', () => {
     judgedByCryptsetup(work, 'theirs.luks');
   });
 
+  test.each([1, 511, -100])('whose file is %i bytes longer is what it is to QEMU', (more) => {
+    using work = start();
+    sample(work);
+    encrypt(work, 'd.luks');
+    truncateSync(work.file('d.luks'), statSync(work.file('d.luks')).size + more);
+    const image = ['--image-opts', ...OBJECTS, named('d.luks')];
+    for (const told of [
+      ['info', '-f', 'luks', '--output=json', 'd.luks'],
+      ['map', '--output=json', ...image],
+      ['measure', '-O', 'qcow2', ...image],
+    ])
+      expect(must(work.downfold(...told))).toBe(work.must('qemu-img', ...told));
+    must(work.downfold('convert', ...image, '-O', 'raw', 'ours.raw'));
+    work.must('qemu-img', 'convert', ...image, '-O', 'raw', 'theirs.raw');
+    work.must('cmp', 'ours.raw', 'theirs.raw');
+  });
+
   test('grows by zeros and shrinks', () => {
     using work = start();
     sample(work);

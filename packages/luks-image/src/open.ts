@@ -8,7 +8,7 @@ import {
   type OpenImageOptions,
 } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
-import { alignDown, hostOffset } from '@downfold/units';
+import { alignUp, hostOffset } from '@downfold/units';
 import { isLuks } from './recognise.ts';
 
 const SECTOR_BYTES = 512;
@@ -29,7 +29,8 @@ export async function openImage(file: Storage, options: OpenImageOptions): Promi
   const length = await file.length();
   const header = await readImageHeader(file, 0, length);
   const { payloadAt } = header.luks;
-  const virtualSize = alignDown(length - payloadAt, SECTOR_BYTES);
+  // a file that ends inside a sector reads as if zeros completed it, as in QEMU
+  const virtualSize = alignUp(length, SECTOR_BYTES) - payloadAt;
   if (virtualSize < 0)
     throw new ImageError('IMAGE_CORRUPT', `${file.label}: ends before its disk begins`, {
       image: file.label,

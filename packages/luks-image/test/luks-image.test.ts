@@ -85,6 +85,31 @@ it('is refused where it is none, another version, cut off, too large, or too slo
   });
 });
 
+it('has the sector that its file ends in, as if zeros completed it', async () => {
+  const path = await made();
+  const sector = async (): Promise<Uint8Array> => {
+    await using image = await opening(path);
+    expect(image.geometry.virtualSize).toBe(SIZE);
+    const bytes = new Uint8Array(512);
+    await image.read(guestOffset(SIZE - 512), bytes, null);
+    return bytes;
+  };
+  {
+    await using file = await backend.open(path, 'write');
+    const end = await file.length();
+    await file.write(hostOffset(end - 100), new Uint8Array(100));
+    const zeros = await sector();
+    await file.setLength(byteLength(end - 100));
+    expect(await sector()).toEqual(zeros);
+  }
+  {
+    await using image = await opening(path, { mode: 'write' });
+    await image.write(guestOffset(SIZE - 512), new Uint8Array(512).fill(7), { fill: null });
+    await image.flush();
+  }
+  expect(await sector()).toEqual(new Uint8Array(512).fill(7));
+});
+
 it('keeps nothing of the guest in the clear, and no two images alike', async () => {
   const [one, other] = await Promise.all(
     [await made(), await made()].map(async (path) => {

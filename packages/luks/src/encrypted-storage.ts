@@ -65,8 +65,8 @@ class EncryptedDriver implements StorageDriver {
   }
 
   async length(): Promise<ByteLength> {
-    const bytes = (await this.#storage.length()) - this.#start;
-    return byteLength(alignDown(Math.max(0, bytes), SECTOR_BYTES));
+    const bytes = alignUp(await this.#storage.length(), SECTOR_BYTES) - this.#start;
+    return byteLength(Math.max(0, bytes));
   }
 
   async read(offset: HostOffset, target: Uint8Array): Promise<number> {
