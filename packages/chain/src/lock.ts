@@ -29,7 +29,7 @@ interface Held {
 type Environment = Pick<ChainEnvironment, 'backend' | 'policy'>;
 
 /**
- * Locks all of these images or none, in the order of their identities, as the policy says. One that is gone is left out: nobody uses it.
+ * Locks all of these images or none, in the order given, as the policy says. One that is gone is left out: nobody uses it.
  * @throws StorageError `STORAGE_LOCKED` when an image is in use; ChainError `CHAIN_REMOTE_LOCK`
  */
 export async function lockImages(
@@ -56,7 +56,9 @@ export async function lockImages(
     },
   };
   try {
-    for (const { path, request } of await inOrder(wanted, environment)) {
+    for (const { path, request } of wanted) {
+      if (environment.policy.locks === 'none') break;
+      if ((await identityOf(path, environment.backend)) === null) continue;
       const lock = await lockImage(path, request, environment);
       if (lock !== null) held.set(path, { lock, request });
     }
@@ -82,22 +84,4 @@ export async function lockImage(
     `${path}: lies on a network or FUSE file system, where locks may exclude nobody; make sure that nobody else uses it, and say whether to lock all the same: --lock ofd, or --lock none`,
     { image: path },
   );
-}
-
-/** By device and inode: two jobs that want the same images in different order do not each get a half. */
-async function inOrder(
-  wanted: readonly LockWanted[],
-  { backend, policy }: Environment,
-): Promise<readonly LockWanted[]> {
-  if (policy.locks === 'none') return [];
-  const found: { readonly key: readonly [bigint, bigint]; readonly one: LockWanted }[] = [];
-  for (const one of wanted) {
-    const identity = await identityOf(one.path, backend);
-    if (identity === null) continue;
-    found.push({ key: [BigInt(identity.device), BigInt(identity.inode)], one });
-  }
-  const sign = (difference: bigint): number => Number(difference > 0n) - Number(difference < 0n);
-  return found
-    .sort(({ key: a }, { key: b }) => sign(a[0] - b[0]) || sign(a[1] - b[1]))
-    .map(({ one }) => one);
 }

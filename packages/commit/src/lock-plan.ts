@@ -2,8 +2,11 @@ import {
   type ChainEnvironment,
   type ChainLayer,
   type ImageLocks,
+  identityKey,
+  type LayerFacts,
   type LockWanted,
   lockImages,
+  type NodeId,
 } from '@downfold/chain';
 import { LOSER, type LockRequest, READER, WRITER } from '@downfold/storage';
 import type { Borrowed } from './borrowed.ts';
@@ -23,13 +26,14 @@ export async function lockPlan(
   const { images, chainLength, writes, reads, invalidates } = plan;
   const wanted: LockWanted[] = [];
   await using raised = new AsyncDisposableStack();
-  for (const [index, facts] of images.entries()) {
+  const inChain = new Set(images.slice(0, chainLength));
+  for (const facts of topDown(plan)) {
     const { node, path, identity } = facts;
     const written = writes.includes(node);
     // what a pivot leaves behind is the disk until then: others may go on reading it
     const isDisk = borrowed?.isActive(identity) === true;
     const lost = !isDisk && invalidates.some((one) => one.node === node);
-    if (index >= chainLength && !written && !lost && !reads.includes(node)) continue;
+    if (!inChain.has(facts) && !written && !lost && !reads.includes(node)) continue;
     const request = requestFor(written, lost);
     const lent = borrowed?.find(identity);
     if (lent === undefined) wanted.push({ path, request });
@@ -43,6 +47,28 @@ export async function lockPlan(
     release: (path) => own.release(path),
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
+}
+
+/**
+ * The images of a plan, each before what it reads through, as a chain is opened: of two who want the same, one to plan and one to run, whoever comes
+ * first to the topmost has what is below it. Images of one height go by their identities, so that jobs of siblings have one order too.
+ */
+function topDown({ images, links }: CommitPlan): readonly LayerFacts[] {
+  const heightOf = (node: NodeId): number => {
+    let height = 0;
+    // a plan from a file may link in a circle
+    for (let at = links[node] ?? null; at !== null && height < images.length; height++)
+      at = links[at] ?? null;
+    return height;
+  };
+  const ranked = images.map((facts) => ({
+    facts,
+    height: heightOf(facts.node),
+    key: identityKey(facts.identity),
+  }));
+  return ranked
+    .sort((a, b) => b.height - a.height || (a.key < b.key ? -1 : 1))
+    .map(({ facts }) => facts);
 }
 
 /** Raises the lock of a layer of a disk in use; returns what undoes it. */

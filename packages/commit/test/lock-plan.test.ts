@@ -61,6 +61,23 @@ it('locks as block-commit does: whom it writes, whose meaning it takes, whom it 
   }
 });
 
+it('locks top down, as a chain is opened, and holds nothing below what is refused', async () => {
+  const shop = await made();
+  const plan = await shop.engine().plan(REQUEST);
+  const { backend, locked } = noting(shop);
+  {
+    // somebody else has come down to it, to plan the same
+    await using _planning = await shop.backend.lock('/top', READER);
+    await expect(shop.engine({ backend }).run(plan)).rejects.toMatchObject({
+      code: 'STORAGE_LOCKED',
+      details: { file: '/top' },
+    });
+    expect(Object.keys(locked)).toEqual(['/active', '/top']);
+  }
+  await shop.engine({ backend }).run(plan);
+  expect(Object.keys(locked)).toEqual(['/active', '/top', '/mid', '/base', '/low']);
+});
+
 it.each(Object.keys(AS_QEMU))(
   'is refused while another writes %s; nothing changes',
   async (path) => {
