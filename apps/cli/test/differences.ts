@@ -334,11 +334,10 @@ export const DIFFERENCES: readonly Difference[] = [
   },
   {
     id: 'amend-old',
-    verbs: 'amend',
-    theirs:
-      '`-o compat=0.10` also with internal snapshots or bitmaps, which then are wrong; `-o data_file_raw=off`',
-    ours: 'refuses them',
-    why: 'version 2 cannot say what they hold; what the raw file shows would no longer be the disk',
+    verbs: 'amend -o compat=0.10',
+    theirs: 'drops persistent bitmaps; gives zero clusters of internal snapshots their place',
+    ours: 'refuses images with either',
+    why: 'version 2 has no place for bitmaps; of what snapshots share nothing is written',
   },
   {
     id: 'convert-over',

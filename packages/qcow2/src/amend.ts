@@ -1,4 +1,4 @@
-import type { ByteLength, GuestOffset } from '@downfold/units';
+import type { ByteLength, GuestOffset, GuestRange } from '@downfold/units';
 import { assertRefcountBits, setRefcountBits } from './amend-refcounts.ts';
 import { planBacking, switchBacking } from './backing.ts';
 import { BARRIER } from './barriers.ts';
@@ -7,9 +7,10 @@ import { encodeExtension } from './extensions.ts';
 import { imageExtents } from './extents.ts';
 import { flushImage, isMuchDirty } from './flush.ts';
 import { patchHeader, writeHeader } from './header-sector.ts';
-import { readSnapshots } from './snapshots.ts';
+import { readSnapshotL1, readSnapshots, type Snapshot, snapshotState } from './snapshots.ts';
 import type { Qcow2State } from './state.ts';
 import {
+  AUTOCLEAR,
   COMPATIBLE,
   EXTENSION,
   extensionHead,
@@ -30,24 +31,31 @@ export interface Amendment {
   readonly lazyRefcounts?: boolean;
   /** Width of refcounts: 1, 2, 4, 8, 16, 32 or 64. */
   readonly refcountBits?: number;
+  /** Whether the external data file alone reads as the disk. What is not said at creation cannot be said later. */
+  readonly dataFileRaw?: boolean;
 }
 
 /** Bytes of zeros that become data at a time: a multiple of every cluster size. */
 const ZERO_BYTES = 2 << 20;
+/** Of a snapshot's machine state, in a field of 32 bits. */
+const LARGEST_STATE_BYTES = 2 ** 32 - 1;
 
 /**
- * Changes the version of the format, the width of refcounts, and whether QEMU may postpone them; each by one write of the header's first sector (W11).
- * Durable when it resolves. To be run in the mutation queue.
+ * Changes the version of the format, the width of refcounts, whether QEMU may postpone them, and whether a data file is to be the disk; each by one write
+ * of the header's first sector (W11). Durable when it resolves. To be run in the mutation queue.
  * @throws ImageError `IMAGE_UNSUPPORTED` for what version 2 has not, or a refcount does not fit; `IMAGE_NO_ROOM` when the first sector has no place
  */
 export async function amendImage(state: Qcow2State, amendment: Amendment): Promise<void> {
-  const { version = state.header.version, lazyRefcounts } = amendment;
+  const { version = state.header.version, lazyRefcounts, dataFileRaw } = amendment;
   const { refcountBits = state.geometry.refcountBits } = amendment;
   if (version === 2 && lazyRefcounts === true) throw refusal(state, 'lazy refcounts in version 2');
   assertRefcountBits(state, refcountBits, version === 2 ? 2 : 3);
+  if (dataFileRaw === true && state.header.dataFile?.raw !== true)
+    throw refusal(state, 'data-file-raw that is set after creation');
   if (version === 3 && state.header.version === 2) await upgrade(state);
   if (refcountBits !== state.geometry.refcountBits) await setRefcountBits(state, refcountBits);
   if (lazyRefcounts !== undefined) await setLazy(state, lazyRefcounts);
+  if (dataFileRaw === false) await clearDataFileRaw(state);
   if (version === 2 && state.header.version === 3) await downgrade(state);
 }
 
@@ -56,6 +64,13 @@ async function setLazy(state: Qcow2State, lazy: boolean): Promise<void> {
   const wanted = lazy ? low | COMPATIBLE.lazyRefcounts : low & ~COMPATIBLE.lazyRefcounts;
   if (wanted === low) return;
   await patchHeader(state, { compatible: [high, wanted >>> 0] }, BARRIER.amend);
+}
+
+async function clearDataFileRaw(state: Qcow2State): Promise<void> {
+  const [high, low] = state.header.autoclear;
+  const wanted = low & ~AUTOCLEAR.rawExternalData;
+  if (wanted === low) return;
+  await patchHeader(state, { autoclear: [high, wanted >>> 0] }, BARRIER.amend);
 }
 
 /** Snapshots of version 3 say how large the disk was. */
@@ -78,18 +93,38 @@ async function downgrade(state: Qcow2State): Promise<void> {
   if (geometry.refcountBits !== 16) refuse(`refcounts of ${geometry.refcountBits} bits`);
   if ((header.incompatible[1] & ~INCOMPATIBLE.dirty) !== 0) refuse('incompatible features');
   if (writerOf(state).bitmaps.list.length > 0) refuse('persistent bitmaps');
-  // their tables may have zero clusters, too
-  if (header.nbSnapshots > 0) refuse('internal snapshots that version 3 made');
+  for (const snapshot of await readSnapshots(state)) {
+    const why = await whyOnlyInVersion3(state, snapshot);
+    if (why !== null) refuse(`internal snapshot '${snapshot.name}', ${why}`);
+  }
   await assertRoom(state);
   await expandZeros(state);
   await flushImage(state);
   await inTurn(state, 'header', () => relocate(state, 2));
 }
 
+/** What of a snapshot version 2 cannot say; null: nothing. Its tables stay as they are. */
+async function whyOnlyInVersion3(state: Qcow2State, snapshot: Snapshot): Promise<string | null> {
+  const size = snapshot.diskSize ?? state.header.size;
+  if (size !== state.header.size) return `whose disk has ${size} bytes`;
+  if (snapshot.stateBytes > LARGEST_STATE_BYTES) return 'whose machine state is above 4 GiB';
+  const shown = snapshotState(state, snapshot, await readSnapshotL1(state, snapshot));
+  return (await hasZeros(shown)) ? 'which has zero clusters' : null;
+}
+
+async function hasZeros(state: Qcow2State): Promise<boolean> {
+  for await (const batch of imageExtents(state, wholeOf(state)))
+    for (const { status } of batch) if (status === 'zero') return true;
+  return false;
+}
+
+function wholeOf({ header }: Qcow2State): GuestRange {
+  return { offset: 0 as GuestOffset, length: header.size as ByteLength };
+}
+
 /** Version 2 has no zero clusters: they become data, or nothing where nothing lies below. */
 async function expandZeros(state: Qcow2State): Promise<void> {
-  const whole = { offset: 0 as GuestOffset, length: state.header.size as ByteLength };
-  for await (const batch of imageExtents(state, whole)) {
+  for await (const batch of imageExtents(state, wholeOf(state))) {
     for (const { offset, length, status } of batch) {
       if (status !== 'zero') continue;
       const end = offset + length;

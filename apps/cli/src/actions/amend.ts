@@ -47,16 +47,23 @@ export async function amend(file: string, options: AmendOptions): Promise<number
 }
 
 function amendmentOf(settings: Settings): Amendment {
-  const { compat, lazy_refcounts: lazy, refcount_bits: bits } = settings;
+  const { compat, lazy_refcounts: lazy, refcount_bits: bits, data_file_raw: raw } = settings;
   return {
     ...(compat === undefined ? {} : { version: isVersion2(settings) ? 2 : 3 }),
     ...(lazy === undefined ? {} : { lazyRefcounts: lazy === 'on' }),
     ...(bits === undefined ? {} : { refcountBits: Number(bits) }),
+    ...(raw === undefined ? {} : { dataFileRaw: raw === 'on' }),
   };
 }
 
 /** What an image can be given after it was made. */
-const AMENDABLE: readonly string[] = ['compat', 'lazy_refcounts', 'refcount_bits', 'size'];
+const AMENDABLE: readonly string[] = [
+  'compat',
+  'data_file_raw',
+  'lazy_refcounts',
+  'refcount_bits',
+  'size',
+];
 
 /** @throws UsageError for what cannot be changed */
 function assertPossible(settings: Settings): void {

@@ -28,7 +28,7 @@ export const amend: Register = (program, act) => {
     .addOption(format())
     .requiredOption(
       '-o, --option <key=value,...>',
-      'compat, lazy_refcounts, refcount_bits, size',
+      'compat, data_file_raw, lazy_refcounts, refcount_bits, size',
       collect,
     )
     .option('--force', 'taken, without effect')
