@@ -9,9 +9,16 @@ import {
   openImageAt,
   resolveBacking,
   rootsFor,
+  viewOf,
 } from '@downfold/chain';
 import { type GivenSecret, secretFor } from '@downfold/host';
-import { type Image, ImageError, type ImageFormat, type OpenImageOptions } from '@downfold/image';
+import {
+  type CowSource,
+  type Image,
+  ImageError,
+  type ImageFormat,
+  type OpenImageOptions,
+} from '@downfold/image';
 import { luks } from '@downfold/luks-image';
 import { qcow2 } from '@downfold/qcow2';
 import { raw } from '@downfold/raw';
@@ -237,4 +244,9 @@ export async function openBelow(image: Image, access: Access): Promise<OpenChain
     ...environment,
     policy: { ...environment.policy, roots },
   });
+}
+
+/** What a chain shows, for images on top of it; null: nothing lies below. */
+export function shownBy(below: OpenChain | null): CowSource | null {
+  return below === null ? null : viewOf(below.layers, below.layers.length - 1);
 }

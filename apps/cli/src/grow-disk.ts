@@ -1,8 +1,7 @@
-import { viewOf } from '@downfold/chain';
 import type { Image } from '@downfold/image';
 import { isQcow2, type Preallocation } from '@downfold/qcow2';
 import type { ByteLength } from '@downfold/units';
-import { type Access, openBelow } from './environment.ts';
+import { type Access, openBelow, shownBy } from './environment.ts';
 
 /**
  * Makes the disk of an open image larger, durably. What the backing file shows past the old end must not come into view: it is made
@@ -15,7 +14,7 @@ export async function growDisk(
   preallocation: Preallocation = 'off',
 ): Promise<void> {
   await using below = await openBelow(image, access);
-  const fill = below === null ? null : viewOf(below.layers, below.layers.length - 1);
+  const fill = shownBy(below);
   if (isQcow2(image)) await image.resize(size, { fill, preallocation });
   else await image.resize(size, { fill });
   await image.flush();

@@ -169,6 +169,33 @@ describe('a copy', () => {
     expect(copy('on-base').code).toBe(0);
   });
 
+  it.skipIf(!haveQemu)(
+    'ends inside a cluster of an image that has more, and leaves the rest',
+    () => {
+      using work = bench();
+      const qemu = (...args: readonly string[]): string => work.must('qemu-img', ...args);
+      work.must('sh', '-ec', 'yes | head -c 80000 > in.raw; truncate -s 150000 in.raw');
+      work.must('sh', '-ec', 'yes below | head -c 1M > base.raw');
+      for (const [made, ...how] of [
+        ['-b base.raw -F raw'],
+        ['-b base.raw -F raw', '-c'],
+        ['-b base.raw -F raw', '-S', '0'],
+        ['-b base.raw -F raw -o extended_l2=on'],
+        ['', '-c'],
+      ] as const) {
+        for (const target of ['ours', 'theirs']) {
+          work.must('rm', '-f', target);
+          qemu('create', '-q', '-f', 'qcow2', ...made.split(' ').filter(Boolean), target, '1M');
+        }
+        const line = ['convert', '-n', ...how, '-f', 'raw', '-O', 'qcow2', 'in.raw'];
+        qemu(...line, 'theirs');
+        expect(work.downfold(...line, 'ours')).toMatchObject({ code: 0, stderr: '' });
+        qemu('compare', 'ours', 'theirs');
+        qemu('check', '-q', 'ours');
+      }
+    },
+  );
+
   it('onto a link that leads round in a circle is refused', () => {
     using work = bench();
     work.must('sh', '-c', 'ln -s b a; ln -s a b; head -c 1M /dev/zero > x');

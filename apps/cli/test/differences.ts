@@ -339,11 +339,4 @@ export const DIFFERENCES: readonly Difference[] = [
     ours: 'refuses images with either',
     why: 'version 2 has no place for bitmaps; of what snapshots share nothing is written',
   },
-  {
-    id: 'convert-over',
-    verbs: 'convert -n',
-    theirs: 'writes a source that ends inside a cluster into an image with a backing file',
-    ours: 'refuses it',
-    why: 'the rest of the cluster belongs to the backing file',
-  },
 ];

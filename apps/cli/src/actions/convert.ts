@@ -6,9 +6,16 @@ import { type Copied, copyDisk } from '../copy/copy-disk.ts';
 import { chainSource, concatenated, type DiskSource } from '../copy/disk-source.ts';
 import { salvaged } from '../copy/salvage.ts';
 import { assertNotAmong, openSource } from '../copy/sources.ts';
-import { assertFits, newTarget, presentTarget, type Target, targetPath } from '../copy/target.ts';
+import {
+  assertFits,
+  cutsCluster,
+  newTarget,
+  presentTarget,
+  type Target,
+  targetPath,
+} from '../copy/target.ts';
 import { asksForHelp, assertNoDataFile, settingsHelp, settingsOf } from '../create-settings.ts';
-import { backend } from '../environment.ts';
+import { backend, openBelow, shownBy } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { type JobOptions, runJob } from '../job.ts';
 import { encryptionFor } from '../new-encryption.ts';
@@ -64,10 +71,13 @@ export async function convert(files: readonly string[], options: ConvertOptions)
     const bitmaps = await bitmapsOf(chains, options);
     const to = opened.use(await openTarget(path, source.length, target, options));
     assertFits(to, source.length, target);
+    const below = cutsCluster(to, source.length) ? await openBelow(to.image, options) : null;
+    opened.use(below);
     for (const { facts } of bitmaps) await to.image.bitmaps?.assertCanAdd(facts);
     const done = await copyDisk(source, to.image, {
       sparseBytes,
       compress: options.compress === true,
+      fill: shownBy(below),
       targetIsZero: (to.fresh || options.targetIsZero === true) && to.image.backing === null,
       pass: (bytes) => run.throttle.pass(bytes, run.signal),
       onProgress: run.onProgress,

@@ -1,4 +1,4 @@
-import type { Image } from '@downfold/image';
+import type { CowSource, Image } from '@downfold/image';
 import { isQcow2 } from '@downfold/qcow2';
 import { alignDown, alignUp, guestOffset, rangeBetween } from '@downfold/units';
 import type { Progress } from '../output/progress.ts';
@@ -11,6 +11,8 @@ export interface CopyDiskOptions {
   readonly sparseBytes: number;
   /** What the target shows where nothing is written is zero, and not a backing file or old content. */
   readonly targetIsZero: boolean;
+  /** What lies below the target, where the copy ends inside a cluster. Default: nothing. */
+  readonly fill?: CowSource | null;
   /** Clusters are compressed, in a target that can have them. */
   readonly compress?: boolean;
   /** Resolves when so many bytes more may be written. */
@@ -40,7 +42,7 @@ export async function copyDisk(
   target: Image,
   options: CopyDiskOptions,
 ): Promise<Copied> {
-  const { signal, onProgress, targetIsZero, sparseBytes } = options;
+  const { signal, onProgress, targetIsZero, sparseBytes, fill = null } = options;
   const packed = options.compress === true && isQcow2(target) ? target : null;
   // a cluster that is packed takes a place of its own size: finer zeros than -S asks for cost nothing. -S 0 is heard, as by qemu-img
   const unit =
@@ -51,13 +53,16 @@ export async function copyDisk(
   const copied: Copied = { bytesCopied: 0, bytesZeroed: 0 };
   const zero = async (start: number, end: number): Promise<void> => {
     if (targetIsZero) return;
-    await target.writeZeroes(rangeBetween(guestOffset(start), end), { fill: null });
+    await target.writeZeroes(rangeBetween(guestOffset(start), end), { fill });
     copied.bytesZeroed += end - start;
   };
   const data = async (start: number, bytes: Uint8Array): Promise<void> => {
     await options.pass(bytes.length);
-    if (packed !== null) await packed.writeCompressed(guestOffset(start), bytes);
-    else await target.write(guestOffset(start), bytes, { fill: null });
+    const packedBytes = packed === null ? 0 : wholeClusters(packed, start, bytes.length);
+    if (packedBytes > 0)
+      await packed?.writeCompressed(guestOffset(start), bytes.subarray(0, packedBytes));
+    if (packedBytes < bytes.length)
+      await target.write(guestOffset(start + packedBytes), bytes.subarray(packedBytes), { fill });
     copied.bytesCopied += bytes.length;
   };
   const pieces = new Pieces(source);
@@ -80,6 +85,12 @@ export async function copyDisk(
   }
   onProgress({ phase: 'copy', done: total, total });
   return copied;
+}
+
+/** How many of `length` bytes from the start of a cluster on are clusters that can be compressed: whole, or cut by the end of the disk. */
+function wholeClusters({ geometry }: Image, start: number, length: number): number {
+  const isEnd = start + length === geometry.virtualSize;
+  return isEnd ? length : alignDown(length, geometry.clusterSize);
 }
 
 /** What zeros are looked for in: whole allocation units of the target, as many as `sparseBytes` needs. */

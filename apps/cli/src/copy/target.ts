@@ -146,21 +146,18 @@ export async function presentTarget(
 }
 
 /** @throws UsageError when an image that was there before cannot hold the copy */
-export function assertFits({ image, fresh }: Target, length: number, target: string): void {
-  const { virtualSize, allocationGranularity } = image.geometry;
+export function assertFits({ image }: Target, length: number, target: string): void {
+  const { virtualSize } = image.geometry;
   if (virtualSize < length)
     throw new UsageError(
       `${target}: has ${virtualSize} bytes, and the copy needs ${length}; 'downfold resize' makes it larger`,
     );
-  if (
-    !fresh &&
-    image.backing !== null &&
-    virtualSize > length &&
-    length % allocationGranularity > 0
-  )
-    throw new UsageError(
-      `${target}: the copy would end inside a cluster, and the rest of it is in the backing file`,
-    );
+}
+
+/** Whether the copy ends inside a cluster, or subcluster, of which the rest is to stay what it is. */
+export function cutsCluster({ image }: Target, length: number): boolean {
+  const { virtualSize, allocationGranularity } = image.geometry;
+  return virtualSize > length && length % allocationGranularity > 0;
 }
 
 async function inPlace(path: string, format: NewFormat, options: NewImageOptions): Promise<Target> {
