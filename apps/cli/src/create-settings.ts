@@ -112,11 +112,13 @@ export function assertNoDataFile(settings: Settings): void {
   );
 }
 
-/** What `-o` can say, as a table. */
-export function settingsHelp(format: string): string {
-  const rows = Object.entries(SETTINGS[format] ?? {}).map(([name, { about, choices }]) => [
-    `  ${name}=${choices === undefined ? '...' : choices.join('|')}`,
-    about,
-  ]);
+/** What `-o` can say, or these of it, as a table. */
+export function settingsHelp(format: string, names?: readonly string[]): string {
+  const rows = Object.entries(SETTINGS[format] ?? {})
+    .filter(([name]) => names?.includes(name) !== false)
+    .map(([name, { about, choices }]) => [
+      `  ${name}=${choices === undefined ? '...' : choices.join('|')}`,
+      about,
+    ]);
   return `Supported options:\n${table(rows)}`;
 }

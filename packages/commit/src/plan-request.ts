@@ -288,7 +288,8 @@ async function ontoOf(
       { image: request.base },
     );
   const { unsafe = false, base, baseFormat } = request;
-  if (unsafe && (await identityOf(base, environment.backend)) === null)
+  // nothing of it is looked at: no server is asked
+  if (unsafe && (isUrl(base) || (await identityOf(base, environment.backend)) === null))
     return { ...none, absent: await absentFile(base, baseFormat, environment) };
   const onto = await openChain(base, baseFormat, environment, { untilMissing: unsafe });
   const old = new Map(chain.layers.map(({ facts }) => [identityKey(facts.identity), facts]));
@@ -335,7 +336,7 @@ async function baseNameOf(
   return same ? baseName : null;
 }
 
-/** A new backing file that is not there: where it would be, links on the way to it resolved. */
+/** A new backing file that is not there, or not asked for: where it would be, links on the way to it resolved. */
 async function absentFile(
   path: string,
   format: string,
@@ -345,6 +346,7 @@ async function absentFile(
     throw new CommitError('COMMIT_BAD_REQUEST', `${path}: format '${format}' is not known here`, {
       image: path,
     });
+  if (isUrl(path)) return { path, format };
   let directory = posix.dirname(path);
   while ((await identityOf(directory, backend)) === null) directory = posix.dirname(directory);
   const real = await backend.realPath(directory);

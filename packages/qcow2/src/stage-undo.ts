@@ -19,7 +19,7 @@ import { writerOf } from './writer.ts';
 
 /** The internal snapshot that keeps the old mapping. */
 export interface UndoSnapshot extends Undo {
-  /** Whether its name must be no other snapshot's. Default true. */
+  /** Whether it must have a name that is no other snapshot's. Default true. */
   readonly unique?: boolean;
 }
 
@@ -54,7 +54,8 @@ export async function planUndo(staged: Qcow2State, undo: UndoSnapshot): Promise<
     refuse('refcounts of one bit cannot share clusters with an undo snapshot');
   if (image.header.version === 2 && staged.header.size !== image.header.size)
     refuse('an undo snapshot of another virtual size in a version 2 image');
-  if (nameBytes === 0 || nameBytes > LONGEST_NAME)
+  const isNameless = nameBytes === 0 && undo.unique !== false;
+  if (isNameless || nameBytes > LONGEST_NAME)
     refuse(`an undo snapshot whose name has ${nameBytes} bytes`);
   if (!(milliseconds >= 0 && milliseconds < LATEST))
     refuse(`an undo snapshot of the date ${undo.date}`);

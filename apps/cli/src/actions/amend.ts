@@ -23,16 +23,17 @@ export interface AmendOptions extends Access {
 }
 
 /** `downfold amend`: changes what a qcow2 image was created with, where that is possible afterwards. */
-export async function amend(file: string, options: AmendOptions): Promise<number> {
+export async function amend(file: string | undefined, options: AmendOptions): Promise<number> {
   if (asksForHelp(options.option)) {
-    print(settingsHelp(options.format));
+    if (options.format !== 'qcow2') throw notAmended(options.format);
+    print(settingsHelp(options.format, AMENDABLE));
     return 0;
   }
+  if (file === undefined) throw new UsageError('Expecting one image file name');
   const settings = settingsOf(options.option, options.format);
   await using opened = await openForWriting(file, options.format, options);
   const { image } = opened;
-  if (!isQcow2(image))
-    throw new UsageError(`Format driver '${image.format}' does not support option amendment`);
+  if (!isQcow2(image)) throw notAmended(image.format);
   assertPossible(settings);
   // what is not referred to is free afterwards
   if (settings['refcount_bits'] !== undefined) await assertNoStaging(image.label);
@@ -54,6 +55,10 @@ function amendmentOf(settings: Settings): Amendment {
     ...(bits === undefined ? {} : { refcountBits: Number(bits) }),
     ...(raw === undefined ? {} : { dataFileRaw: raw === 'on' }),
   };
+}
+
+function notAmended(format: string): UsageError {
+  return new UsageError(`Format driver '${format}' does not support option amendment`);
 }
 
 /** What an image can be given after it was made. */

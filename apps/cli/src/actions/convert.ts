@@ -33,7 +33,8 @@ export interface ConvertOptions extends JobOptions {
   readonly backing?: string;
   readonly backingFormat?: string;
   readonly snapshot?: string;
-  readonly sparse: string;
+  readonly sparse?: string;
+  readonly copyOffload?: boolean;
   readonly compress?: boolean;
   readonly skipCreate?: boolean;
   readonly targetIsZero?: boolean;
@@ -113,7 +114,7 @@ const SECTOR_BYTES = 512;
 /** As qemu-img's. */
 const MOST_SPARSE_BYTES = 16 << 20;
 
-function sparseBytesOf(text: string): number {
+function sparseBytesOf(text = '4k'): number {
   const bytes = parseBytes(text, 'sparse size');
   if (bytes % SECTOR_BYTES === 0 && bytes <= MOST_SPARSE_BYTES) return bytes;
   throw new UsageError(
@@ -124,6 +125,7 @@ function sparseBytesOf(text: string): number {
 /** @throws UsageError for options that contradict one another */
 function assertTogether(sources: readonly string[], options: ConvertOptions): void {
   const { skipCreate, option, targetIsZero, backing } = options;
+  assertOffload(options);
   if (options.compress === true && options.targetFormat !== 'qcow2')
     throw new UsageError('Compression not supported for this file format; -O qcow2 has it');
   if (options.bitmaps === true && sources.length > 1)
@@ -142,6 +144,17 @@ function assertTogether(sources: readonly string[], options: ConvertOptions): vo
     throw new UsageError('Cannot use --target-is-zero with a backing file');
   if (sources.length > 1 && (backing !== undefined || options.snapshot !== undefined))
     throw new UsageError('-B and -l go with one source');
+}
+
+/** @throws UsageError for what cannot be done by copying within the file system, were it asked to */
+function assertOffload({ copyOffload, salvage, sparse, compress }: ConvertOptions): void {
+  if (copyOffload !== true) return;
+  if (salvage === true) throw new UsageError('Cannot use copy offloading in salvaging mode');
+  for (const [option, said] of [
+    ['-S', sparse !== undefined],
+    ['-c', compress === true],
+  ])
+    if (said === true) throw new UsageError(`Cannot enable copy offloading when ${option} is used`);
 }
 
 /** The persistent bitmaps of the leaf that are to be copied. @throws UsageError where there cannot be any; ImageError when one is broken */

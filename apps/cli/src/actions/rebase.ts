@@ -1,4 +1,5 @@
 import { namesProtocol } from '@downfold/chain';
+import { isUrl } from '@downfold/storage';
 import { engineFor } from '../engine.ts';
 import { backend } from '../environment.ts';
 import { absolute, absoluteFrom } from '../paths.ts';
@@ -17,7 +18,8 @@ export async function rebase(file: string, options: RebaseOptions): Promise<numb
   const engine = engineFor(file, options);
   const base = options.backing === '' ? undefined : absoluteFrom(file, options.backing);
   // `nbd:there`, `json:{...}`: may be a file too, but only one that is there is taken for one
-  if (base !== undefined && namesProtocol(options.backing)) await backend.realPath(base);
+  if (base !== undefined && namesProtocol(options.backing) && !isUrl(base))
+    await backend.realPath(base);
   return planAndRun(engine, file, options, (how) =>
     engine.plan(
       {

@@ -24,7 +24,7 @@ export const amend: Register = (program, act) => {
   program
     .command('amend')
     .description('change options that a qcow2 image was created with')
-    .argument('<file>')
+    .argument('[file]', "not needed with '-o help'")
     .addOption(format())
     .requiredOption(
       '-o, --option <key=value,...>',
@@ -43,7 +43,7 @@ export const amend: Register = (program, act) => {
     .addOption(allowDataFile())
     .addOption(lock())
     .addHelpText('before', EXAMPLES)
-    .action((file: string, options) =>
+    .action((file: string | undefined, options) =>
       act({ doing: `amend '${file}'` }, async () =>
         (await import('../actions/amend.ts')).amend(file, options),
       ),
