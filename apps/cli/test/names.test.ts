@@ -1,5 +1,6 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { copying } from './stopped-job.ts';
 import { type Bench, BIN, bench, diskOf, type Ended, haveQemu, makeChain } from './support.ts';
 
 const MIB = 1 << 20;
@@ -15,6 +16,48 @@ function loop(work: Bench, file: string): (Disposable & { readonly path: string 
   const path = stdout.trim();
   return { path, [Symbol.dispose]: () => void work.must('losetup', '-d', path) };
 }
+
+describe('a name that is as long as names can be', () => {
+  const LONG = 'é'.repeat(127);
+
+  it('is one of an image that is made, copied, read, and committed', async () => {
+    using work = bench();
+    await makeChain(work);
+    const shown = await diskOf(work, 'active.qcow2');
+    work.must('mv', 'active.qcow2', LONG);
+    for (const line of [
+      ['convert', '-O', 'qcow2', LONG, 'x'.repeat(255)],
+      ['map', LONG],
+      ['compare', LONG, 'x'.repeat(255)],
+      ['create', '-b', LONG, '-F', 'qcow2', 'y'.repeat(255)],
+      ['commit', '-b', 'base.qcow2', '--top', 'mid.qcow2', '--strategy', 'staged', LONG],
+    ])
+      expect([line, work.downfold(...line)]).toEqual([
+        line,
+        expect.objectContaining({ code: 0, stderr: '' }),
+      ]);
+    expect(await diskOf(work, LONG)).toBe(shown);
+    expect(readdirSync(work.path).filter((name) => name.includes('.downfold'))).toEqual([]);
+  });
+
+  it('has a journal, by which an interrupted job is known, and goes on', async () => {
+    using work = bench();
+    await makeChain(work);
+    const shown = await diskOf(work, 'active.qcow2');
+    work.must('mv', 'active.qcow2', LONG);
+    const job = await copying(work, 'commit', '-b', 'base.qcow2', '--top', 'top.qcow2', LONG);
+    job.kill('SIGINT');
+    expect((await job.ended).code).toBe(130);
+    for (const line of [
+      ['commit', LONG],
+      ['resize', '--shrink', 'base.qcow2', '1M'],
+    ])
+      expect(work.downfold(...line).stderr).toContain(`downfold resume '${work.file(LONG)}'`);
+    expect(work.downfold('resume', LONG)).toMatchObject({ code: 0 });
+    expect(await diskOf(work, LONG)).toBe(shown);
+    expect(readdirSync(work.path).filter((name) => name.endsWith('.downfold'))).toEqual([]);
+  });
+});
 
 describe('a name that qemu-img takes for a protocol', () => {
   it.each([

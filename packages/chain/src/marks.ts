@@ -1,6 +1,12 @@
 import { posix } from 'node:path';
 import { type Image, ImageError, type ImageMark } from '@downfold/image';
-import { type FileIdentity, isUrl, type StorageBackend, StorageError } from '@downfold/storage';
+import {
+  type FileIdentity,
+  isUrl,
+  pathBeside,
+  type StorageBackend,
+  StorageError,
+} from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
 
 /** What lies behind the name of an image that has no place for a mark in itself. */
@@ -15,7 +21,7 @@ interface MarkFile extends ImageMark {
 
 /** Path of the mark beside an image. */
 export function markPath(image: string): string {
-  return `${image}${SUFFIX}`;
+  return pathBeside(image, SUFFIX);
 }
 
 /** The mark of an open image: the one inside it, or else the one beside it. */
@@ -86,7 +92,7 @@ async function writeBeside(image: Image, mark: ImageMark, backend: StorageBacken
       { file: image.label },
     );
   const path = markPath(image.label);
-  const fresh = `${path}.new`;
+  const fresh = pathBeside(image.label, `${SUFFIX}.new`);
   const text: MarkFile = { ...mark, image: image.file.identity };
   await removeIfThere(fresh, backend);
   {

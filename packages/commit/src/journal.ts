@@ -5,6 +5,7 @@ import type { BackingReference, StagingToken } from '@downfold/image';
 import {
   isUrl,
   type OpenMode,
+  pathBeside,
   type Storage,
   type StorageBackend,
   StorageError,
@@ -70,7 +71,7 @@ export type JournalRecord =
 type Intent = Extract<JournalRecord, { type: 'INTENT' }>;
 
 /** What lies behind the name of the image whose commit a journal is. */
-const SUFFIX = '.downfold';
+export const JOURNAL_SUFFIX = '.downfold';
 /** No journal comes near it; what is longer is not read into memory. */
 const MOST_BYTES = 1 << 30;
 
@@ -95,7 +96,7 @@ export function pivotIn({
 
 /** Path of the journal beside an image. */
 export function journalPath(image: string): string {
-  return `${image}${SUFFIX}`;
+  return pathBeside(image, JOURNAL_SUFFIX);
 }
 
 /**

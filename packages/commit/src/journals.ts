@@ -10,6 +10,7 @@ import { isUrl, type StorageBackend, StorageError } from '@downfold/storage';
 import { claimOf, conflictBetween, disturb, rewrittenBy } from './claim.ts';
 import { CommitError } from './errors.ts';
 import {
+  JOURNAL_SUFFIX,
   type Journal,
   type JournalOwner,
   journalPath,
@@ -18,7 +19,7 @@ import {
   openJournal,
   readJournal,
 } from './journal.ts';
-import { inPlace } from './journal-plan.ts';
+import { inPlace, leafBeside } from './journal-plan.ts';
 import type { EngineParts } from './parts.ts';
 import { type CommitPlan, factsIn } from './plan.ts';
 
@@ -75,11 +76,12 @@ async function* journalsIn(
 ): AsyncGenerator<Found, void, undefined> {
   if ((await identityOf(directory, backend)) === null) return;
   for (const { name, kind } of await backend.list(directory).catch(nothingToList)) {
-    if (kind !== 'file' || !name.endsWith(journalPath('')) || name === journalPath('')) continue;
-    const leaf = posix.join(directory, name.slice(0, -journalPath('').length));
-    const path = journalPath(leaf);
+    if (kind !== 'file' || !name.endsWith(JOURNAL_SUFFIX) || name === JOURNAL_SUFFIX) continue;
+    const path = posix.join(directory, name);
     const found = await readJournal(backend, path).catch(nobodyGoesOn);
-    if (found !== null) yield { ...found, leaf, plan: inPlace({ path, intent: found.intent }) };
+    if (found === null) continue;
+    const journal = { path, intent: found.intent };
+    yield { ...found, leaf: leafBeside(journal), plan: inPlace(journal) };
   }
 }
 

@@ -17,8 +17,8 @@ import { CommitError } from './errors.ts';
 import { assertRunnable, positionOf, runSteps, stopped } from './execute.ts';
 import { assertFlushesHeld, notingFailedFlush } from './failed-flush.ts';
 import { isFoundation } from './foundation.ts';
-import { type Journal, type JournalRecord, journalPath, pivotIn } from './journal.ts';
-import { inPlace } from './journal-plan.ts';
+import { type Journal, type JournalRecord, pivotIn } from './journal.ts';
+import { inPlace, leafBeside } from './journal-plan.ts';
 import { assertOrphan } from './journals.ts';
 import { isLinked, type Layers, openLayers } from './layers.ts';
 import { lockPlan } from './lock-plan.ts';
@@ -262,11 +262,11 @@ async function foundAgain(
   return { plan: { ...plan, images }, gone };
 }
 
-function notThere(image: string, { path }: Journal, canBeGivenUp: boolean): CommitError {
-  const leaf = path.slice(0, -journalPath('').length);
+function notThere(image: string, journal: Journal, canBeGivenUp: boolean): CommitError {
+  const leaf = leafBeside(journal);
   const way = canBeGivenUp
     ? `give the job up: downfold abort '${leaf}'`
-    : `if it is lost for good, all that is left is to remove the journal '${path}'`;
+    : `if it is lost for good, all that is left is to remove the journal '${journal.path}'`;
   return new CommitError(
     'COMMIT_CHANGED',
     `${image}: is not there, and the interrupted job needs it: move this very file back (a copy is another file), or ${way}`,

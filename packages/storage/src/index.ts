@@ -22,6 +22,7 @@ export {
 export { LockTable, lockedError, type TableLock } from './lock-table.ts';
 export { numberOf } from './number-of.ts';
 export { closesWith, openBackend, openStorage } from './open.ts';
+export { pathBeside } from './path-beside.ts';
 export { pathFrom } from './path-from.ts';
 export { bytesOfPieces, piecesAfter, piecesUpTo } from './pieces.ts';
 export { type BackendLoader, isUrl, routed } from './routed.ts';

@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { posix } from 'node:path';
 import { lockImage } from '@downfold/chain';
 import type { Image } from '@downfold/image';
-import { pathFrom, StorageError, WRITER } from '@downfold/storage';
+import { pathBeside, pathFrom, StorageError, WRITER } from '@downfold/storage';
 import {
   type Access,
   assertNoJournal,
@@ -21,7 +21,7 @@ const MOST_LINKS = 40;
 
 /** What an unfinished copy is called, beside the file that it is to become. One that is there is taken for what an interrupted copy left, and removed. */
 export function partOf(path: string): string {
-  return `${path}${SUFFIX}`;
+  return pathBeside(path, SUFFIX);
 }
 
 /** Where a disk is copied to. */
