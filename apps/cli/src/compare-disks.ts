@@ -1,6 +1,6 @@
 import { type OpenChain, subchainExtents, viewOf } from '@downfold/chain';
 import { type CowSource, ExtentCursor, KIND, WORTHWHILE_HOLE_BYTES } from '@downfold/image';
-import { DownfoldError, guestOffset, rangeBetween } from '@downfold/units';
+import { DownfoldError, guestOffset, rangeBetween, SECTOR_BYTES } from '@downfold/units';
 import { FailureWithCode } from './failure.ts';
 import type { Progress } from './output/progress.ts';
 
@@ -19,7 +19,6 @@ export interface CompareDisksOptions {
 }
 
 const BUFFER_BYTES = 1 << 20;
-const SECTOR_BYTES = 512;
 
 /** qemu-img's: what is allocated could not be told; data could not be read. */
 const EXIT = { status: 3, read: 4 } as const;

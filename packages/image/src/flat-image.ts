@@ -8,6 +8,7 @@ import {
   hostOffset,
   rangeBetween,
   rangeEnd,
+  SECTOR_BYTES,
 } from '@downfold/units';
 
 import type { CheckOptions, CheckReport } from './check.ts';
@@ -25,9 +26,6 @@ import type { CowSource, ImageCopyPiece, ImageWriteOptions } from './write-optio
 
 /** Bytes that are written at a time. */
 const STEP_BYTES = 4 << 20;
-
-/** Unit of virtual sizes. A file that ends inside a sector reads as if zeros completed it, as in QEMU. */
-const SECTOR_BYTES = 512;
 
 /** Of one that is encrypted: what its file is longer by decrypts to noise. */
 const GROWTH_IN_ONE_STEP = 'growth that a crash leaves whole';

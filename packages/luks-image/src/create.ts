@@ -1,10 +1,8 @@
 import { type Image, ImageError } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
-import { alignUp, byteLength, hostOffset, rangeBetween } from '@downfold/units';
+import { alignUp, byteLength, hostOffset, rangeBetween, SECTOR_BYTES } from '@downfold/units';
 import { openImage } from './open.ts';
 import type { LuksCreateOptions } from './options.ts';
-
-const SECTOR_BYTES = 512;
 
 /** Writes a new image onto empty storage; durable when it resolves. */
 export async function createImage(file: Storage, options: LuksCreateOptions): Promise<Image> {

@@ -8,10 +8,8 @@ import {
   type OpenImageOptions,
 } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
-import { alignUp, hostOffset } from '@downfold/units';
+import { alignUp, hostOffset, SECTOR_BYTES } from '@downfold/units';
 import { isLuks } from './recognise.ts';
-
-const SECTOR_BYTES = 512;
 
 /** Opens an image: checks its header, and finds the key that its secret opens. Writes nothing. @throws ImageError */
 export async function openImage(file: Storage, options: OpenImageOptions): Promise<Image> {

@@ -7,9 +7,7 @@ import {
   type ImageFormat,
 } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
-import { alignUp, guestOffset, hostOffset, rangeBetween } from '@downfold/units';
-
-const SECTOR_BYTES = 512;
+import { alignUp, guestOffset, hostOffset, rangeBetween, SECTOR_BYTES } from '@downfold/units';
 
 const FIRST_BLOCK_BYTES = 4096;
 

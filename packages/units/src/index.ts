@@ -27,4 +27,5 @@ export {
   rangeEnd,
   splitRange,
 } from './ranges.ts';
+export { SECTOR_BYTES } from './sector.ts';
 export { type DirectReads, SharedMap, SharedMapReader } from './shared-map.ts';

@@ -1,7 +1,7 @@
 import { identityKey, identityOf, type OpenChain, printable } from '@downfold/chain';
 import type { BitmapContent, BitmapFacts, Image } from '@downfold/image';
 import { isQcow2 } from '@downfold/qcow2';
-import { byteLength } from '@downfold/units';
+import { byteLength, SECTOR_BYTES } from '@downfold/units';
 import { type Copied, copyDisk } from '../copy/copy-disk.ts';
 import { chainSource, concatenated, type DiskSource } from '../copy/disk-source.ts';
 import { salvaged } from '../copy/salvage.ts';
@@ -110,7 +110,6 @@ function told(
   return { filename, format, 'virtual-size': virtualSize, ...copied };
 }
 
-const SECTOR_BYTES = 512;
 /** As qemu-img's. */
 const MOST_SPARSE_BYTES = 16 << 20;
 

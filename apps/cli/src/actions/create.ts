@@ -1,7 +1,7 @@
 import type { GivenSecret } from '@downfold/host';
 import type { BackingReference, CreateImageOptions } from '@downfold/image';
 import type { Storage } from '@downfold/storage';
-import { alignUp, type ByteLength } from '@downfold/units';
+import { alignUp, type ByteLength, SECTOR_BYTES } from '@downfold/units';
 import { kindOf, overwrite } from '../copy/in-place.ts';
 import {
   asksForHelp,
@@ -38,9 +38,6 @@ export interface CreateOptions {
   readonly secret?: readonly GivenSecret[];
   readonly object?: readonly NamedSecret[];
 }
-
-/** QEMU counts disks in these, and would not see what is left over. */
-const SECTOR_BYTES = 512;
 
 /** `downfold create`: a new, empty image; never over an existing file, but on a block device without an image. */
 export async function create(

@@ -1,6 +1,6 @@
 import type { OpenChain } from '@downfold/chain';
 import { headerAreaBytes } from '@downfold/luks';
-import { alignUp, ceilDivide } from '@downfold/units';
+import { alignUp, ceilDivide, SECTOR_BYTES } from '@downfold/units';
 import { chainSource } from '../copy/disk-source.ts';
 import { openSource } from '../copy/sources.ts';
 import { unitRuns } from '../copy/unit-runs.ts';
@@ -33,7 +33,6 @@ interface Measure {
   readonly bitmaps?: number;
 }
 
-const SECTOR_BYTES = 512;
 /** Of an entry of the bitmap directory, without its name. */
 const BITMAP_ENTRY_BYTES = 24;
 

@@ -1,15 +1,18 @@
 import { FlatImage, type Image } from '@downfold/image';
 import { isQcow2, type Preallocation } from '@downfold/qcow2';
 import { isRaw } from '@downfold/raw';
-import { type ByteLength, byteLength, guestOffset, rangeBetween } from '@downfold/units';
+import {
+  type ByteLength,
+  byteLength,
+  guestOffset,
+  rangeBetween,
+  SECTOR_BYTES,
+} from '@downfold/units';
 import { type Access, openForWriting } from '../environment.ts';
 import { UsageError } from '../failure.ts';
 import { growDisk } from '../grow-disk.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printResult } from '../output/print.ts';
-
-/** Disks of formats with clusters are whole numbers of these. */
-const SECTOR_BYTES = 512;
 
 /** Options of `resize`. */
 export interface ResizeOptions extends Access {

@@ -1,6 +1,6 @@
 import type { CowSource, Image } from '@downfold/image';
 import { isQcow2 } from '@downfold/qcow2';
-import { alignDown, alignUp, guestOffset, rangeBetween } from '@downfold/units';
+import { alignDown, alignUp, guestOffset, rangeBetween, SECTOR_BYTES } from '@downfold/units';
 import type { Progress } from '../output/progress.ts';
 import type { DiskSource, Run } from './disk-source.ts';
 import { unitRuns } from './unit-runs.ts';
@@ -29,7 +29,6 @@ export interface Copied {
 
 /** Read and written at once: large enough for the system calls not to count, small enough for the processor's cache. */
 const PIECE_BYTES = 2 << 20;
-const SECTOR_BYTES = 512;
 /** Finest zeros worth looking for where the target has no clusters. Source: qemu-img's default for -S. */
 const LEAST_UNIT_BYTES = 4096;
 

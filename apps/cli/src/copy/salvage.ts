@@ -1,9 +1,7 @@
 import { ImageError } from '@downfold/image';
 import { StorageError } from '@downfold/storage';
+import { SECTOR_BYTES } from '@downfold/units';
 import type { DiskSource, Run } from './disk-source.ts';
-
-/** What is read at a time where more could not be read; as qemu-img does it. */
-const SECTOR_BYTES = 512;
 
 /**
  * The same disk, of which what cannot be read shows zeros. `warn` hears of each such sector: its first byte, and why. Behind what an image cannot say the
