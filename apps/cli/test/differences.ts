@@ -333,6 +333,13 @@ export const DIFFERENCES: readonly Difference[] = [
     why: 'nobody asked for the snapshots to change',
   },
   {
+    id: 'amend-size',
+    verbs: 'amend -o size',
+    theirs: 'cuts the disk when the size is smaller, without being told to',
+    ours: 'refuses; `resize --shrink` does it',
+    why: 'what is cut off is lost',
+  },
+  {
     id: 'amend-old',
     verbs: 'amend -o compat=0.10',
     theirs: 'drops persistent bitmaps; gives zero clusters of internal snapshots their place',

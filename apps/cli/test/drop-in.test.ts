@@ -169,6 +169,25 @@ describe.skipIf(!haveQemu)('the same command line, of qemu-img and of downfold',
     }
   });
 
+  it.each([
+    ['create', '-f', 'qcow2', '-o', 'encryption=off,nocow=on,extent_size_hint=1M', 'new', '1M'],
+    ['create', '-f', 'raw', '-o', 'extent_size_hint=1M,preallocation=full,nocow=on', 'new', '1M'],
+    ['check', '-f', 'qcow2', '--output=json', 'none'],
+    ['check', '-f', 'qcow2', 'none'],
+    ['rebase', '-q', '-u', '-f', 'qcow2', 'top'],
+  ])('says the same: %s %s %s %s', (...line) => {
+    using work = bench();
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'none', '0');
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'none', '-F', 'qcow2', 'top');
+    const ours = work.downfold(...line);
+    const shown = work.run('qemu-img', 'info', '-U', 'top').stdout;
+    work.must('rm', '-f', 'new', 'top');
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'none', '-F', 'qcow2', 'top');
+    const theirs = work.run('qemu-img', ...line);
+    expect(ours).toEqual(theirs);
+    expect(shown).toBe(work.run('qemu-img', 'info', '-U', 'top').stdout);
+  });
+
   const lines: readonly (readonly [line: readonly string[], code: number])[] = [
     [['info', 'gone'], 1],
     [['info', '--output=xml', 'x'], 1],
@@ -194,7 +213,12 @@ describe.skipIf(!haveQemu)('the same command line, of qemu-img and of downfold',
     [['snapshot', '-c', '', 'new'], 0],
     [['snapshot', '-d', '', 'new'], 0],
     [['rebase', '-u', '-F', 'raw', '-b', 'nbd://127.0.0.1:1/none', 'new'], 0],
+    [['rebase', '-u', 'new'], 0],
+    [['rebase', 'new'], 1],
+    [['amend', '-f', 'qcow2', '-o', 'size=2000001', 'new'], 1],
     [['measure', '-o', 'help'], 1],
+    [['measure', '-O', 'qcow2', '-o', 'size=5M'], 1],
+    [['measure', '-O', 'qcow2', '-o', 'size=5M', 'x'], 0],
     [['amend', '-f', 'qcow2', '-o', 'help'], 0],
     [['amend', '-f', 'raw', '-o', 'help'], 1],
     [['amend', '-o', 'compat=1.1'], 1],

@@ -89,6 +89,20 @@ describe('resize', () => {
     expect(work.json(...line)).toMatchObject({ 'virtual-size': 1024, before: 4 * MIB });
   });
 
+  it('of a raw file makes the file as long as was said', () => {
+    using work = bench();
+    work.must('truncate', '-s', '1000001', 'x');
+    for (const [size, bytes] of [
+      // of the disk, which is whole sectors
+      ['+1', 1_000_449],
+      ['1000', 1000],
+      ['1024', 1024],
+    ] as const) {
+      const { code } = work.downfold('resize', '-f', 'raw', '--shrink', 'x', size);
+      expect([code, statSync(work.file('x')).size]).toEqual([0, bytes]);
+    }
+  });
+
   const seeds = Array.from({ length: perTier({ quick: 1, ci: 8, long: 300 }) }, (_, seed) => seed);
 
   it.skipIf(!haveQemu).each(seeds)('of random image %i cuts the disk, and adds zeros', (seed) => {

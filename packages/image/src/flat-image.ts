@@ -156,7 +156,7 @@ export class FlatImage implements Image {
     return this.#refuse('deallocation: they have no unallocated status');
   }
 
-  /** New bytes read as zeros whatever lies below: the image hides it anyway. Sizes are rounded up to sectors. */
+  /** New bytes read as zeros whatever lies below: the image hides it anyway. The disk is rounded up to sectors, the file only where it is not the disk. */
   async resize(virtualSize: ByteLength, options: ImageWriteOptions): Promise<void> {
     this.#assertChangeable(options);
     if (this.data !== this.file && virtualSize > this.#virtualSize)
@@ -181,7 +181,8 @@ export class FlatImage implements Image {
     if (size < this.#virtualSize) return this.#refuse('shrinking the virtual disk');
     // a file that ends inside its last sector is shorter than the disk
     if (size === this.#virtualSize && (await this.file.length()) >= this.#start + size) return;
-    await this.file.setLength(byteLength(this.#start + size), options);
+    const end = Math.max(await this.file.length(), this.#endOf(virtualSize));
+    await this.file.setLength(byteLength(end), options);
     // what the file is longer by is zeros, which decrypt to noise
     if (this.data !== this.file)
       await this.data.writeZeroes(rangeBetween(hostOffset(this.#virtualSize), size), options);
@@ -189,13 +190,19 @@ export class FlatImage implements Image {
     this.#virtualSize = size;
   }
 
-  /** Cuts the end of the disk off; durable when it resolves. Sizes are rounded up to sectors. */
+  /** Cuts the end of the disk off; durable when it resolves. Sizes are rounded as by `resize`. */
   async shrink(virtualSize: ByteLength): Promise<void> {
     this.#assertChangeable();
     const size = Math.min(this.#virtualSize, alignUp(virtualSize, SECTOR_BYTES));
-    await this.file.setLength(byteLength(this.#start + size));
+    if (virtualSize < this.#virtualSize)
+      await this.file.setLength(byteLength(this.#endOf(virtualSize)));
     await this.file.flush(`${this.format}: the new end`);
     this.#virtualSize = size;
+  }
+
+  /** Where a file ends that holds so large a disk. What is encrypted is whole sectors. */
+  #endOf(virtualSize: number): number {
+    return this.data === this.file ? virtualSize : this.#start + alignUp(virtualSize, SECTOR_BYTES);
   }
 
   /** Gives all of a range a place in the file: holes are written as zeros. Nobody may write to it meanwhile. Durable after the next `flush`. */

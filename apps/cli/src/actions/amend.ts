@@ -1,6 +1,6 @@
 import type { Image } from '@downfold/image';
 import { type Amendment, isQcow2 } from '@downfold/qcow2';
-import { type ByteLength, byteLength } from '@downfold/units';
+import type { ByteLength } from '@downfold/units';
 import {
   asksForHelp,
   isVersion2,
@@ -10,7 +10,7 @@ import {
 } from '../create-settings.ts';
 import { type Access, assertNoStaging, openForWriting } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { growDisk } from '../grow-disk.ts';
+import { assertWholeSectors, growDisk } from '../grow-disk.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { print, printJson } from '../output/print.ts';
 
@@ -82,7 +82,8 @@ function assertPossible(settings: Settings): void {
 /** The size that is asked for; null: none is. @throws UsageError for one that would lose data */
 function sizeOf(image: Image, { size: text }: Settings): ByteLength | null {
   if (text === undefined) return null;
-  const size = byteLength(parseBytes(text, 'image size'));
+  const size = parseBytes(text, 'image size');
+  assertWholeSectors(size);
   if (size < image.geometry.virtualSize)
     throw new UsageError("-o size makes the disk larger; 'downfold resize --shrink' cuts it");
   return size;

@@ -88,7 +88,7 @@ function jsonReport(
 ): Record<string, unknown> {
   return {
     'image-end-offset': report.imageEndOffset,
-    'total-clusters': report.totalClusters,
+    ...counted('total-clusters', report.totalClusters),
     'check-errors': 0,
     ...counted('corruptions', report.corruptions),
     ...counted('leaks', report.leaks),

@@ -166,8 +166,9 @@ function formatted(
   const { backing } = options;
   const { preallocation } = settings;
   const parts = [`Formatting '${file}', fmt=${format}`];
-  for (const name of ENCRYPT_SETTINGS)
-    if (settings[name] !== undefined) parts.push(`${name}=${settings[name]}`);
+  const said = (names: readonly string[]): readonly string[] =>
+    names.flatMap((name) => (settings[name] === undefined ? [] : [`${name}=${settings[name]}`]));
+  parts.push(...said(['encryption', ...ENCRYPT_SETTINGS]));
   if (format === 'qcow2')
     parts.push(
       `cluster_size=${options.clusterSize ?? 65_536}`,
@@ -176,17 +177,17 @@ function formatted(
       `compression_type=${settings['compression_type'] ?? 'zlib'}`,
     );
   parts.push(`size=${size}`);
-  for (const name of LUKS_SETTINGS)
-    if (settings[name] !== undefined) parts.push(`${name}=${settings[name]}`);
-  if (format === 'raw' && preallocation !== undefined) parts.push(`preallocation=${preallocation}`);
+  parts.push(...said(LUKS_SETTINGS));
+  if (format === 'raw') parts.push(...said(['nocow', 'preallocation']));
   if (backing != null) parts.push(`backing_file=${backing.name}`, `backing_fmt=${backing.format}`);
-  if (settings['compat'] !== undefined) parts.push(`compat=${settings['compat']}`);
-  for (const name of ['data_file', 'data_file_raw'])
-    if (settings[name] !== undefined) parts.push(`${name}=${settings[name]}`);
+  parts.push(...said(['compat', 'data_file', 'data_file_raw']));
   if (format === 'qcow2')
     parts.push(
       `lazy_refcounts=${settings['lazy_refcounts'] ?? 'off'}`,
       `refcount_bits=${options.refcountBits ?? 16}`,
     );
+  const { extent_size_hint: hint } = settings;
+  if (format !== 'raw') parts.push(...said(['nocow']));
+  if (hint !== undefined) parts.push(`extent_size_hint=${parseBytes(hint, 'extent_size_hint')}`);
   return parts.join(' ');
 }

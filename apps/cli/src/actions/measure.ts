@@ -46,12 +46,12 @@ export async function measure(file: string | undefined, options: MeasureOptions)
   const format = newFormatOf(options.targetFormat);
   const settings = settingsOf(options.option ?? [], format.name);
   assertNoDataFile(settings);
-  const said = options.size ?? settings['size'];
-  if ((file === undefined) === (said === undefined))
+  const { size } = options;
+  if ((file === undefined) === (size === undefined))
     throw new UsageError('Either --size N or one filename must be specified');
   const measured =
     file === undefined
-      ? sizes(format, settings, parseBytes(said as string, 'image size'), 0)
+      ? sizes(format, settings, parseBytes(size as string, 'image size'), 0)
       : await measureImage(file, format, settings, options);
   printResult(options, measured, () => human(measured));
   return 0;

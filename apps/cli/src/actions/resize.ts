@@ -1,16 +1,10 @@
 import { FlatImage, type Image } from '@downfold/image';
 import { isQcow2, type Preallocation } from '@downfold/qcow2';
 import { isRaw } from '@downfold/raw';
-import {
-  type ByteLength,
-  byteLength,
-  guestOffset,
-  rangeBetween,
-  SECTOR_BYTES,
-} from '@downfold/units';
+import { type ByteLength, byteLength, guestOffset, rangeBetween } from '@downfold/units';
 import { type Access, openForWriting } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { growDisk } from '../grow-disk.ts';
+import { assertWholeSectors, growDisk } from '../grow-disk.ts';
 import { parseBytes } from '../output/bytes.ts';
 import { printResult } from '../output/print.ts';
 
@@ -29,10 +23,7 @@ export async function resize(file: string, size: string, options: ResizeOptions)
   const { image } = opened;
   const before = image.geometry.virtualSize;
   const wanted = sizeFrom(size, before);
-  if (!(image instanceof FlatImage) && wanted % SECTOR_BYTES !== 0)
-    throw new UsageError(
-      `The new size must be a multiple of ${SECTOR_BYTES}, and ${wanted} is not`,
-    );
+  if (!(image instanceof FlatImage)) assertWholeSectors(wanted);
   if (options.preallocation !== 'off' && wanted < before)
     throw new UsageError('Preallocation can only be used for growing images');
   if (options.preallocation === 'metadata' && !isQcow2(image))

@@ -34,7 +34,7 @@ export const rebase: Register = (program, act) => {
     .description('give an image another backing file; where that reads differently, copy first')
     .argument('<file>', 'the image that is relinked')
     .addOption(format())
-    .requiredOption('-b, --backing <name>', "the new backing file; '' for none")
+    .option('-b, --backing <name>', "the new backing file; '' for none, as with -u alone")
     .addOption(new Option('-F, --backing-format <name>', 'its format; not guessed'))
     .option('-u, --unsafe', 'trust that it shows the same disk: change the reference only')
     .addOption(dryRun())
