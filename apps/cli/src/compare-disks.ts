@@ -1,5 +1,11 @@
-import { type OpenChain, subchainExtents, viewOf } from '@downfold/chain';
-import { type CowSource, ExtentCursor, KIND, WORTHWHILE_HOLE_BYTES } from '@downfold/image';
+import { type OpenChain, type OwnedBatch, subchainExtents, viewOf } from '@downfold/chain';
+import {
+  type CowSource,
+  ExtentCursor,
+  isPlaced,
+  KIND,
+  WORTHWHILE_HOLE_BYTES,
+} from '@downfold/image';
 import { DownfoldError, guestOffset, rangeBetween, SECTOR_BYTES } from '@downfold/units';
 import { FailureWithCode } from './failure.ts';
 import type { Progress } from './output/progress.ts';
@@ -37,13 +43,16 @@ interface Found {
   readonly end: number;
   readonly data: boolean;
   readonly present: boolean;
+  /** It has a place in the file, where its bytes lie or would as the guest has them. */
+  readonly placed: boolean;
 }
 
 /** One disk while it is walked: the extent that holds the current byte. */
 class Walk {
   readonly size: number;
   readonly view: CowSource;
-  readonly #extents: ExtentCursor;
+  readonly #extents: ExtentCursor<OwnedBatch>;
+  readonly #sealed: readonly boolean[];
 
   constructor({ layers }: OpenChain, { strict, signal }: CompareDisksOptions) {
     const top = layers.length - 1;
@@ -54,6 +63,7 @@ class Walk {
     const holes = strict ? 1 : WORTHWHILE_HOLE_BYTES;
     const extents = subchainExtents(layers, { base: -1, top }, whole, { signal, holes });
     this.#extents = new ExtentCursor(extents);
+    this.#sealed = layers.map(({ image }) => image.encrypted);
   }
 
   /** What is at byte `at`, which never goes back: its end, whether it can hold data, whether anything is allocated there. @throws FailureWithCode */
@@ -62,7 +72,8 @@ class Walk {
   }
 
   async #find(at: number): Promise<Found> {
-    if (at >= this.size) return { end: Number.POSITIVE_INFINITY, data: false, present: false };
+    if (at >= this.size)
+      return { end: Number.POSITIVE_INFINITY, data: false, present: false, placed: false };
     const batch = await this.#extents.to(at);
     if (batch === null) throw new Error(`no extent at ${at}`);
     const { index } = this.#extents;
@@ -71,12 +82,17 @@ class Walk {
       end: batch.ends[index] as number,
       data: kind === KIND.data || kind === KIND.compressed,
       present: kind !== KIND.unallocated,
+      placed: isPlaced(kind) && this.#sealed[batch.owners[index] ?? 0] !== true,
     };
   }
 
   async close(): Promise<void> {
     await this.#extents.close();
   }
+}
+
+function isAlike(one: Found, other: Found): boolean {
+  return one.present === other.present && one.data === other.data && one.placed === other.placed;
 }
 
 /**
@@ -97,8 +113,7 @@ export async function compareDisks(
     for (let at = 0; at < total; ) {
       const [one, other] = [await a.at(at), await b.at(at)];
       const end = Math.min(one.end, other.end, at < common ? common : total);
-      if (strict && (one.present !== other.present || one.data !== other.data))
-        return { reason: 'allocation', offset: at };
+      if (strict && !isAlike(one, other)) return { reason: 'allocation', offset: at };
       if (one.data || other.data) {
         for (; at < end; at = Math.min(end, at + BUFFER_BYTES)) {
           signal?.throwIfAborted();

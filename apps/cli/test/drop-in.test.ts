@@ -202,6 +202,10 @@ describe.skipIf(!haveQemu)('the same command line, of qemu-img and of downfold',
     [['check', '-T', 'odd', 'x'], 1],
     [['compare', 'x', 'gone'], 2],
     [['compare', '-f', 'qcow2', '-F', 'qcow2', 'x', 'noise'], 2],
+    [['compare', '-s', 'x', 'good'], 1],
+    [['compare', '-s', 'good', 'good'], 0],
+    // zeros that keep their place, and that do not
+    [['compare', '-s', 'kept', 'gone-to-zero'], 1],
     // an L2 entry with reserved bits, and compressed data that is none
     [['compare', 'x', 'entry'], 3],
     [['compare', 'x', 'packed'], 4],
@@ -239,7 +243,15 @@ describe.skipIf(!haveQemu)('the same command line, of qemu-img and of downfold',
     work.must('qemu-io', '-f', 'qcow2', '-c', 'write -P 7 0 64k', 'x');
     work.must('sh', '-c', 'head -c 1048576 /dev/urandom >noise; cp x entry');
     spoil(work, 'entry', ({ bytes, l2 }) => bytes.writeUInt32BE(0x3fff_ffff, l2 + 4));
-    work.must('qemu-img', 'convert', '-f', 'qcow2', '-O', 'qcow2', '-c', 'x', 'packed');
+    for (const [name, zero] of [
+      ['kept', 'write -z 0 64k'],
+      ['gone-to-zero', 'write -z -u 0 64k'],
+    ] as const) {
+      work.must('cp', 'x', name);
+      work.must('qemu-io', '-f', 'qcow2', '-c', zero, name);
+    }
+    for (const name of ['good', 'packed'])
+      work.must('qemu-img', 'convert', '-f', 'qcow2', '-O', 'qcow2', '-c', 'x', name);
     spoil(work, 'packed', ({ bytes, first }) => bytes.fill(0xff, first, first + 16));
     const ours = downfoldMany(
       work,
