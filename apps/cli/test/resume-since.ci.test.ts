@@ -169,6 +169,18 @@ describe.skipIf(!haveQemu)(
       expect(work.digest()).toEqual(before);
     });
 
+    it('of rebase, of an image that had nothing below it', () => {
+      using work = pool.copy();
+      work.must('qemu-img', 'create', '-q', '-f', 'qcow2', 'alone', '1M');
+      work.must('qemu-img', 'snapshot', '-c', 's1', 'alone');
+      const before = work.digest();
+      const line = ['rebase', '-b', 'base.qcow2', '-F', 'qcow2', 'alone'];
+      const { code, stderr } = work.downfold(...line);
+      expect([code, stderr]).toEqual([1, expect.stringContaining("internal snapshots ('s1')")]);
+      expect(work.digest()).toEqual(before);
+      expect(work.downfold('rebase', '-q', '-b', '', 'alone').code).toBe(0);
+    });
+
     it('of a sibling that is to be kept, and not of the overlay', () => {
       using work = pool.copy();
       const create = ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b'];

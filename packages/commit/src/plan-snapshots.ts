@@ -13,14 +13,15 @@ export async function assertNoSnapshots(
 ): Promise<void> {
   for (const node of changedBelow(plan)) {
     const { image } = layers.get(node);
-    if (image.backing === null) continue;
+    // nothing lies below it, and nothing will
+    if (image.backing === null && plan.request.base === null) continue;
     const { snapshots } = await image.describe();
     if (snapshots.length === 0) continue;
     const path = pathOf(plan, node);
     const names = snapshots.map(({ name }) => `'${name}'`).join(', ');
     throw new CommitError(
       'COMMIT_UNSUPPORTED',
-      `${path}: its internal snapshots (${names}) would show something else, for they read through its backing file too; copy them out (downfold convert -l SNAPSHOT), and delete them (downfold snapshot -d) first`,
+      `${path}: its internal snapshots (${names}) would show something else, for they read through what lies below it too; copy them out (downfold convert -l SNAPSHOT), and delete them (downfold snapshot -d) first`,
       { image: path },
     );
   }
