@@ -191,7 +191,7 @@ describe.skipIf(!haveQemu)('rebase', () => {
       ['-b', 'base.raw', 'active.qcow2'],
       'say the format of the new backing file; it is not guessed',
     ],
-    [['active.qcow2'], "required option '-b, --backing <name>' not specified"],
+    [['active.qcow2'], 'Must specify backing file (-b) or use simple mode (-u)'],
     [['-b', 'gone', '-F', 'qcow2', 'active.qcow2'], 'gone: no such file'],
     [['-b', 'base.raw', '-F', 'vmdk', 'active.qcow2'], "format 'vmdk' is not known here"],
     [['-b', 'base.raw', '-F', 'qcow2', 'active.qcow2'], 'base.raw: '],

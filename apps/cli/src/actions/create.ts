@@ -179,8 +179,9 @@ function formatted(
   parts.push(`size=${size}`);
   parts.push(...said(LUKS_SETTINGS));
   if (format === 'raw') parts.push(...said(['nocow', 'preallocation']));
+  parts.push(...said(['compat']));
   if (backing != null) parts.push(`backing_file=${backing.name}`, `backing_fmt=${backing.format}`);
-  parts.push(...said(['compat', 'data_file', 'data_file_raw']));
+  parts.push(...said(['data_file', 'data_file_raw']));
   if (format === 'qcow2')
     parts.push(
       `lazy_refcounts=${settings['lazy_refcounts'] ?? 'off'}`,

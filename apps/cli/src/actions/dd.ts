@@ -22,6 +22,8 @@ type Operands = Partial<Record<(typeof NAMES)[number], string>>;
 
 const SPARSE_BYTES = 4096;
 const BLOCK_BYTES = 512;
+/** As qemu-img's. */
+const MOST_BLOCK_BYTES = 2 ** 31 - 1;
 
 /** `downfold dd`: a part of a disk as a new image. */
 export async function dd(words: readonly string[], options: DdOptions): Promise<number> {
@@ -29,7 +31,10 @@ export async function dd(words: readonly string[], options: DdOptions): Promise<
   if (input === undefined || output === undefined)
     throw new UsageError('Must specify both input and output file names: if=INPUT of=OUTPUT');
   const blockBytes = blocks.bs === undefined ? BLOCK_BYTES : parseBytes(blocks.bs, 'block size');
-  if (blockBytes === 0) throw new UsageError("Invalid block size '0': give at least one byte");
+  if (blockBytes === 0 || blockBytes > MOST_BLOCK_BYTES)
+    throw new UsageError(
+      `Invalid block size '${blocks.bs}': 1 to ${MOST_BLOCK_BYTES} bytes are valid`,
+    );
   const count = blocks.count === undefined ? null : parseBytes(blocks.count, 'count');
   const skip = blocks.skip === undefined ? 0 : parseBytes(blocks.skip, 'skip');
   const copied = await runJob(options, 'stopped: nothing has the name of the copy', async (run) => {

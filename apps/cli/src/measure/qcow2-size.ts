@@ -2,6 +2,7 @@ import { headerAreaBytes } from '@downfold/luks';
 import { geometryOfNew } from '@downfold/qcow2';
 import { alignUp, byteLength, ceilDivide } from '@downfold/units';
 import type { Settings } from '../create-settings.ts';
+import { UsageError } from '../failure.ts';
 import { cipherFor } from '../new-encryption.ts';
 import { createOptions, newFormatOf } from '../new-image.ts';
 
@@ -27,16 +28,21 @@ export function qcow2Shape(settings: Settings): Qcow2Shape {
 
 const ENTRY_BYTES = 8;
 const EXTENDED_ENTRY_BYTES = 16;
+/** As QEMU's. */
+const LONGEST_L1_BYTES = 32 << 20;
 
 /**
  * Bytes of metadata of an image all of whose clusters are allocated: header, L1 and L2 tables, encryption header, refcount table and blocks.
  * @param size of the disk, a multiple of the cluster size
+ * @throws UsageError when no L1 table may be so large
  */
 export function metadataBytes(shape: Qcow2Shape, size: number): number {
   const { clusterSize, extendedL2 } = shape;
   const entry = extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
   const l2 = alignUp((size / clusterSize) * entry, clusterSize);
   const l1 = alignUp((l2 / clusterSize) * ENTRY_BYTES, clusterSize);
+  if (l1 > LONGEST_L1_BYTES)
+    throw new UsageError('The image size is too large (try using a larger cluster size)');
   const counted = clusterSize + l2 + l1 + alignUp(shape.encryptionBytes, clusterSize);
   return counted + refcountBytes(shape, (counted + size) / clusterSize);
 }
