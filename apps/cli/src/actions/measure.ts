@@ -7,7 +7,7 @@ import { unitRuns } from '../copy/unit-runs.ts';
 import { assertNoDataFile, isVersion2, settingsOf } from '../create-settings.ts';
 import type { Access } from '../environment.ts';
 import { UsageError } from '../failure.ts';
-import { metadataBytes, qcow2Shape } from '../measure/qcow2-size.ts';
+import { assertPossibleSize, metadataBytes, qcow2Shape } from '../measure/qcow2-size.ts';
 import { cipherFor } from '../new-encryption.ts';
 import { type NewFormat, newFormatOf } from '../new-image.ts';
 import { parseBytes } from '../output/bytes.ts';
@@ -51,10 +51,20 @@ export async function measure(file: string | undefined, options: MeasureOptions)
     throw new UsageError('Either --size N or one filename must be specified');
   const measured =
     file === undefined
-      ? sizes(format, settings, parseBytes(size as string, 'image size'), 0)
+      ? measureSize(format, settings, parseBytes(size as string, 'image size'))
       : await measureImage(file, format, settings, options);
   printResult(options, measured, () => human(measured));
   return 0;
+}
+
+/** As qemu-img it refuses a size that no image can have; of an image it only tells what a copy would take. */
+function measureSize(
+  format: NewFormat,
+  settings: Readonly<Record<string, string>>,
+  size: number,
+): Measure {
+  if (format.name === 'qcow2') assertPossibleSize(qcow2Shape(settings), size);
+  return sizes(format, settings, size, 0);
 }
 
 async function measureImage(

@@ -34,17 +34,28 @@ const LONGEST_L1_BYTES = 32 << 20;
 /**
  * Bytes of metadata of an image all of whose clusters are allocated: header, L1 and L2 tables, encryption header, refcount table and blocks.
  * @param size of the disk, a multiple of the cluster size
- * @throws UsageError when no L1 table may be so large
  */
 export function metadataBytes(shape: Qcow2Shape, size: number): number {
-  const { clusterSize, extendedL2 } = shape;
-  const entry = extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
-  const l2 = alignUp((size / clusterSize) * entry, clusterSize);
-  const l1 = alignUp((l2 / clusterSize) * ENTRY_BYTES, clusterSize);
-  if (l1 > LONGEST_L1_BYTES)
-    throw new UsageError('The image size is too large (try using a larger cluster size)');
+  const { clusterSize } = shape;
+  const { l1, l2 } = tableBytes(shape, size);
   const counted = clusterSize + l2 + l1 + alignUp(shape.encryptionBytes, clusterSize);
   return counted + refcountBytes(shape, (counted + size) / clusterSize);
+}
+
+/** @throws UsageError when no L1 table may be as large as a disk of `size` bytes needs it */
+export function assertPossibleSize(shape: Qcow2Shape, size: number): void {
+  if (tableBytes(shape, alignUp(size, shape.clusterSize)).l1 <= LONGEST_L1_BYTES) return;
+  throw new UsageError('The image size is too large (try using a larger cluster size)');
+}
+
+/** Bytes of the L1 table and of all L2 tables. */
+function tableBytes(
+  { clusterSize, extendedL2 }: Qcow2Shape,
+  size: number,
+): { readonly l1: number; readonly l2: number } {
+  const entry = extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
+  const l2 = alignUp((size / clusterSize) * entry, clusterSize);
+  return { l1: alignUp((l2 / clusterSize) * ENTRY_BYTES, clusterSize), l2 };
 }
 
 /** Bytes of refcount table and blocks that count so many clusters, and themselves. */

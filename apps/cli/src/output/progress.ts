@@ -102,8 +102,11 @@ function fractionOf({ done, total }: Pick<Progress, 'done' | 'total'>): number {
 const WORK: readonly string[] = ['copy', 'compare'];
 
 function percentages(): ProgressDisplay {
+  let last: string | null = null;
   const write = (fraction: number): void => {
-    stderr().write(`${qemuPercent(fraction)}\r`);
+    const text = qemuPercent(fraction);
+    if (text !== last) stderr().write(`${text}\r`);
+    last = text;
   };
   return {
     show: (progress) => {
