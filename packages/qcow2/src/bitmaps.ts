@@ -92,7 +92,9 @@ function readEntry(
   const extraAt = at + bitmapEntry.size;
   const nameAt = extraAt + entry.extraSize;
   const end = nameAt + entry.nameSize;
-  if (end > bytes.length) throw early();
+  // the padding of the last one belongs to it, as to QEMU
+  const length = alignUp(end - at, BITMAP_ALIGNMENT);
+  if (at + length > bytes.length) throw early();
   assertEntry(state, entry, here);
   const bitmap = {
     tableOffset: entry.tableOffset,
@@ -103,7 +105,7 @@ function readEntry(
     granularity: 2 ** entry.granularityBits,
     extra: bytes.slice(extraAt, nameAt),
   };
-  return { bitmap, length: alignUp(end - at, BITMAP_ALIGNMENT) };
+  return { bitmap, length };
 }
 
 /** Granularities from 512 bytes to 2 GiB, as bits. */

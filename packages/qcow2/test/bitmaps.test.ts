@@ -5,7 +5,7 @@ import { MemoryDisk, memoryBackend } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
 import { describe, expect, test } from 'vitest';
 import { dirtyRanges, type Qcow2, qcow2 } from '../src/index.ts';
-import { AUTOCLEAR_AT } from '../src/structures.ts';
+import { AUTOCLEAR_AT, bitmapsExtension, EXTENSION } from '../src/structures.ts';
 import { Craft } from './craft.ts';
 import {
   bytesOn,
@@ -202,6 +202,22 @@ async function made(): Promise<MemoryDisk> {
   await image.bitmaps.add({ name: 'one', granularity: 1024 });
   return disk;
 }
+
+test('a directory without the padding of its last entry is refused, as by QEMU', async () => {
+  const disk = await made();
+  const craft = new Craft(disk, '/image');
+  const head = Array.from({ length: 512 / 8 }, (_, index) => 8 * index).find(
+    (at) => craft.word(at) === EXTENSION.bitmaps,
+  ) as number;
+  const sizeAt = head + 8 + bitmapsExtension.fields.directorySize.at + 4;
+  const list = async (): Promise<unknown> => {
+    await using image = await openOn(disk, '/image', 'read');
+    return await image.bitmaps.list();
+  };
+  await expect(list()).resolves.toHaveLength(1);
+  craft.setWord(sizeAt, craft.word(sizeAt) - 1);
+  await expect(list()).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
+});
 
 test('opened for writing and closed unchanged, or with its header changed alone, bitmaps stay as they were', async () => {
   const disk = await made();
