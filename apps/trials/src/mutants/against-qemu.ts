@@ -56,7 +56,7 @@ async function alone(sample: Sample): Promise<string | null> {
 
 /** What QEMU does not have of the format, and Downfold does: extra data of bitmaps, and the flag that one may go without knowing it. */
 const NOT_IN_QEMU = /Bitmap extra data is not supported/;
-const FLAG_NOT_IN_QEMU = /bitmap: flags becomes [4-7](;|$)/;
+const FLAG_NOT_IN_QEMU = /bitmap: flags (becomes|has a bit flipped:) [4-7](;|$)/;
 const CONSTRAINTS = /Bitmap '.*' doesn't satisfy the constraints/;
 
 function isNotInQemu(mutant: Mutant, errors: string): boolean {
