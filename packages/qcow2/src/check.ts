@@ -12,46 +12,46 @@ export async function checkImage(
   options: CheckOptions = {},
 ): Promise<CheckReport> {
   let [corruptions, leaks] = [0, 0];
-  const count = (severity: CheckFinding['severity']): void => {
+  // there may be millions, and nobody to hear of them: only then are they put into words
+  const tell = (
+    severity: CheckFinding['severity'],
+    offset: number | null,
+    message: () => string,
+  ): void => {
     if (severity === 'leak') leaks++;
     else corruptions++;
-  };
-  const find = (finding: CheckFinding): void => {
-    count(finding.severity);
-    options.onFinding?.(finding);
+    options.onFinding?.({ severity, message: message(), offset });
   };
   const { clusterSize } = state.geometry;
   const keep = state.staged === null ? null : placeIn(state.staged.header);
-  const references = await countReferences(state, keep, find, options);
+  const references = await countReferences(
+    state,
+    keep,
+    ({ severity, message, offset }) => tell(severity, offset, () => message),
+    options,
+  );
   for (const { message, offset } of damagesOf(state, await readSnapshots(state)))
-    find({ severity: 'corruption', message, offset });
+    tell('corruption', offset, () => message);
   const imageEndOffset = await compareRefcounts(
     state,
     references,
     (difference) => {
       const { cluster, stored, counted } = difference;
-      const severity = stored > counted ? 'leak' : 'corruption';
-      // there may be millions, and nobody to hear of them
-      if (options.onFinding === undefined) {
-        if (stored !== counted) count(severity);
-        if (wrongFlag(difference)) count('corruption');
-        return;
-      }
       const offset = cluster * clusterSize;
       if (stored !== counted)
-        find({
-          severity,
-          // in qemu-img's words: scripts read them
-          message: `cluster ${cluster} refcount=${stored} reference=${counted}`,
+        tell(
+          stored > counted ? 'leak' : 'corruption',
           offset,
-        });
+          // in qemu-img's words: scripts read them
+          () => `cluster ${cluster} refcount=${stored} reference=${counted}`,
+        );
       // beside a wrong refcount too: QEMU counts both
       if (wrongFlag(difference))
-        find({
-          severity: 'corruption',
-          message: `cluster ${cluster}: a copied flag is wrong for refcount ${stored}`,
+        tell(
+          'corruption',
           offset,
-        });
+          () => `cluster ${cluster}: a copied flag is wrong for refcount ${stored}`,
+        );
     },
     options,
   );

@@ -1,6 +1,7 @@
 import type { OperationOptions } from '@downfold/storage';
 import { hostOffset } from '@downfold/units';
 import { type HostCounts, USE } from './host-counts.ts';
+import { isExternal } from './l2-entry.ts';
 import type { Qcow2State } from './state.ts';
 import { compressedBytes, compressedOffset, entryOffset, HIGH_COMPRESSED } from './structures.ts';
 import { wordsOf } from './words.ts';
@@ -19,13 +20,15 @@ export interface Overlain {
 /** Looks through the tables at these bytes of the file. `counted`: where metadata lies. */
 export async function readOverlain(
   state: Qcow2State,
-  offsets: Iterable<number>,
+  offsets: ReadonlySet<number>,
   counted: HostCounts,
   options?: OperationOptions,
 ): Promise<Overlain> {
   const { clusterSize, clusterBits, entryWords } = state.geometry;
   const metadata = new Set<number>();
   let end = 0;
+  // what entries lead to in a data file is no metadata
+  if (offsets.size === 0 || isExternal(state)) return { metadata, end };
   const bytes = new Uint8Array(clusterSize);
   for (const offset of offsets) {
     if (offset % clusterSize !== 0 || offset >= state.fileEnd) continue;
