@@ -5,6 +5,7 @@ import { type DiskObserver, type MemoryDisk, memoryBackendDriver } from '@downfo
 import { byteLength, guestOffset } from '@downfold/units';
 import { Attempt, type Refusal } from './attempt.ts';
 import type { MemoryMeter } from './meter.ts';
+import { refcountIn } from './refcount-in.ts';
 import { DATA, IMAGE } from './seed-images.ts';
 
 /** Disks up to this long are read whole, others at their start and their end. Bytes. */
@@ -17,7 +18,7 @@ const LARGE = 1 << 16;
 /** A finding that hides others: what overlaps is not looked into until it no longer does, and then says more. */
 const OVERLAP = /overlaps other metadata/;
 /** What QEMU, too, leaves when one of two entries of the disk itself that lead to one cluster is written: the other could be written in place, and is copied. */
-const FLAG_LEFT = /^cluster \d+: a copied flag is wrong for refcount 1$/;
+const FLAG_LEFT = /^cluster (\d+): a copied flag is wrong for refcount 1$/;
 const TOGETHER = /refcount=0 reference=|points to metadata|overlaps other metadata/;
 
 /** What became of a mutant. */
@@ -48,7 +49,7 @@ async function judgeOnce(
   meter: MemoryMeter,
 ): Promise<Judged & { readonly onlyCosts: boolean }> {
   const before = await readOnly(disk, attempt, meter, 'all');
-  await change(disk.copy(), attempt, meter, before);
+  await change(disk, attempt, meter, before);
   await repair(disk.copy(), attempt, meter, before);
   const { accepted, view } = before;
   const { refusals, faults, onlyCosts } = attempt;
@@ -63,24 +64,20 @@ interface Read {
   readonly corruptions: number | null;
   /** A check told that guest data lies where nothing else does, and is counted: what is written shows nowhere else. */
   readonly apart: boolean;
-  /** Bytes of the file. */
-  readonly end: number;
 }
 
-const NOTHING: Read = { accepted: false, view: null, corruptions: null, apart: false, end: 0 };
-
-const contentEnd = (disk: MemoryDisk): number => disk.fileOf(disk.inodeOf(IMAGE)).length;
+const NOTHING: Read = { accepted: false, view: null, corruptions: null, apart: false };
 
 /** What is looked at: `disk` what it shows, `check` also whether it is sound, `all` what else it says of itself. */
 type Look = 'disk' | 'check' | 'all';
 
-/** @param old where the file ended before it was changed: what was left there without a flag it may have counts for nothing */
+/** @param was as it was before it was changed: a flag that is missing since of a cluster that was shared then counts for nothing */
 async function readOnly(
   disk: MemoryDisk,
   attempt: Attempt,
   meter: MemoryMeter,
   at: Look,
-  old = 0,
+  was: MemoryDisk | null = null,
 ): Promise<Read> {
   const backend = metered(disk, meter, (what) => attempt.fault(`opened for reading, it ${what}`));
   const image = await attempt.part('open', () => openIn(backend, 'read'));
@@ -88,18 +85,18 @@ async function readOnly(
   await using _ = image;
   const read = await attempt.part('read', () => look(image));
   let [together, left] = [false, 0];
-  const onFinding = ({ severity, message, offset }: CheckFinding): void => {
+  const onFinding = ({ severity, message }: CheckFinding): void => {
     if (severity === 'leak') return;
     together ||= TOGETHER.test(message);
-    if (FLAG_LEFT.test(message) && offset !== null && offset < old) left++;
+    const [, cluster] = FLAG_LEFT.exec(message) ?? [];
+    if (was !== null && cluster !== undefined && refcountIn(was, Number(cluster)) > 1) left++;
   };
   const check = (): Promise<CheckReport> => image.check({ onFinding });
   const report = at === 'disk' ? null : await attempt.part('check', check);
   if (at === 'all') await attempt.part('facts', () => facts(image));
   const corruptions = report === null ? null : report.corruptions - left;
   const apart = report !== null && !together;
-  const end = contentEnd(disk);
-  return { accepted: read !== null, view: read?.view ?? null, corruptions, apart, end };
+  return { accepted: read !== null, view: read?.view ?? null, corruptions, apart };
 }
 
 async function look(image: Qcow2): Promise<{ readonly view: Uint8Array | null }> {
@@ -128,11 +125,12 @@ async function facts(image: Qcow2): Promise<void> {
 
 /** Writes into it. A sound image takes that, shows it and nothing else new, and is sound after; another one shows no less than before when it refuses. */
 async function change(
-  disk: MemoryDisk,
+  was: MemoryDisk,
   attempt: Attempt,
   meter: MemoryMeter,
   before: Read,
 ): Promise<void> {
+  const disk = was.copy();
   const backend = metered(disk, meter);
   const asked: Asked[] = [];
   const done = await attempt.part('write', async () => {
@@ -150,7 +148,7 @@ async function change(
   // one that is not sound may show at one place what was written at another: only of a first write is known what it must not change
   const told = sound || (done === null && asked.length <= 1 && before.apart);
   if (!before.accepted || !told) return;
-  const after = await readOnly(disk, attempt, meter, sound ? 'check' : 'disk', before.end);
+  const after = await readOnly(disk, attempt, meter, sound ? 'check' : 'disk', was);
   if (sound && after.corruptions !== 0)
     attempt.fault(`writing left ${after.corruptions} corruptions`);
   if (!after.accepted) attempt.fault('after a refused write it is not read any more');
