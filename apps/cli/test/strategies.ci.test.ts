@@ -260,17 +260,8 @@ describe.skipIf(!haveQemu)('commit --strategy staged', () => {
     using work = pools.plain.copy();
     for (const name of ['top.qcow2', 'mid.qcow2'])
       work.must('qemu-img', 'rebase', '-q', '-u', '-b', '', name);
-    work.must(
-      'qemu-img',
-      'create',
-      '-q',
-      '-f',
-      'qcow2',
-      '-o',
-      'refcount_bits=1',
-      'one.qcow2',
-      '8M',
-    );
+    const narrow = ['-o', 'refcount_bits=1', 'one.qcow2', '8M'];
+    work.must('qemu-img', 'create', '-q', '-f', 'qcow2', ...narrow);
     work.must('qemu-img', 'rebase', '-q', '-u', '-b', 'one.qcow2', '-F', 'qcow2', 'top.qcow2');
     const args = ['-b', 'one.qcow2', '--top', 'top.qcow2', 'active.qcow2'];
     const { code, stderr } = work.downfold(

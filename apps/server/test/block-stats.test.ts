@@ -1,9 +1,7 @@
 import { statSync } from 'node:fs';
 import { connectNbd } from '@downfold/nbd';
 import { describe, expect, it } from 'vitest';
-import { Bench, haveAll, makeChain, serve, type Whose, WRITABLE } from './support.ts';
-
-const WHOSE: readonly Whose[] = haveAll('qemu-storage-daemon') ? ['QEMU', 'us'] : ['us'];
+import { Bench, makeChain, serve, WHOSE, WRITABLE } from './support.ts';
 
 /** As it goes over QMP. */
 interface Stats {

@@ -1,19 +1,17 @@
 import { expect, it } from 'vitest';
-import { Bench, haveAll, makeChain, serve } from './support.ts';
+import { asDisk, Bench, makeChain, serve, WHOSE } from './support.ts';
 
 const CANCELLING = [
   { command: 'job-cancel', args: { id: 'j' } },
   { command: 'block-job-cancel', args: { device: 'j' } },
 ];
-const WHOSE = haveAll('qemu-storage-daemon') ? (['QEMU', 'us'] as const) : (['us'] as const);
 
 it.each(WHOSE.flatMap((whose) => CANCELLING.map((cancelling) => ({ whose, ...cancelling }))))(
   '$command of a pending job, by $whose: when the answer comes it can be dismissed',
   async ({ whose, command, args }) => {
     await using bench = new Bench();
     await makeChain(bench);
-    const file = `file.driver=file,file.filename=${bench.file('top.qcow2')}`;
-    const served = await serve(bench, whose, '--blockdev', `qcow2,node-name=disk,${file}`);
+    const served = await serve(bench, whose, ...asDisk(bench, 'top.qcow2'));
     await served.execute('block-commit', {
       ...{ 'job-id': 'j', device: 'disk', top: bench.file('mid.qcow2') },
       ...{ 'auto-finalize': false, 'auto-dismiss': false },

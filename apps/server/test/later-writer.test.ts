@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { connectNbd } from '@downfold/nbd';
 import { describe, expect, it } from 'vitest';
 import {
+  asDisk,
   Bench,
   type ChainSpec,
   contentOf,
@@ -48,8 +49,7 @@ async function read(bench: Bench, name: string): Promise<Buffer> {
 
 const started = async (bench: Bench): Promise<Served> => {
   await makeChain(bench, SPEC);
-  const file = `file.driver=file,file.filename=${bench.file('disk.qcow2')}`;
-  return serve(bench, 'us', '--blockdev', `qcow2,node-name=disk,${file}`);
+  return serve(bench, 'us', ...asDisk(bench, 'disk.qcow2'));
 };
 
 describe('who writes to a disk that was used for reading only', () => {
@@ -94,9 +94,7 @@ it('a damaged image is not written to by a job, although its node is read-only',
   await using bench = new Bench();
   await makeChain(bench, SPEC);
   damage(bench, 'disk.qcow2');
-  const file = `file.driver=file,file.filename=${bench.file('disk.qcow2')}`;
-  const node = `qcow2,node-name=disk,read-only=on,${file}`;
-  const served = await serve(bench, 'us', '--blockdev', node);
+  const served = await serve(bench, 'us', ...asDisk(bench, 'disk.qcow2', 'read-only=on'));
   const job = { 'job-id': 'j', device: 'disk', 'auto-dismiss': false };
   await served.execute('block-stream', job);
   await served.until('concluded');

@@ -1,6 +1,7 @@
 import { unlinkSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
 import {
+  asDisk,
   Bench,
   type Bytes,
   haveAll,
@@ -154,9 +155,7 @@ describe.skipIf(!haveTools).each(['QEMU', 'us'] as const)('locks, by %s,', (whos
   it('of a chain in use, while layers of it are committed, and after', async () => {
     await using bench = new Bench();
     await makeChain(bench, { base: [0, 1], mid: [1, 2], top: [2, 3], active: [4] });
-    const file = `file.driver=file,file.filename=${bench.file('active.qcow2')}`;
-    const disk = ['--blockdev', `qcow2,node-name=disk,${file}`, ...WRITABLE];
-    const served = await serve(bench, whose, ...disk);
+    const served = await serve(bench, whose, ...asDisk(bench, 'active.qcow2'), ...WRITABLE);
     const inUse = { base: READER, mid: READER, top: READER, active: WRITER };
     expect(await table(bench)).toEqual(inUse);
     await visit(bench, 'base', READER);

@@ -1,10 +1,8 @@
 import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Bench, haveAll, MIB, makeChain, type Served, serve, type Whose } from './support.ts';
+import { asDisk, Bench, haveTools, MIB, makeChain, type Served, serve, WHOSE } from './support.ts';
 
-const WHOSE: readonly Whose[] = haveAll('qemu-storage-daemon', 'qemu-io') ? ['QEMU', 'us'] : [];
-
-describe.each(WHOSE)('block_resize, by %s,', (whose) => {
+describe.skipIf(!haveTools).each(WHOSE)('block_resize, by %s,', (whose) => {
   const resized = (served: Served, size: number, more: object = { 'node-name': 'disk' }) =>
     served.execute('block_resize', { size, ...more }).then(
       () => 'done',
@@ -26,8 +24,7 @@ describe.each(WHOSE)('block_resize, by %s,', (whose) => {
       'top.qcow2',
       '8M',
     );
-    const file = `file.driver=file,file.filename=${bench.file('top.qcow2')}`;
-    return serve(bench, whose, '--blockdev', `qcow2,node-name=disk,${how},${file}`);
+    return serve(bench, whose, ...asDisk(bench, 'top.qcow2', how));
   }
 
   it('makes a disk larger; what it had stays, what it gets is zero', async () => {
@@ -83,14 +80,7 @@ describe.each(WHOSE)('block_resize, by %s,', (whose) => {
 it('a disk is not made smaller: what is cut off may be needed', async () => {
   await using bench = new Bench();
   await makeChain(bench);
-  const served = await serve(
-    bench,
-    'us',
-    ...[
-      '--blockdev',
-      `qcow2,node-name=disk,file.driver=file,file.filename=${bench.file('top.qcow2')}`,
-    ],
-  );
+  const served = await serve(bench, 'us', ...asDisk(bench, 'top.qcow2'));
   const smaller = served.execute('block_resize', { 'node-name': 'disk', size: 8 * MIB });
   await expect(smaller).rejects.toThrow(/shrinking the disk/);
 });
@@ -98,8 +88,7 @@ it('a disk is not made smaller: what is cut off may be needed', async () => {
 it('a disk with an interrupted job has the size that the job knows', async () => {
   await using bench = new Bench();
   await makeChain(bench);
-  const file = `file.driver=file,file.filename=${bench.file('top.qcow2')}`;
-  const options = ['--blockdev', `qcow2,node-name=disk,${file}`];
+  const options = asDisk(bench, 'top.qcow2');
   const before = await serve(bench, 'us', ...options);
   await before.execute('block-stream', { 'job-id': 'j', device: 'disk', speed: 1 });
   await expect.poll(() => existsSync(bench.file('top.qcow2.downfold'))).toBe(true);

@@ -8,6 +8,7 @@ import { openForReading } from '../src/graph/open.ts';
 import { snapshotSync } from '../src/graph/snapshot.ts';
 import {
   access,
+  asDisk,
   Bench,
   contentOf,
   haveAll,
@@ -16,6 +17,7 @@ import {
   MIB,
   makeChain,
   serve,
+  WHOSE,
   WRITABLE,
 } from './support.ts';
 
@@ -138,26 +140,21 @@ describe('a transaction', () => {
     },
   });
 
-  it.each(haveAll('qemu-storage-daemon') ? (['QEMU', 'us'] as const) : (['us'] as const))(
-    'of one action, by %s, is that action; of none it is nothing',
-    async (whose) => {
-      await using bench = new Bench();
-      await makeChain(bench);
-      const file = `file.driver=file,file.filename=${bench.file('top.qcow2')}`;
-      const node = `qcow2,node-name=disk,${file}`;
-      const served = await serve(bench, whose, '--blockdev', node, ...WRITABLE);
-      const transact = (...actions: readonly object[]): Promise<unknown> =>
-        served.execute('transaction', { actions });
-      await transact();
-      await transact(sync(bench, 'disk', 's1'));
-      await expect(transact(sync(bench, 'nope', 's2'))).rejects.toThrow(/node-name='nope'/);
-      await expect(transact({ type: 'bogus' })).rejects.toThrow(
-        "Parameter 'type' does not accept value 'bogus'",
-      );
-      expect(existsSync(bench.file('s1.qcow2'))).toBe(true);
-      expect(existsSync(bench.file('s2.qcow2'))).toBe(false);
-    },
-  );
+  it.each(WHOSE)('of one action, by %s, is that action; of none it is nothing', async (whose) => {
+    await using bench = new Bench();
+    await makeChain(bench);
+    const served = await serve(bench, whose, ...asDisk(bench, 'top.qcow2'), ...WRITABLE);
+    const transact = (...actions: readonly object[]): Promise<unknown> =>
+      served.execute('transaction', { actions });
+    await transact();
+    await transact(sync(bench, 'disk', 's1'));
+    await expect(transact(sync(bench, 'nope', 's2'))).rejects.toThrow(/node-name='nope'/);
+    await expect(transact({ type: 'bogus' })).rejects.toThrow(
+      "Parameter 'type' does not accept value 'bogus'",
+    );
+    expect(existsSync(bench.file('s1.qcow2'))).toBe(true);
+    expect(existsSync(bench.file('s2.qcow2'))).toBe(false);
+  });
 
   it('of several actions is refused, and none of them is done', async () => {
     await using bench = new Bench();

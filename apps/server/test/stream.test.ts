@@ -1,12 +1,9 @@
 import { expect, it } from 'vitest';
-import { Bench, haveAll, makeChain, type Served, serve, type Whose } from './support.ts';
-
-const WHOSE: readonly Whose[] = haveAll('qemu-storage-daemon') ? ['QEMU', 'us'] : ['us'];
+import { asDisk, Bench, makeChain, type Served, serve, WHOSE, type Whose } from './support.ts';
 
 async function served(bench: Bench, whose: Whose, file: string): Promise<Served> {
   await makeChain(bench);
-  const node = `qcow2,node-name=disk,file.driver=file,file.filename=${bench.file(file)}`;
-  return serve(bench, whose, '--blockdev', node);
+  return serve(bench, whose, ...asDisk(bench, file));
 }
 
 it.each(

@@ -269,6 +269,15 @@ export async function serve(
 }
 
 export type Whose = 'QEMU' | 'us';
+/** Who is asked: QEMU's daemon as well, where it is. */
+export const WHOSE: readonly Whose[] = haveAll('qemu-storage-daemon') ? ['QEMU', 'us'] : ['us'];
+
+/** The arguments that make a file the disk `disk`. @param more further arguments of its node, as `read-only=on` */
+export function asDisk(bench: Bench, file: string, ...more: readonly string[]): readonly string[] {
+  const node = ['qcow2', 'node-name=disk', ...more, 'file.driver=file'];
+  return ['--blockdev', `${node.join(',')},file.filename=${bench.file(file)}`];
+}
+
 export const WRITABLE: readonly string[] = ['--export', 'nbd,id=e,node-name=disk,writable=on'];
 
 /** Bytes of a file that are locked. */

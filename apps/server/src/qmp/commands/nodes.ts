@@ -11,7 +11,7 @@ import {
   str,
   struct,
 } from '@downfold/qmp';
-import { byteLength } from '@downfold/units';
+import { byteLength, SECTOR_BYTES } from '@downfold/units';
 import { describeNodes } from '../../graph/describe.ts';
 import { changeBackingFile } from '../../graph/snapshot.ts';
 import type { ServerParts } from '../context.ts';
@@ -29,7 +29,7 @@ async function resize(
   };
   if (size < 0) refuse("Parameter 'size' expects a >0 size");
   if (node.readOnly) refuse('Image is read-only');
-  if (size % 512 !== 0) refuse('The new size must be a multiple of 512');
+  if (size % SECTOR_BYTES !== 0) refuse(`The new size must be a multiple of ${SECTOR_BYTES}`);
   const interrupted = (await journals.find()).find((one) => one.disk === disk);
   if (interrupted !== undefined)
     refuse(
