@@ -12,7 +12,7 @@ export {
   withinASecond,
 } from './fuzz.ts';
 export { httpServer } from './http-server.ts';
-export { comparedInClear, makeEncrypted, secretObject } from './qemu-secret.ts';
+export { comparedInClear, makeEncrypted, secretObject, untilTimed } from './qemu-secret.ts';
 export { caseContext, seededRandom } from './random.ts';
 export { applies, killers, runCase, verify } from './run.ts';
 export { currentTier, perTier, type Tier } from './tier.ts';

@@ -9,12 +9,16 @@ export function secretObject(file: string): readonly string[] {
 const CANNOT_TELL = 'Unable to get accurate CPU usage';
 const MOST_TRIES = 20;
 
-/** Runs a `qemu-img` that makes a LUKS header, again when QEMU cannot tell how many iterations that takes. @throws with its output when it fails */
+/** Runs a `qemu-img` that makes a LUKS header. @throws with its output when it fails */
 export function makeEncrypted(...args: readonly string[]): void {
+  untilTimed(() => outputOf('qemu-img', args));
+}
+
+/** Does what has QEMU make a LUKS header, or measure one, again when QEMU cannot tell how many iterations that takes. `run` throws what QEMU says. */
+export function untilTimed<T>(run: () => T): T {
   for (let tries = 1; ; tries++) {
     try {
-      outputOf('qemu-img', args);
-      return;
+      return run();
     } catch (cause) {
       if (tries > MOST_TRIES || !String(cause).includes(CANNOT_TELL)) throw cause;
     }
