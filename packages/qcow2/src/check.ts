@@ -1,5 +1,5 @@
 import type { CheckFinding, CheckOptions, CheckReport } from '@downfold/image';
-import { compareRefcounts, wrongFlag } from './compare-refcounts.ts';
+import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
 import { countReferences } from './references.ts';
 import { damagesOf } from './snapshot-damages.ts';
 import { readSnapshots } from './snapshots.ts';
@@ -11,50 +11,48 @@ export async function checkImage(
   state: Qcow2State,
   options: CheckOptions = {},
 ): Promise<CheckReport> {
+  const { onFinding } = options;
   let [corruptions, leaks] = [0, 0];
-  // there may be millions, and nobody to hear of them: only then are they put into words
   const tell = (
     severity: CheckFinding['severity'],
     offset: number | null,
-    message: () => string,
+    message: string,
   ): void => {
     if (severity === 'leak') leaks++;
     else corruptions++;
-    options.onFinding?.({ severity, message: message(), offset });
+    onFinding?.({ severity, message, offset });
   };
   const { clusterSize } = state.geometry;
   const keep = state.staged === null ? null : placeIn(state.staged.header);
   const references = await countReferences(
     state,
     keep,
-    ({ severity, message, offset }) => tell(severity, offset, () => message),
+    ({ severity, message, offset }) => tell(severity, offset, message),
     options,
   );
   for (const { message, offset } of damagesOf(state, await readSnapshots(state)))
-    tell('corruption', offset, () => message);
-  const imageEndOffset = await compareRefcounts(
-    state,
-    references,
-    (difference) => {
-      const { cluster, stored, counted } = difference;
-      const offset = cluster * clusterSize;
-      if (stored !== counted)
-        tell(
-          stored > counted ? 'leak' : 'corruption',
-          offset,
-          // in qemu-img's words: scripts read them
-          () => `cluster ${cluster} refcount=${stored} reference=${counted}`,
-        );
-      // beside a wrong refcount too: QEMU counts both
-      if (wrongFlag(difference))
-        tell(
-          'corruption',
-          offset,
-          () => `cluster ${cluster}: a copied flag is wrong for refcount ${stored}`,
-        );
-    },
-    options,
-  );
+    tell('corruption', offset, message);
+  // there may be millions, and nobody to hear of them: only then are they put into words
+  const heard = onFinding !== undefined;
+  const differs = (difference: Difference): void => {
+    const { cluster, stored, counted } = difference;
+    const offset = cluster * clusterSize;
+    if (stored !== counted)
+      tell(
+        stored > counted ? 'leak' : 'corruption',
+        offset,
+        // in qemu-img's words: scripts read them
+        heard ? `cluster ${cluster} refcount=${stored} reference=${counted}` : '',
+      );
+    // beside a wrong refcount too: QEMU counts both
+    if (wrongFlag(stored, difference))
+      tell(
+        'corruption',
+        offset,
+        heard ? `cluster ${cluster}: a copied flag is wrong for refcount ${stored}` : '',
+      );
+  };
+  const imageEndOffset = await compareRefcounts(state, references, differs, options);
   return {
     corruptions,
     leaks,

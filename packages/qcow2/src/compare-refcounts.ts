@@ -6,7 +6,7 @@ import type { References } from './references.ts';
 import type { Qcow2State } from './state.ts';
 import { halfWordsOf, usedWords } from './words.ts';
 
-/** What is wrong with the refcount of a cluster. */
+/** What is wrong with the refcount of a cluster; only while it is being told: the next one is told in the same object. */
 export interface Difference {
   readonly cluster: number;
   /** The refcount in the image. */
@@ -17,9 +17,11 @@ export interface Difference {
   readonly shared: boolean;
 }
 
-/** Whether a copied flag says that `stored` is one and it is not, or the other way round. */
-export function wrongFlag({ stored, copied, shared }: Difference): boolean {
-  return stored === 1 ? shared : copied;
+type Differs = (difference: Difference) => void;
+
+/** Whether a copied flag says that this refcount is one and it is not, or the other way round. */
+export function wrongFlag(refcount: number, { copied, shared }: Difference): boolean {
+  return refcount === 1 ? shared : copied;
 }
 
 /**
@@ -29,7 +31,7 @@ export function wrongFlag({ stored, copied, shared }: Difference): boolean {
 export async function compareRefcounts(
   state: Qcow2State,
   { counted, blocks }: Pick<References, 'counted' | 'blocks'>,
-  differs: (difference: Difference) => void,
+  differs: Differs,
   options?: OperationOptions,
 ): Promise<number> {
   const { clusterSize, refcountsPerBlock, refcountBits } = state.geometry;
@@ -63,17 +65,18 @@ function decode(block: Uint8Array, count: number, bits: number): Refcounts {
   return stored;
 }
 
-/** Compares clusters from `first` on, all in one chunk; returns the last one that is in use, or -1. */
+/** Compares clusters from `first` on, all in one chunk; returns the last one that is in use, or -1. A hostile block has a million differences: no object for each. */
 function compareSome(
   stored: Refcounts,
   counted: HostCounts,
   first: number,
-  differs: (difference: Difference) => void,
+  differs: Differs,
 ): number {
   const chunk = counted.chunks.get(Math.floor(first / CHUNK_CLUSTERS));
   const base = first % CHUNK_CLUSTERS;
   const present = chunk?.subarray(base, base + stored.length);
   const end = Math.max(usedWords(stored), present === undefined ? 0 : usedWords(present));
+  const difference = { cluster: 0, stored: 0, counted: 0, copied: false, shared: false };
   let last = -1;
   for (let at = 0; at < end; at++) {
     const count = stored[at] as number;
@@ -84,13 +87,12 @@ function compareSome(
     if (wrongFlag === 0 && count === (said & COUNT) && count !== COUNT) continue;
     const references = counted.count(last);
     if (wrongFlag === 0 && count === references) continue;
-    differs({
-      cluster: last,
-      stored: count,
-      counted: references,
-      copied: (said & USE.copied) !== 0,
-      shared: (said & USE.shared) !== 0,
-    });
+    difference.cluster = last;
+    difference.stored = count;
+    difference.counted = references;
+    difference.copied = (said & USE.copied) !== 0;
+    difference.shared = (said & USE.shared) !== 0;
+    differs(difference);
   }
   return last;
 }

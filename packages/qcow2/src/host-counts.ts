@@ -14,8 +14,11 @@ export const USE = {
   shared: 0x2000,
 } as const;
 
-/** Bits of the count; counts from here on live in a map. */
+/** Bits of the count; counts from here on live apart. */
 export const COUNT = 0x1fff;
+
+/** Clusters of one page of the counts that live apart: a hostile block may have a million of them, or one in every chunk. */
+const PAGE_CLUSTERS = 512;
 
 /**
  * References to each host cluster, and what they say of it: two bytes a cluster, in chunks that exist only where something was counted,
@@ -25,7 +28,7 @@ export class HostCounts {
   readonly chunks: ReadonlyMap<number, Uint16Array>;
   #beyond = Number.POSITIVE_INFINITY;
   readonly #chunks = new Map<number, Uint16Array>();
-  readonly #large = new Map<number, number>();
+  readonly #large = new Map<number, Float64Array>();
   readonly #state: Qcow2State;
 
   constructor(state: Qcow2State) {
@@ -51,7 +54,7 @@ export class HostCounts {
   /** References to one cluster. */
   count(cluster: number): number {
     const count = this.#get(cluster) & COUNT;
-    return count === COUNT ? (this.#large.get(cluster) ?? COUNT) : count;
+    return count === COUNT ? (this.#page(cluster)[cluster % PAGE_CLUSTERS] as number) : count;
   }
 
   /** The first byte past the end of the file that something points to all the same; Infinity: nothing does. */
@@ -85,8 +88,17 @@ export class HostCounts {
     const chunk = this.chunk(Math.floor(cluster / CHUNK_CLUSTERS));
     const at = cluster % CHUNK_CLUSTERS;
     const sum = this.count(cluster) + references;
-    if (sum >= COUNT) this.#large.set(cluster, sum);
+    if (sum >= COUNT) this.#page(cluster)[cluster % PAGE_CLUSTERS] = sum;
     chunk[at] = ((chunk[at] as number) & ~COUNT) | Math.min(sum, COUNT) | uses;
+  }
+
+  #page(cluster: number): Float64Array {
+    const index = Math.floor(cluster / PAGE_CLUSTERS);
+    const present = this.#large.get(index);
+    if (present !== undefined) return present;
+    const page = new Float64Array(PAGE_CLUSTERS);
+    this.#large.set(index, page);
+    return page;
   }
 
   #get(cluster: number): number {

@@ -78,18 +78,17 @@ async function decide(
   const { refcountBits, refcountsPerBlock } = state.geometry;
   const most = largestRefcount(refcountBits);
   const keep = problem !== null;
-  const kept: Difference[] = [];
   const [flags, afterLeaks] = [flagChanges(state), flagChanges(state)];
   let [low, high, missing, healed] = [false, false, false, 0];
   const sort = (difference: Difference): void => {
     const { cluster, stored, counted, copied, shared } = difference;
     if (stored < counted && !blocks[Math.floor(cluster / refcountsPerBlock)]) missing = true;
-    if (stored > counted && keep) kept.push(difference);
+    if (stored > counted && keep) references.counted.add(cluster, stored - counted);
     const after = stored > counted ? (keep ? stored : counted) : Math.min(counted, most);
     if (after < stored) high = true;
     if (after > stored) low = true;
     if (after > stored && scope === 'leaks') return;
-    if (wrongFlag(difference) && !wrongFlag({ ...difference, stored: after })) healed++;
+    if (wrongFlag(stored, difference) && !wrongFlag(after, difference)) healed++;
     // one that does not fit the width has no right flag
     if (shared && after === 1 && counted <= most) {
       flags.set.add(cluster, 1);
@@ -98,7 +97,6 @@ async function decide(
     if (copied && after > 1) flags.take.add(cluster, 1);
   };
   await compareRefcounts(state, { counted, blocks }, sort, options);
-  for (const { cluster, stored, counted: less } of kept) counted.add(cluster, stored - less);
   const found = {
     references,
     problem,
