@@ -112,10 +112,8 @@ export class StepRunner {
    */
   gather(step: Step): boolean {
     if (step.do !== 'copy' || step.host === null || step.unlike !== undefined) return false;
-    const { from, to, range, host } = step;
-    const { data } = this.#parts.layers.get(from).image;
-    const most = this.#pieceBytes(PIECE_BYTES, to);
-    return this.#gathered.add({ node: to, range, from }, data, host, most);
+    const { data } = this.#parts.layers.get(step.from).image;
+    return this.#gathered.add(step, data, step.host, this.#pieceBytes(PIECE_BYTES, step.to));
   }
 
   async run(step: Step): Promise<void> {
@@ -198,10 +196,10 @@ export class StepRunner {
     const { data } = this.#parts.layers.get(from).image;
     for (const piece of this.#pieces(range, PIECE_BYTES, to, to)) {
       const at = hostOffset(host + (piece.offset - range.offset));
-      const claim = { node: to, range: piece, from };
-      if (this.#gathered.add(claim, data, at, this.#pieceBytes(PIECE_BYTES, to))) continue;
+      const copy = { from, to, range: piece };
+      if (this.#gathered.add(copy, data, at, this.#pieceBytes(PIECE_BYTES, to))) continue;
       await this.#copyGathered();
-      this.#gathered.add(claim, data, at, piece.length);
+      this.#gathered.add(copy, data, at, piece.length);
     }
   }
 
@@ -219,19 +217,23 @@ export class StepRunner {
   /** Bytes of one copy: `most`, or what the throttle lets pass at once; whole clusters of both in any case, for parts of one are dear. */
   #pieceBytes(most: number, to: NodeId, from: NodeId = to): number {
     const { layers, throttle } = this.#parts;
-    const [mine, theirs] = [layers.get(to), layers.get(from)];
-    const cluster = Math.max(mine.image.geometry.clusterSize, theirs.image.geometry.clusterSize);
+    const mine = layers.get(to).image.geometry.clusterSize;
+    const theirs = from === to ? mine : layers.get(from).image.geometry.clusterSize;
+    const cluster = Math.max(mine, theirs);
     return Math.max(cluster, alignDown(Math.min(most, throttle.atOnce ?? most), cluster));
   }
 
   /** Copies what was gathered, in a lane. */
   async #copyGathered(): Promise<void> {
-    const { node, pieces, claims, bytes } = this.#gathered.take();
+    const { node, pieces, owners, bytes } = this.#gathered.take();
     if (node === null) return;
     const { layers } = this.#parts;
     const { borrowed } = layers;
     await this.#admit(bytes);
-    for (const claim of claims) this.#wrote(claim);
+    this.#dirty.add(node);
+    if (this.#verifier.notes)
+      for (const [index, { offset, length }] of pieces.entries())
+        this.#verifier.note({ node, range: { offset, length }, from: owners[index] as NodeId });
     const to = this.#target(node);
     const options = { fill: layers.below(node) };
     const isShared = borrowed?.isShared(layers.get(node).image) === true;

@@ -30,9 +30,14 @@ export class Verifier {
     this.#shown = shown;
   }
 
+  /** Whether it wants to hear of what is written. */
+  get notes(): boolean {
+    return this.#parts.options.verify === true && !this.#sourcesStay();
+  }
+
   /** Something is about to be written. */
   note(claim: Claim): void {
-    if (this.#parts.options.verify === true && !this.#sourcesStay()) this.#claims.push(claim);
+    if (this.notes) this.#claims.push(claim);
   }
 
   /** Whether what was committed can still be read where it came from: then all of it is compared at once, an earlier run's too. */

@@ -1,6 +1,12 @@
 import { cleanTable, type L2Table } from './l2-table.ts';
-import { assertNoOverlap, registerMetadata } from './overlap.ts';
-import { type ClusterRun, takeClusters, takeLongRun } from './refcounts.ts';
+import { assertNoOverlap, overlapIn, registerMetadata } from './overlap.ts';
+import {
+  type ClusterRun,
+  findClusters,
+  takeClusters,
+  takeFound,
+  takeLongRun,
+} from './refcounts.ts';
 import type { Qcow2State } from './state.ts';
 import { offsetLow, ownedHigh } from './structures.ts';
 import { l1Owned, loadL2 } from './tables.ts';
@@ -21,6 +27,20 @@ export async function allocate(state: Qcow2State, want: number): Promise<Place> 
   // a refcount may be wrong: what holds metadata is not free (W13), also not for other metadata
   await assertNoOverlap(state, place.offset, place.count * state.geometry.clusterSize, null);
   return place;
+}
+
+/** As `allocate`, without waiting: where a run of `want` clusters begins; null: only `allocate` can say. */
+export function allocateAtOnce(state: Qcow2State, want: number): number | null {
+  const writer = writerOf(state);
+  const { clusterSize } = state.geometry;
+  const cluster = findClusters(state, writer.refcounts, writer.nextFree, want);
+  if (cluster === null) return null;
+  const offset = cluster * clusterSize;
+  if (overlapIn(state, offset, want * clusterSize, null) !== null) return null;
+  takeFound(state, writer.refcounts, cluster, want);
+  writer.nextFree = cluster + want;
+  state.fileEnd = Math.max(state.fileEnd, offset + want * clusterSize);
+  return offset;
 }
 
 /** As `allocate`, but all `want` clusters in one piece. Shorter runs met on the way are let go. */

@@ -1,7 +1,7 @@
 import type { CowSource, ImageCopyPiece } from '@downfold/image';
 import type { CopyPiece } from '@downfold/storage';
 import { byteLength, hostOffset } from '@downfold/units';
-import { allocate, ownTable, type Place, release } from './allocate.ts';
+import { allocate, allocateAtOnce, ownTable, type Place, release } from './allocate.ts';
 import { isMuchDirty } from './flush.ts';
 import { isExternal } from './l2-entry.ts';
 import type { L2Table } from './l2-table.ts';
@@ -103,17 +103,32 @@ class Batch {
     return this.#table;
   }
 
-  /** Gives a piece its place where that needs no waiting: whole units of one run that has one. False: it does. */
+  /** Gives a piece its place where that needs no waiting: whole units of one run. False: it does. */
   placeAtOnce({ offset, length, source, from }: ImageCopyPiece): boolean {
+    const state = this.#state;
     const table = this.#table;
     const at: number = offset;
     const end = offset + length;
-    if (this.end > at || table?.index !== Math.floor(at / this.#state.geometry.l2Reach))
-      return false;
-    const run = runIn(this.#state, table, at, end);
-    if (!isPlaced(run) || wholeEnd(this.#state, run, at, end) !== end) return false;
-    this.#add(run, run.host, at, end, source, from);
+    if (this.end > at || table?.index !== Math.floor(at / state.geometry.l2Reach)) return false;
+    const run = runIn(state, table, at, end);
+    if (wholeEnd(state, run, at, end) !== end) return false;
+    const host = isPlaced(run) ? run.host : this.#freshAtOnce(at, end);
+    if (host === null) return false;
+    this.#add(run, host, at, end, source, from);
     return true;
+  }
+
+  /** A place for the clusters of bytes [at, end), which have none; null: that needs waiting. */
+  #freshAtOnce(at: number, end: number): number | null {
+    if (isExternal(this.#state)) return null;
+    const { clusterSize } = this.#state.geometry;
+    const start = at - (at % clusterSize);
+    const count = Math.ceil((end - start) / clusterSize);
+    const shared = this.#sharedWith(start);
+    if (shared !== null) return count === 1 ? shared : null;
+    const offset = allocateAtOnce(this.#state, count);
+    if (offset !== null) this.#fresh.push({ offset, count });
+    return offset;
   }
 
   /** Gives bytes [at, to) of a run, whole units, a place. Returns where it stopped. */
@@ -156,16 +171,20 @@ class Batch {
     if (isPlaced(run)) return { offset: run.host, count };
     // in an external data file every guest byte has its own place
     if (isExternal(this.#state)) return { offset: start, count };
-    const { clusterSize } = this.#state.geometry;
-    const last = this.#placed.at(-1);
-    const lastStart = last === undefined ? -1 : last.to - 1 - ((last.to - 1) % clusterSize);
-    if (last !== undefined && lastStart === start) {
-      const first = last.from - (last.from % clusterSize);
-      return { offset: last.host + (start - first), count: 1 };
-    }
+    const shared = this.#sharedWith(start);
+    if (shared !== null) return { offset: shared, count: 1 };
     const place = await allocate(this.#state, count);
     this.#fresh.push(place);
     return place;
+  }
+
+  /** The place of the cluster at guest byte `start`, where the piece before ended in it; null: it did not. */
+  #sharedWith(start: number): number | null {
+    const last = this.#placed.at(-1);
+    if (last === undefined) return null;
+    const { clusterSize } = this.#state.geometry;
+    if (last.to - 1 - ((last.to - 1) % clusterSize) !== start) return null;
+    return last.host + (start - (last.from - (last.from % clusterSize)));
   }
 
   /** Copies what has its place; after that, and not before, the tables say so. */

@@ -1,5 +1,6 @@
 import { hostOffset } from '@downfold/units';
 import { corrupt, imageError } from './corrupt.ts';
+import type { Geometry } from './geometry.ts';
 import { HARD_LIMITS } from './limits.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { assertNoOverlap, forgetMetadata, registerMetadata } from './overlap.ts';
@@ -92,8 +93,7 @@ export async function takeClusters(
       await addBlock(state, refcounts, index);
       continue;
     }
-    let first = cluster % refcountsPerBlock;
-    while (first < refcountsPerBlock && !isFree(block, first, refcountBits)) first++;
+    const first = firstFree(block, cluster % refcountsPerBlock, state.geometry);
     if (first === refcountsPerBlock) {
       cluster = (index + 1) * refcountsPerBlock;
       continue;
@@ -105,6 +105,52 @@ export async function takeClusters(
     refcounts.blocks.touch(block);
     return { cluster: index * refcountsPerBlock + first, count };
   }
+}
+
+/**
+ * The first of `want` contiguous clusters that `takeClusters` would take, where one block that is in memory counts them all: to be taken by `takeFound`.
+ * Null: it would have to wait, or take fewer.
+ */
+export function findClusters(
+  { geometry }: Qcow2State,
+  { blocks }: Refcounts,
+  from: number,
+  want: number,
+): number | null {
+  const { refcountsPerBlock, refcountBits } = geometry;
+  const index = Math.floor(from / refcountsPerBlock);
+  const block = blocks.get(index);
+  if (block === undefined) return null;
+  const first = firstFree(block, from % refcountsPerBlock, geometry);
+  if (first + want > refcountsPerBlock) return null;
+  for (let at = first + 1; at < first + want; at++)
+    if (!isFree(block, at, refcountBits)) return null;
+  return index * refcountsPerBlock + first;
+}
+
+/** Counts clusters that `findClusters` found just now as used. */
+export function takeFound(
+  { geometry }: Qcow2State,
+  { blocks }: Refcounts,
+  cluster: number,
+  count: number,
+): void {
+  const { refcountsPerBlock, refcountBits } = geometry;
+  const block = blocks.get(Math.floor(cluster / refcountsPerBlock)) as RefcountBlock;
+  const first = cluster % refcountsPerBlock;
+  for (let at = first; at < first + count; at++) setRefcount(block.bytes, at, refcountBits, 1);
+  blocks.touch(block);
+}
+
+/** The first entry of a block from `from` on that is free; behind the last one: none is. */
+function firstFree(
+  block: RefcountBlock,
+  from: number,
+  { refcountsPerBlock, refcountBits }: Geometry,
+): number {
+  let first = from;
+  while (first < refcountsPerBlock && !isFree(block, first, refcountBits)) first++;
+  return first;
 }
 
 function isFree({ bytes, held }: RefcountBlock, at: number, bits: number): boolean {

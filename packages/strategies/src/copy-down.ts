@@ -12,7 +12,7 @@ import {
   writesBase,
 } from '@downfold/commit';
 import { guestOffset, rangeBetween, rangeEnd } from '@downfold/units';
-import { copyExtent, Epochs, epochOf, relinkStep, wholeDisk } from './steps.ts';
+import { addCopies, Epochs, epochOf, relinkStep, type Writing, wholeDisk } from './steps.ts';
 
 /**
  * What QEMU does, made safe: one pass from the start of the disk to its end copies what top shows above base into base; then top's
@@ -94,11 +94,12 @@ export async function* copySteps(
   const { base, top } = plan.request;
   if (base === null) return;
   const epochs = new Epochs(plan);
+  const piece = epochOf(plan);
   const range = rangeBetween(guestOffset(from), to);
   for await (const batch of view.extentsAbove({ base, top }, range)) {
     const list: Step[] = [];
-    for (const extent of batch)
-      for (const step of copyExtent(extent, base, epochOf(plan))) list.push(...epochs.admit(step));
+    const add = (step: Writing): void => epochs.admit(step, list);
+    for (let index = 0; index < batch.length; index++) addCopies(batch, index, base, piece, add);
     yield list;
   }
 }

@@ -73,9 +73,7 @@ async function* saving(
     const list: Step[] = [];
     for (const run of batch)
       for (const range of splitRange(run, epochOf(plan)))
-        list.push(
-          ...epochs.admit({ do: 'copy', from: top, to: top, range, host: null, unlike: base }),
-        );
+        epochs.admit({ do: 'copy', from: top, to: top, range, host: null, unlike: base }, list);
     yield list;
   }
 }

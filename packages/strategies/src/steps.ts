@@ -1,13 +1,19 @@
-import type { LayerFacts, NodeId } from '@downfold/chain';
-import type { CommitPlan, NodeExtent, Relink, Step } from '@downfold/commit';
+import type { LayerFacts, NodeId, OwnedBatch } from '@downfold/chain';
+import {
+  type CommitPlan,
+  isZeroKind,
+  KIND,
+  type NodeExtent,
+  type Relink,
+  type Step,
+} from '@downfold/commit';
+
 import {
   type ByteLength,
   type GuestOffset,
   type GuestRange,
-  type HostOffset,
   hostOffset,
   rangeBetween,
-  splitRange,
 } from '@downfold/units';
 
 /** A step that writes. */
@@ -33,13 +39,13 @@ export class Epochs {
     this.#bytes = epochOf(plan);
   }
 
-  /** The step; before it a checkpoint, when more than an epoch would have been copied since the last one. */
-  admit(step: Writing): readonly Step[] {
+  /** Adds the step to a list; before it a checkpoint, when more than an epoch would have been copied since the last one. */
+  admit(step: Writing, list: Step[]): void {
     const bytes = copiedBy(step);
     const full = this.#copied > 0 && this.#copied + bytes > this.#bytes;
     this.#copied = bytes + (full ? 0 : this.#copied);
-    if (!full) return [step];
-    return [{ do: 'checkpoint', cursor: { phase: 'copy', offset: step.range.offset } }, step];
+    if (full) list.push({ do: 'checkpoint', cursor: { phase: 'copy', offset: step.range.offset } });
+    list.push(step);
   }
 }
 
@@ -55,18 +61,67 @@ export function wholeDisk({ geometry }: LayerFacts): GuestRange {
 
 /** Steps that give `to` what `extent` holds, in pieces of at most `piece` bytes; nothing when no layer decides it. */
 export function copyExtent(extent: NodeExtent, to: NodeId, piece: number): readonly Writing[] {
-  if (extent.owner === null) return [];
-  const { owner, offset, length } = extent;
-  if (extent.status === 'zero') return [{ do: 'zero', node: to, range: { offset, length } }];
+  const { owner, offset, length, status } = extent;
+  if (owner === null) return [];
   const steps: Writing[] = [];
-  for (const range of splitRange(extent, piece))
-    steps.push({ do: 'copy', from: owner, to, range, host: hostAt(extent, range.offset) });
+  const host = status === 'data' ? extent.host : null;
+  const run = {
+    from: owner,
+    to,
+    zero: status === 'zero',
+    start: offset,
+    end: offset + length,
+    host,
+  };
+  addSteps(run, piece, (step) => steps.push(step));
   return steps;
 }
 
-/** Where guest byte `at` of an extent lies in its file; null when it does not lie there plainly. */
-function hostAt(extent: NodeExtent, at: number): HostOffset | null {
-  return extent.status === 'data' ? hostOffset(extent.host + (at - extent.offset)) : null;
+/** As `copyExtent`, of the extent at `index` of a batch: there are millions, and an object for each takes longer than what is done with it. */
+export function addCopies(
+  { starts, ends, kinds, hosts, owners }: OwnedBatch<NodeId>,
+  index: number,
+  to: NodeId,
+  piece: number,
+  add: (step: Writing) => void,
+): void {
+  const from = owners[index] ?? null;
+  if (from === null) return;
+  const kind = kinds[index];
+  const host = kind === KIND.data ? (hosts[index] as number) : null;
+  const [start, end] = [starts[index] as number, ends[index] as number];
+  addSteps({ from, to, zero: isZeroKind(kind), start, end, host }, piece, add);
+}
+
+/** Bytes [start, end) that `from` holds: zeros, or bytes that lie at `host` of its file; null: not plainly. */
+interface HeldRun {
+  readonly from: NodeId;
+  readonly to: NodeId;
+  readonly zero: boolean;
+  readonly start: number;
+  readonly end: number;
+  readonly host: number | null;
+}
+
+function addSteps(
+  { from, to, zero, start, end, host }: HeldRun,
+  piece: number,
+  add: (step: Writing) => void,
+): void {
+  if (zero) {
+    add({ do: 'zero', node: to, range: rangeOf(start, end) });
+    return;
+  }
+  for (let at = start; at < end; ) {
+    const next = Math.min(end, at - (at % piece) + piece);
+    const place = host === null ? null : hostOffset(host + (at - start));
+    add({ do: 'copy', from, to, range: rangeOf(at, next), host: place });
+    at = next;
+  }
+}
+
+function rangeOf(start: number, end: number): GuestRange {
+  return { offset: start as GuestOffset, length: (end - start) as ByteLength };
 }
 
 /** The part of an extent within [from, to). */

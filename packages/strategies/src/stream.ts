@@ -52,8 +52,11 @@ async function* steps(
   if (cursor?.['phase'] !== 'relink') {
     const epochs = new Epochs(plan);
     const from = Number(cursor?.['offset'] ?? 0);
-    for await (const batch of pulled(view, factsIn(plan, top), base, from, epochOf(plan)))
-      yield batch.flatMap((step) => epochs.admit(step));
+    for await (const batch of pulled(view, factsIn(plan, top), base, from, epochOf(plan))) {
+      const list: Step[] = [];
+      for (const step of batch) epochs.admit(step, list);
+      yield list;
+    }
     yield [
       { do: 'barrier', nodes: [top] },
       { do: 'checkpoint', cursor: { phase: 'relink', complete: true } },
