@@ -84,8 +84,8 @@ function compareSome(
     if (count === 0 && said === 0) continue;
     last = first + at;
     const wrongFlag = said & (count === 1 ? USE.shared : USE.copied);
-    if (wrongFlag === 0 && count === (said & COUNT) && count !== COUNT) continue;
-    const references = counted.count(last);
+    const few = said & COUNT;
+    const references = few === COUNT ? counted.count(last) : few;
     if (wrongFlag === 0 && count === references) continue;
     difference.cluster = last;
     difference.stored = count;

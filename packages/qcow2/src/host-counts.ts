@@ -87,9 +87,11 @@ export class HostCounts {
   add(cluster: number, references: number, uses = 0): void {
     const chunk = this.chunk(Math.floor(cluster / CHUNK_CLUSTERS));
     const at = cluster % CHUNK_CLUSTERS;
-    const sum = this.count(cluster) + references;
+    const said = chunk[at] as number;
+    const few = said & COUNT;
+    const sum = (few === COUNT ? this.count(cluster) : few) + references;
     if (sum >= COUNT) this.#page(cluster)[cluster % PAGE_CLUSTERS] = sum;
-    chunk[at] = ((chunk[at] as number) & ~COUNT) | Math.min(sum, COUNT) | uses;
+    chunk[at] = (said & ~COUNT) | Math.min(sum, COUNT) | uses;
   }
 
   #page(cluster: number): Float64Array {

@@ -70,7 +70,7 @@ export function forgetMetadata(state: Qcow2State, offset: number): void {
 /**
  * Rule W13: asserts before a write that [offset, offset + length) holds what the writer means to write: `kind`, or guest
  * data when null. On a violation marks the image corrupt (W10), durably, and refuses every later write. What is protected is
- * what QEMU's `overlap-check=cached` protects.
+ * what QEMU's `overlap-check=cached` protects. Of `header`: to be called in the header's turn.
  */
 export async function assertNoOverlap(
   state: Qcow2State,
@@ -86,7 +86,12 @@ export async function assertNoOverlap(
     `a write of ${kind ?? 'guest data'} would overwrite ${found}; the image was marked corrupt`,
     cluster * state.geometry.clusterSize,
   );
-  await markCorrupt(state, problem);
+  writerOf(state).failure = problem;
+  // version 2 has no such mark
+  if (state.header.version >= 3)
+    await (kind === 'header'
+      ? markCorrupt(state)
+      : inTurn(state, 'header', () => markCorrupt(state)));
   throw problem;
 }
 
@@ -105,16 +110,12 @@ export function overlapIn(
   return null;
 }
 
-/** Rule W10: sets the corrupt bit, durably, in one sector; version 2 images have none. The image takes no more writes. */
-async function markCorrupt(state: Qcow2State, problem: Error): Promise<void> {
-  writerOf(state).failure = problem;
-  if (state.header.version < 3) return;
-  await inTurn(state, 'header', async () => {
-    const sector = state.headerCluster.subarray(0, SECTOR_BYTES);
-    // set in memory first: no later write of the header may take it away
-    const at = INCOMPATIBLE_AT + 7;
-    sector[at] = (sector[at] as number) | INCOMPATIBLE.corrupt;
-    await state.storage.write(hostOffset(0), sector.slice(), { what: 'header' });
-    await state.storage.flush(BARRIER.corruptBit);
-  });
+/** Rule W10: sets the corrupt bit, durably, in one sector. To be called in the header's turn. */
+async function markCorrupt(state: Qcow2State): Promise<void> {
+  const sector = state.headerCluster.subarray(0, SECTOR_BYTES);
+  // set in memory first: no later write of the header may take it away
+  const at = INCOMPATIBLE_AT + 7;
+  sector[at] = (sector[at] as number) | INCOMPATIBLE.corrupt;
+  await state.storage.write(hostOffset(0), sector.slice(), { what: 'header' });
+  await state.storage.flush(BARRIER.corruptBit);
 }
