@@ -27,6 +27,12 @@ export interface Span {
   readonly end: number;
 }
 
+/** Where bytes lie: in which file, and at which byte. Null: they are zeros. */
+interface Place {
+  readonly descriptor: number | null;
+  readonly host: number;
+}
+
 /** Runs a look at the layers in the order of requests. */
 type Look = (
   range: GuestRange,
@@ -38,8 +44,9 @@ type Look = (
  * are forgotten and nobody is inside: the host's clusters given to others, their file closed, or bytes of the disk changed while a request is whole
  * for the others. `begin` and `suspend` see to that, before each change and each section; what was looked up meanwhile is not put into the map.
  *
- * Left out: layers below the active one that are open for writing. A job may move clusters of such an image without asking the disk, since what
- * the disk shows stays the same. Images without clusters move nothing.
+ * Below the active layer a job may move clusters of an image without asking the disk, since what the disk shows stays the same: such an image says
+ * before it gives the place of bytes to others, and all is forgotten then. One that does not is left out while it is open for writing. Images
+ * without clusters move nothing.
  */
 export class DirectMap implements DirectReads {
   readonly map: SharedMap = new SharedMap();
@@ -53,8 +60,10 @@ export class DirectMap implements DirectReads {
   readonly #patchy: Set<number> = new Set();
   #last: Promise<void> = Promise.resolve();
   #suspended = true;
-  /** Counts suspensions: what was asked for before one is learnt no more. */
+  /** Counts how often all was forgotten: what was asked for before is learnt no more. */
   #epoch = 0;
+  /** Images that say before they give the place of bytes to others. */
+  readonly #telling: Map<Image, Disposable> = new Map();
   #size = 0;
   /** A change moves no bytes further away than this: the largest cluster. */
   #reach = 1;
@@ -85,6 +94,10 @@ export class DirectMap implements DirectReads {
   /** Forgets all, and learns nothing until `resume`. Resolves when no reader looks at anything any more. No request runs. */
   async suspend(): Promise<void> {
     this.#suspended = true;
+    await this.#forgetAll();
+  }
+
+  async #forgetAll(): Promise<void> {
     this.#epoch += 1;
     this.#patchy.clear();
     this.map.forgetAll();
@@ -99,7 +112,22 @@ export class DirectMap implements DirectReads {
     map.use(Math.max(SMALLEST_UNIT, smallest));
     this.#reach = Math.max(...layers.map(({ image }) => image.geometry.clusterSize));
     this.#size = size;
+    this.#listenTo(layers.slice(0, -1).map(({ image }) => image));
     this.#suspended = false;
+  }
+
+  /** Has those of the images say before they give the place of bytes to others that can; no others any more. */
+  #listenTo(images: readonly Image[]): void {
+    for (const [image, listening] of this.#telling) {
+      if (images.includes(image)) continue;
+      listening[Symbol.dispose]();
+      this.#telling.delete(image);
+    }
+    for (const image of images) {
+      if (!image.writable || this.#telling.has(image)) continue;
+      const listening = image.beforeReuse?.(() => this.#forgetAll()) ?? null;
+      if (listening !== null) this.#telling.set(image, listening);
+    }
   }
 
   learn(offset: number, length: number): void {
@@ -155,6 +183,7 @@ export class DirectMap implements DirectReads {
       this.#patchy.add(first);
       const all = { base: -1, top: layers.length - 1 };
       for await (const batch of subchainExtents(layers, all, range)) {
+        // what is put into a window that was forgotten meanwhile nobody finds
         if (holes.length > MOST_HOLES) return;
         for (const extent of batch) this.#put(layers, extent, holes);
       }
@@ -167,7 +196,7 @@ export class DirectMap implements DirectReads {
   /** Tells readers of the whole units of an extent, but for those that a hole touches. */
   #put(layers: readonly ChainLayer[], extent: OwnedExtent, holes: readonly Span[]): void {
     const { map } = this;
-    const place = placeOf(layers, extent);
+    const place = this.#placeOf(layers, extent);
     if (place === null) return;
     const until = rangeEnd(extent);
     const end = until >= this.#size ? until : alignDown(until, map.unit);
@@ -178,6 +207,20 @@ export class DirectMap implements DirectReads {
         map.put(start, stop, place.descriptor, place.host + (start - extent.offset));
       start = hole === null ? end : alignUp(hole.end, map.unit);
     }
+  }
+
+  /** Where the first byte of an extent lies: in which file (null: they are zeros), and at which byte. Null: not where a reader could read it. */
+  #placeOf(layers: readonly ChainLayer[], extent: OwnedExtent): Place | null {
+    if (extent.status === 'compressed') return null;
+    if (extent.status !== 'data') return { descriptor: null, host: 0 };
+    const owner = layers[extent.owner ?? -1]?.image;
+    if (owner === undefined) return null;
+    // an image that moves bytes when the disk does not know of it
+    const isActive = owner === layers.at(-1)?.image;
+    const movesThem = owner.writable && !isActive && owner.geometry.clusterSize > 1;
+    if (movesThem && !this.#telling.has(owner)) return null;
+    const { descriptor } = owner.data;
+    return descriptor === null ? null : { descriptor, host: extent.host };
   }
 
   #notePatches({ start, end }: Span): void {
@@ -192,22 +235,4 @@ function firstIn(holes: readonly Span[], start: number, end: number): Span | nul
   for (const hole of holes)
     if (hole.start < end && hole.end > start && hole.start < (first?.start ?? end)) first = hole;
   return first;
-}
-
-/** Where the first byte of an extent lies: in which file (null: they are zeros), and at which byte. Null: not where a reader could read it. */
-function placeOf(
-  layers: readonly ChainLayer[],
-  extent: OwnedExtent,
-): { readonly descriptor: number | null; readonly host: number } | null {
-  if (extent.status === 'compressed') return null;
-  if (extent.status !== 'data') return { descriptor: null, host: 0 };
-  const owner = layers[extent.owner ?? -1]?.image;
-  if (owner === undefined || !staysPut(owner, owner === layers.at(-1)?.image)) return null;
-  const { descriptor } = owner.data;
-  return descriptor === null ? null : { descriptor, host: extent.host };
-}
-
-/** Whether an image moves no bytes unless the disk knows of it. */
-function staysPut(image: Image, isActive: boolean): boolean {
-  return isActive || !image.writable || image.geometry.clusterSize === 1;
 }

@@ -130,4 +130,93 @@ describe('what threads are told of a disk', () => {
     await learn(WINDOW);
     expect(knows(WINDOW)).toBe(true);
   });
+
+  describe('of a layer below that a job writes', () => {
+    /** Below an active layer that has nothing; `gives` is what the layer calls before it gives places to others. */
+    const below = (pause: () => Promise<void>, promises: boolean) => {
+      const asked: GuestRange[] = [];
+      let gives: (() => Promise<void>) | null = null;
+      const { facts, image } = linear(asked, pause);
+      const written = Object.assign(image, {
+        writable: true,
+        ...(promises && {
+          beforeReuse: (gone: () => Promise<void>): Disposable => {
+            gives = gone;
+            return { [Symbol.dispose]: () => (gives = null) };
+          },
+        }),
+      });
+      const empty = linear([], async () => undefined).image;
+      const active = Object.assign(empty, {
+        writable: true,
+        async *extents(of: GuestRange): AsyncGenerator<ExtentBatch, void, undefined> {
+          const list = new ExtentList();
+          list.add(KIND.unallocated, of.offset, rangeEnd(of), 0);
+          yield list;
+        },
+      });
+      const layers = [
+        { facts, image: written },
+        { facts: { node: 'active' } as LayerFacts, image: active },
+      ];
+      return { layers, asked, gives: () => gives };
+    };
+    const on = (layers: readonly ChainLayer[]) => {
+      const direct = new DirectMap((_, work) => work(layers));
+      direct.resume(layers, SIZE);
+      const reader = new SharedMapReader(direct.map.buffer, direct.map.addReader() as number);
+      const knows = (): boolean => {
+        reader.enter();
+        const is = reader.find(0, 1);
+        reader.leave();
+        return is;
+      };
+      return { direct, reader, knows };
+    };
+
+    test('nothing, when it does not say what it gives away', async () => {
+      const { layers } = below(async () => undefined, false);
+      const { direct, knows } = on(layers);
+      direct.learn(0, UNIT);
+      await settled();
+      expect(knows()).toBe(false);
+    });
+
+    test('all is forgotten, and nobody inside, before it gives places to others', async () => {
+      const { layers, gives } = below(async () => undefined, true);
+      const { direct, reader, knows } = on(layers);
+      direct.learn(0, UNIT);
+      await settled();
+      expect(knows()).toBe(true);
+      reader.enter();
+      let isGone = false;
+      const gone = gives()?.().then(() => {
+        isGone = true;
+      });
+      await settled();
+      expect(isGone).toBe(false);
+      reader.leave();
+      await gone;
+      expect(knows()).toBe(false);
+      direct.learn(0, UNIT);
+      await settled();
+      expect(knows()).toBe(true);
+      // of a chain that it is no part of it has nothing to say
+      await direct.suspend();
+      direct.resume(layers.slice(1), SIZE);
+      expect(gives()).toBe(null);
+    });
+
+    test('what was looked up before is not learnt after', async () => {
+      const gate = Promise.withResolvers<void>();
+      const { layers, gives } = below(() => gate.promise, true);
+      const { direct, knows } = on(layers);
+      direct.learn(0, UNIT);
+      await settled();
+      await gives()?.();
+      gate.resolve();
+      await settled();
+      expect(knows()).toBe(false);
+    });
+  });
 });

@@ -101,6 +101,12 @@ export interface Image extends AsyncDisposable {
   readonly file: Storage;
   /** The file that `host` offsets of extents point into; for `Storage.copyFrom`. Not to be written. Most often its own. */
   readonly data: Storage;
+  /**
+   * For whoever reads bytes of `data` where extents said that they lie, without asking the image again: `gone` is called before any such place is given
+   * to other bytes, or emptied, and awaited. It must not fail, nor call the image. Until then a place that an extent told shows what was there, unless
+   * the image was written at these guest bytes. Null: this image cannot promise that. Absent: none of its format does.
+   */
+  beforeReuse?(gone: () => Promise<void>): Disposable | null;
   /** Its persistent dirty bitmaps; absent: the format has none. */
   readonly bitmaps?: Bitmaps;
   /** What else the image says of itself. @throws ImageError `IMAGE_CORRUPT` or `IMAGE_LIMIT` when that cannot be read */

@@ -99,6 +99,7 @@ async function releaseClusters(
   await state.storage.flush(BARRIER.release);
   // those that began before the mapping changed may still be on their way to the clusters
   await Promise.allSettled([...writer.reads]);
+  for (const gone of writer.beforeReuse) await gone();
   for (const block of holding) await freeHeld(state, writer, block);
 }
 

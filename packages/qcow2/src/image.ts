@@ -149,6 +149,14 @@ export class Qcow2Image implements Qcow2 {
     return describeImage(this.#state);
   }
 
+  /** Null with an external data file: what is let go of it is emptied at once. */
+  beforeReuse(gone: () => Promise<void>): Disposable | null {
+    const { writer, external } = this.#state;
+    if (writer === null || external !== null) return null;
+    writer.beforeReuse.add(gone);
+    return { [Symbol.dispose]: () => void writer.beforeReuse.delete(gone) };
+  }
+
   async *extents(
     range: GuestRange,
     options?: ExtentsOptions,

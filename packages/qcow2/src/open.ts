@@ -157,6 +157,7 @@ function bareWriter({ geometry, header }: Qcow2State): Writer {
     compressedAt: 0,
     releases: [],
     reads: new Set(),
+    beforeReuse: new Set(),
     l1Changed: new Set(),
     // what an earlier process wrote may be in the system's memory only
     dataDirty: true,

@@ -62,6 +62,8 @@ export interface Writer {
   releases: Release[];
   /** Reads of guest data under way: they may still look at clusters that were released meanwhile. */
   readonly reads: Set<Promise<void>>;
+  /** Called before released clusters are given to others, and awaited: who else may look at them. */
+  readonly beforeReuse: Set<() => Promise<void>>;
   /** L1 entries changed since the last flush. */
   readonly l1Changed: Set<number>;
   /** Where the next compressed cluster goes: a byte inside a cluster that holds others; 0: to a fresh one. */

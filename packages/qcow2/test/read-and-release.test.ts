@@ -1,8 +1,9 @@
 import { openBackend, type StorageDriver } from '@downfold/storage';
-import { MemoryDisk, memoryBackendDriver } from '@downfold/storage-memory';
+import { MemoryDisk, memoryBackend, memoryBackendDriver } from '@downfold/storage-memory';
 import { byteLength, guestOffset } from '@downfold/units';
 import { expect, test } from 'vitest';
 import { qcow2 } from '../src/index.ts';
+import { bytesOn } from './support.ts';
 
 const CLUSTER = 4096;
 const plain = { fill: null };
@@ -72,4 +73,49 @@ test('a cluster that is being read is not given to others before the read is ove
   await released;
   const { corruptions, leaks } = await image.check();
   expect({ corruptions, leaks }).toEqual({ corruptions: 0, leaks: 0 });
+});
+
+test('nor before whoever reads the file by themselves is gone', async () => {
+  const disk = new MemoryDisk();
+  const storage = await memoryBackend(disk).create('/image', { secret: false });
+  const virtualSize = byteLength(64 * CLUSTER);
+  await using image = await qcow2.create(storage, { virtualSize, clusterSize: CLUSTER });
+  await image.write(guestOffset(0), new Uint8Array(CLUSTER).fill(1), plain);
+  await image.flush();
+  const whole = { offset: guestOffset(0), length: byteLength(CLUSTER) };
+  let host = 0;
+  for await (const { hosts } of image.extents(whole)) host = hosts[0] as number;
+  const read = (): number => bytesOn(disk, '/image')[host] ?? 0;
+
+  const [asked, left] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const listening = image.beforeReuse?.(() => {
+    asked.resolve();
+    return left.promise;
+  });
+  await image.deallocate(whole);
+  const released = image.flush();
+  await asked.promise;
+  for (let cluster = 1; cluster < 32; cluster++)
+    await image.write(guestOffset(cluster * CLUSTER), new Uint8Array(CLUSTER).fill(9), plain);
+  expect(read()).toBe(1);
+  left.resolve();
+  await released;
+  expect(read()).not.toBe(1);
+
+  // who does not want to hear of it any more is not waited for
+  listening?.[Symbol.dispose]();
+  await image.deallocate({ offset: guestOffset(CLUSTER), length: byteLength(CLUSTER) });
+  await image.flush();
+});
+
+test('with an external data file it promises nothing: what is let go of it is emptied at once', async () => {
+  const backend = memoryBackend(new MemoryDisk());
+  const storage = await backend.create('/image', { secret: false });
+  const file = await backend.create('/data', { secret: false });
+  await using image = await qcow2.create(storage, {
+    virtualSize: byteLength(64 * CLUSTER),
+    clusterSize: CLUSTER,
+    dataFile: { storage: file, name: 'data', raw: false },
+  });
+  expect(image.beforeReuse?.(async () => undefined)).toBe(null);
 });
