@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type BenchChain, makeChain, putBack, touchMemory } from './chain.ts';
 import { intermediateIn, putOnTop } from './commit-stages.ts';
 import { opened, type Stage } from './contest.ts';
@@ -69,6 +70,9 @@ async function percentile(
     ],
     daemon.pid,
   );
+  // one that is interrupted wants to be resumed
+  while (commit && ((await daemon.qmp.execute('query-block-jobs')) as unknown[]).length > 0)
+    await sleep(20);
   // fio puts what libnbd says before it
   const text = readFileSync(output, 'utf8');
   const { jobs } = JSON.parse(text.slice(text.indexOf('{'))) as FioReport;

@@ -1,5 +1,6 @@
 import type { CheckFinding, CheckOptions, CheckReport } from '@downfold/image';
 import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
+import { largestRefcount } from './refcount-codec.ts';
 import { countReferences } from './references.ts';
 import { damagesOf } from './snapshot-damages.ts';
 import { readSnapshots } from './snapshots.ts';
@@ -22,7 +23,8 @@ export async function checkImage(
     else corruptions++;
     onFinding?.({ severity, message, offset });
   };
-  const { clusterSize } = state.geometry;
+  const { clusterSize, refcountBits } = state.geometry;
+  const most = largestRefcount(refcountBits);
   const keep = state.staged === null ? null : placeIn(state.staged.header);
   const references = await countReferences(
     state,
@@ -45,7 +47,7 @@ export async function checkImage(
         heard ? `cluster ${cluster} refcount=${stored} reference=${counted}` : '',
       );
     // beside a wrong refcount too: QEMU counts both
-    if (wrongFlag(stored, difference))
+    if (wrongFlag(stored, difference, most))
       tell(
         'corruption',
         offset,

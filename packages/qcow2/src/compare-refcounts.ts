@@ -19,8 +19,16 @@ export interface Difference {
 
 type Differs = (difference: Difference) => void;
 
-/** Whether a copied flag says that this refcount is one and it is not, or the other way round. */
-export function wrongFlag(refcount: number, { copied, shared }: Difference): boolean {
+/**
+ * Whether a copied flag says that this refcount is one and it is not, or the other way round. Of more references than a refcount can say, `most`, no
+ * flag is right.
+ */
+export function wrongFlag(
+  refcount: number,
+  { counted, copied, shared }: Difference,
+  most: number,
+): boolean {
+  if (counted > most) return false;
   return refcount === 1 ? shared : copied;
 }
 

@@ -62,7 +62,7 @@ function addLeak(leaked: Release[], offset: number, references: number, clusterS
 /** Not a leak, unless lowering the refcount makes the copied flag true: a publish with an undo snapshot was cut short. */
 function isWorse(difference: Difference): boolean {
   const { stored, counted, shared } = difference;
-  return stored < counted || (wrongFlag(stored, difference) && (shared || counted !== 1));
+  return stored < counted || (wrongFlag(stored, difference, stored) && (shared || counted !== 1));
 }
 
 /** Where the staging of a token lies; null when there is none any more, for then nothing of it is to be kept. */

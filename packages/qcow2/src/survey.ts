@@ -88,7 +88,7 @@ async function decide(
     if (after < stored) high = true;
     if (after > stored) low = true;
     if (after > stored && scope === 'leaks') return;
-    if (wrongFlag(stored, difference) && !wrongFlag(after, difference)) healed++;
+    if (wrongFlag(stored, difference, most) && !wrongFlag(after, difference, most)) healed++;
     // one that does not fit the width has no right flag
     if (shared && after === 1 && counted <= most) {
       flags.set.add(cluster, 1);
