@@ -1,6 +1,6 @@
 import { compareRefcounts, type Difference, wrongFlag } from './compare-refcounts.ts';
 import { FirstProblem } from './first-problem.ts';
-import { HostCounts } from './host-counts.ts';
+import { HostCounts, USE } from './host-counts.ts';
 import { largestRefcount } from './refcount-codec.ts';
 import { type CountOptions, countReferences, type References } from './references.ts';
 import type { Qcow2State } from './state.ts';
@@ -53,10 +53,10 @@ export async function survey(
 ): Promise<Survey> {
   const first = await walk(state, { ...options, refcounts: true });
   const { blocks, sound } = first.references;
-  const plan = await decide(state, scope, first, blocks, options);
+  const plan = await decide(state, scope, { ...first, rebuild: false }, blocks, options);
   if (scope === 'leaks' || (sound && !plan.missing)) return { ...plan, rebuild: !sound };
   const second = await walk(state, { ...options, refcounts: false });
-  const again = await decide(state, scope, second, blocks, options);
+  const again = await decide(state, scope, { ...second, rebuild: true }, blocks, options);
   return { ...again, rebuild: true, end: Math.max(plan.end, again.end) };
 }
 
@@ -66,11 +66,11 @@ async function walk(state: Qcow2State, options: CountOptions): Promise<Walk> {
   return { references, problem: worst.message };
 }
 
-/** Compares with the refcounts in `blocks`. `missing`: clusters are referenced that no block counts. */
+/** Compares with the refcounts in `blocks`, which are to be mended where they are, or rebuilt. `missing`: clusters are referenced that no block counts. */
 async function decide(
   state: Qcow2State,
   scope: RepairScope,
-  { references, problem }: Walk,
+  { references, problem, rebuild }: Walk & { readonly rebuild: boolean },
   blocks: Float64Array,
   options?: CountOptions,
 ): Promise<Omit<Survey, 'rebuild'> & { readonly missing: boolean }> {
@@ -83,7 +83,9 @@ async function decide(
   const sort = (difference: Difference): void => {
     const { cluster, stored, counted, copied, shared } = difference;
     if (stored < counted && !blocks[Math.floor(cluster / refcountsPerBlock)]) missing = true;
-    if (stored > counted && keep) references.counted.add(cluster, stored - counted);
+    // there may be a million: what keeps its refcount where it is need not be known, but for tables that something else may refer to
+    if (stored > counted && keep && (rebuild || references.counted.is(cluster, USE.metadata)))
+      references.counted.add(cluster, stored - counted);
     const after = stored > counted ? (keep ? stored : counted) : Math.min(counted, most);
     if (after < stored) high = true;
     if (after > stored) low = true;

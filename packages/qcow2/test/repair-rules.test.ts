@@ -90,6 +90,18 @@ test('W13: a table that the guest sees as data is not written', async () => {
   expect(craft.word(craft.header.l1TableOffset) & HIGH_COPIED).toBe(0);
 });
 
+test('W13: nor is one that a broken entry may refer to as well', async () => {
+  const { disk, craft } = await made();
+  breakEntry(craft);
+  const table = craft.entryAt(0);
+  craft.addReference(table, 1);
+  // a flag that would be put right
+  craft.setWord(table, craft.word(table) & ~HIGH_COPIED);
+  const before = craft.bytes(table, 512);
+  await repair(disk);
+  expect(craft.bytes(table, 512)).toEqual(before);
+});
+
 test('refcounts are not rebuilt where something points to, past the end of the file', async () => {
   const { disk, craft } = await made();
   // the refcount table cannot stay, and is built anew at the end of the file
