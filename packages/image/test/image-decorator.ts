@@ -59,6 +59,9 @@ export class ImageDecorator implements Image {
   describe(): Promise<ImageDescription> {
     return this.inner.describe();
   }
+  beforeReuse(gone: () => Promise<void>): Disposable | null {
+    return this.inner.beforeReuse?.(gone) ?? null;
+  }
   extents(range: GuestRange, options?: OperationOptions): AsyncIterable<ExtentBatch> {
     return this.inner.extents(range, options);
   }

@@ -86,6 +86,11 @@ export class ToyImage implements Image {
     return crc32(JSON.stringify(this.#state)).toString(16).padStart(8, '0');
   }
 
+  /** Nobody has to be asked: nothing is given away. */
+  beforeReuse(): Disposable {
+    return { [Symbol.dispose]: () => undefined };
+  }
+
   async describe(): Promise<ImageDescription> {
     return { dirty: false, encrypted: false, snapshots: [], specific: { toy: 1 } };
   }

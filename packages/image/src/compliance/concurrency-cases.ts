@@ -52,6 +52,36 @@ export const concurrencyCases: readonly ImageCase[] = [
         assertSameBytes(target, layer.model.subarray(0, cluster), 'what was read meanwhile');
       },
     },
+    {
+      id: 'concurrent/place-kept-until-left',
+      because:
+        'whoever reads a file by itself would find there what was put in the place of what it looks for',
+      needs: ['deallocate'],
+      run: async (layer, { cluster }) => {
+        await layer.write(0, cluster);
+        await layer.image.flush();
+        const [first] = await layer.extents();
+        const [asked, left] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+        const listening = layer.image.beforeReuse?.(() => {
+          asked.resolve();
+          return left.promise;
+        });
+        if (listening == null || first?.status !== 'data') return;
+        const [was, is] = [new Uint8Array(cluster), new Uint8Array(cluster)];
+        await layer.image.data.read(first.host, was);
+        await layer.deallocate(0, cluster);
+        const flushing = layer.image.flush();
+        // where nothing is given away nobody is asked
+        await Promise.race([asked.promise, flushing]);
+        for (let at = cluster; at + cluster <= layer.size; at += cluster)
+          await layer.write(at, cluster);
+        await layer.image.data.read(first.host, is);
+        assertSameBytes(is, was, 'the place that somebody looks at');
+        left.resolve();
+        await flushing;
+        listening[Symbol.dispose]();
+      },
+    },
   ]),
   {
     id: 'concurrent/flush-waits-for-nothing-later',

@@ -1,6 +1,6 @@
 import type { Storage } from '@downfold/storage';
 import { byteLength, guestOffset, hostOffset } from '@downfold/units';
-import { DEFAULT_IMAGE_LIMITS, type ImageFormat } from '../../src/index.ts';
+import { DEFAULT_IMAGE_LIMITS, type ImageFormat, KIND } from '../../src/index.ts';
 import { ImageDecorator } from '../image-decorator.ts';
 import { toy } from '../toy-format.ts';
 import { CLUSTER } from '../toy-state.ts';
@@ -43,6 +43,18 @@ class WritesMeet extends ImageDecorator {
     await this.inner.read(guestOffset(start), bytes, fill);
     bytes.set(source, offset - start);
     await this.inner.write(guestOffset(start), bytes, { fill });
+  }
+}
+
+/** What is let go is emptied at once, whoever looks at it. */
+class EmptiesAtOnce extends ImageDecorator {
+  override async deallocate(...args: Parameters<ImageDecorator['deallocate']>): Promise<void> {
+    const places: number[] = [];
+    for await (const { kinds, hosts, length } of this.inner.extents(args[0]))
+      for (let index = 0; index < length; index++)
+        if (kinds[index] === KIND.data) places.push(hosts[index] as number);
+    await this.inner.deallocate(...args);
+    for (const place of places) await this.data.write(hostOffset(place), new Uint8Array(CLUSTER));
   }
 }
 
@@ -141,6 +153,16 @@ export const orderAndRefusals: readonly Mutant[] = [
     'writes to one cluster undo each other',
     'concurrent/one-cluster',
     (image) => new WritesMeet(image),
+  ),
+  mutant(
+    'what is let go is emptied while somebody looks at it',
+    'concurrent/place-kept-until-left',
+    (image) => new EmptiesAtOnce(image),
+  ),
+  mutant(
+    'what is let go is emptied while somebody looks at it, on an overlay',
+    'concurrent/place-kept-until-left/backed',
+    (image) => new EmptiesAtOnce(image),
   ),
   mutant(
     'a read-only image takes writes, and drops them',
