@@ -19,7 +19,7 @@ const LARGE = 1 << 16;
 const OVERLAP = /overlaps other metadata/;
 /** What QEMU, too, leaves when one of two entries of the disk itself that lead to one cluster is written: the other could be written in place, and is copied. */
 const FLAG_LEFT = /^cluster (\d+): a copied flag is wrong for refcount 1$/;
-const TOGETHER = /refcount=0 reference=|points to metadata|overlaps other metadata/;
+const TOGETHER = /refcount=\d+ reference=|points to metadata|overlaps other metadata/;
 
 /** What became of a mutant. */
 export interface Judged {
