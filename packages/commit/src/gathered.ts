@@ -14,6 +14,9 @@ export interface GatheredCopies {
   readonly bytes: number;
 }
 
+/** Pieces of one call: what they are made of is garbage soon after, and should not live on until then. */
+const MOST_PIECES = 256;
+
 /** Which bytes of the disk go from whom to whom. */
 interface Copy {
   readonly from: NodeId;
@@ -30,8 +33,9 @@ export class Gathered {
 
   /** A copy of bytes that lie at `host` of a file. False when they would be more than `most` with those that are there, or go to another image. */
   add({ from, to, range }: Copy, source: Storage, host: HostOffset, most: number): boolean {
-    if (this.#bytes + range.length > most || (this.#node !== null && this.#node !== to))
+    if (this.#node !== null && (this.#node !== to || this.#pieces.length === MOST_PIECES))
       return false;
+    if (this.#bytes + range.length > most) return false;
     this.#node = to;
     this.#pieces.push({ source, from: host, offset: range.offset, length: range.length });
     this.#owners.push(from);
