@@ -229,6 +229,8 @@ export class StepRunner {
     if (node === null) return;
     const { layers } = this.#parts;
     const { borrowed } = layers;
+    // while those before are copied
+    for (const { source, from, length } of pieces) source.willRead?.(from, length);
     await this.#admit(bytes);
     this.#dirty.add(node);
     if (this.#verifier.notes)

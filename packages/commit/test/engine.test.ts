@@ -60,6 +60,19 @@ it('measures how long a job may take only when asked to', async () => {
   expect(unmeasured).toEqual({ ...plan, estimatedSeconds: null });
 });
 
+it('says of all that lies plainly in a file that it will be read, before it is', async () => {
+  const { shop, plan } = await planned();
+  let announced = 0;
+  const open: BackendDriver['open'] = async (path, mode) =>
+    Object.assign(await shop.faults.open(path, mode), {
+      willRead: (_offset: number, length: number) => {
+        announced += length;
+      },
+    });
+  await shop.engine({ backend: openBackend({ ...shop.faults, open }) }).run(plan);
+  expect(announced).toBe(plan.bytesToCopy);
+});
+
 it('runs a plan: base shows what top showed, references lead to base, what lost its meaning is marked', async () => {
   const { shop, plan, before } = await planned();
   const result = await shop.engine().run(plan, { verify: true });

@@ -120,6 +120,11 @@ export class FileDriver implements StorageDriver {
     return done;
   }
 
+  /** So that the disk has more than one request to do. */
+  willRead(offset: HostOffset, length: number): void {
+    if (this.#pace.isSlow) this.#calls.willRead?.(this.#fd, offset, length);
+  }
+
   async runAt(offset: HostOffset): Promise<FileRun> {
     return this.#runAt(offset, await this.length());
   }
@@ -159,8 +164,9 @@ export class FileDriver implements StorageDriver {
    * but shared.
    */
   async copyFrom(pieces: readonly CopyPiece<StorageDriver>[]): Promise<number> {
-    // other copies get to announce theirs before this one waits for the disk
-    if (this.#announce(pieces)) await turn();
+    const first = pieces[0]?.source;
+    // others get to say what they will read before this one waits for the disk
+    if (first instanceof FileDriver && first.#pace.isSlow) await turn();
     const gathered = new Gathered((offset, bytes) => this.#writeAll(offset, bytes));
     let done = 0;
     for (const piece of pieces) {
@@ -176,23 +182,6 @@ export class FileDriver implements StorageDriver {
     gathered.write();
     await this.#moved(done);
     return done;
-  }
-
-  /** Sources whose bytes come from the disk are told what will be read of them, so that the disk has more than one request to do. True: one was. */
-  #announce(pieces: readonly CopyPiece<StorageDriver>[]): boolean {
-    const { willRead } = this.#calls;
-    if (willRead === null) return false;
-    let left = TURN_BYTES;
-    let isAnnounced = false;
-    for (const { source, from, length } of pieces) {
-      if (left <= 0) break;
-      if (source instanceof FileDriver && source.#pace.isSlow && !this.#mayShare(source)) {
-        willRead(source.#fd, from, Math.min(left, length));
-        isAnnounced = true;
-      }
-      left -= length;
-    }
-    return isAnnounced;
   }
 
   /** Reads some of bytes [at, end) of a piece into the buffer; past the end of the source zeros, as a read gives them. */

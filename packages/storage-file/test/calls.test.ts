@@ -152,62 +152,52 @@ describe('what is written behind', () => {
   });
 });
 
-describe('what copies read from a disk', () => {
-  test.each([true, false])('is announced, what is in memory is not (slow: %s)', async (slow) => {
-    const announced: [number, number][] = [];
+describe('what will be read of a disk', () => {
+  const withPace = async (
+    slow: boolean,
+    use: (file: Storage, other: Storage, seen: unknown[]) => Promise<void>,
+  ): Promise<void> => {
+    const seen: unknown[] = [];
     let now = 0;
     const changed: Partial<Calls> = {
       now: () => now,
       shareBlocks: null,
-      willRead: (_fd, offset, length) => void announced.push([offset, length]),
+      willRead: (_fd, offset, length) => void seen.push([offset, length]),
       readSync: (fd, target, offset) => {
         now += slow ? 4 : 0.2;
+        seen.push('read');
         return nodeCalls.readSync(fd, target, offset);
       },
     };
     await withCalls(changed, async (file, other) => {
       await file.setLength(byteLength(16 * MEBIBYTE));
-      const piece = (from: number, length: number): CopyPiece => ({
-        source: file,
-        from: at(from),
-        to: at(0),
-        length: byteLength(length),
-      });
-      await other.copyFrom([piece(0, 2 * MEBIBYTE)]);
-      expect(announced).toEqual([]);
-      await other.copyFrom([piece(9 * MEBIBYTE, 100), piece(3 * MEBIBYTE, 5 * MEBIBYTE)]);
-      const turn = [
-        [9 * MEBIBYTE, 100],
-        [3 * MEBIBYTE, 4 * MEBIBYTE - 100],
-      ];
-      expect(announced.slice(0, 2)).toEqual(slow ? turn : []);
+      await other.copyFrom([piece(file, 0)]);
+      seen.length = 0;
+      await use(file, other, seen);
+    });
+  };
+  const piece = (source: Storage, mebibyte: number): CopyPiece => {
+    const from = at(mebibyte * MEBIBYTE);
+    return { source, from, to: from, length: byteLength(MEBIBYTE) };
+  };
+
+  test.each([true, false])('is announced, what is in memory is not (slow: %s)', async (slow) => {
+    await withPace(slow, async (file, _other, seen) => {
+      file.willRead?.(at(9 * MEBIBYTE), 100);
+      expect(seen).toEqual(slow ? [[9 * MEBIBYTE, 100]] : []);
     });
   });
-});
 
-test('copies at once announce what they read of a disk before the first of them waits for it', async () => {
-  const seen: string[] = [];
-  let now = 0;
-  const changed: Partial<Calls> = {
-    now: () => now,
-    shareBlocks: null,
-    willRead: () => void seen.push('announced'),
-    readSync: (fd, target, offset) => {
-      now += 4;
-      seen.push('read');
-      return nodeCalls.readSync(fd, target, offset);
-    },
-  };
-  await withCalls(changed, async (file, other) => {
-    await file.setLength(byteLength(16 * MEBIBYTE));
-    const copy = (from: number): Promise<void> =>
-      other.copyFrom([
-        { source: file, from: at(from), to: at(from), length: byteLength(MEBIBYTE) },
-      ]);
-    await copy(0);
-    seen.length = 0;
-    await Promise.all([4, 8, 12].map((mebibyte) => copy(mebibyte * MEBIBYTE)));
-    expect(seen.slice(0, 4)).toEqual(['announced', 'announced', 'announced', 'read']);
+  test('by copies at once is announced before the first of them waits for it', async () => {
+    await withPace(true, async (file, other, seen) => {
+      const copy = (mebibyte: number): Promise<void> => {
+        file.willRead?.(at(mebibyte * MEBIBYTE), MEBIBYTE);
+        return other.copyFrom([piece(file, mebibyte)]);
+      };
+      await Promise.all([4, 8, 12].map(copy));
+      const announced = [4, 8, 12].map((mebibyte) => [mebibyte * MEBIBYTE, MEBIBYTE]);
+      expect(seen.slice(0, 4)).toEqual([...announced, 'read']);
+    });
   });
 });
 

@@ -116,6 +116,10 @@ class OpenStorage implements Storage {
     if (filled < target.length) target.fill(0, filled);
   }
 
+  willRead(offset: HostOffset, length: number): void {
+    if (this.#closing === undefined) this.#driver.willRead?.(offset, length);
+  }
+
   async runAt(offset: HostOffset, options?: OperationOptions): Promise<FileRun> {
     this.#assertOpen();
     this.#assertRange(offset, 0);

@@ -67,6 +67,8 @@ export interface StorageDriver extends AsyncDisposable {
   length(): Promise<ByteLength>;
   /** Reads until `target` is full or the file ends; resolves with the bytes read. */
   read(offset: HostOffset, target: Uint8Array): Promise<number>;
+  /** These bytes will be read soon, by a read or a copy: a hint. Absent: it makes no difference. */
+  willRead?(offset: HostOffset, length: number): void;
   /**
    * The run that byte `offset` is in, from there on. Past the end of the file is a hole, up to the largest offset there is. What was written before the
    * call is in no hole, durable or not. A backend that does not know of holes says `bytesTo` of its length.
@@ -109,6 +111,8 @@ export interface Storage extends AsyncDisposable {
   length(): Promise<ByteLength>;
   /** Fills `target` completely; bytes past the end of the file read as zero. */
   read(offset: HostOffset, target: Uint8Array, options?: OperationOptions): Promise<void>;
+  /** As the driver's. */
+  willRead?(offset: HostOffset, length: number): void;
   /**
    * What the file has from byte `offset` on, without reading it. A hole is as true as a read that starts now: what is written later may fill it.
    * Files that do not know their holes have none.
