@@ -18,6 +18,10 @@ export interface Calls {
   writeOut(fd: number): Promise<void>;
   /** Gives the host space of a range back, which reads as zeros then; null: this system, or Node, cannot. */
   readonly punchHole: ((fd: number, offset: number, length: number) => void) | null;
+  /** As `punchHole`, off the main thread. False: it could not, and `punchHole` says why. Null: this system, or Node, cannot. */
+  readonly punchOffThread:
+    | ((fd: number, offset: number, length: number) => Promise<boolean>)
+    | null;
   /** Has a range read as zeros, its host space kept or taken, without writing it; the file keeps its length. Null: this system, or Node, cannot. */
   readonly zeroRange: ((fd: number, offset: number, length: number) => void) | null;
   /** Where, from byte `offset` of a file on, the next data or the next hole begins; null: there is none. Null: this system, or Node, cannot. */
@@ -59,6 +63,9 @@ export const nodeCalls: Calls = {
   },
   get punchHole() {
     return nativeCalls()?.punchHole ?? null;
+  },
+  get punchOffThread() {
+    return nativeCalls()?.punchOffThread ?? null;
   },
   get seek() {
     return nativeCalls()?.seek ?? null;

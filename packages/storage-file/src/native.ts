@@ -27,6 +27,8 @@ const FICLONERANGE = 0x4020940d;
 export interface NativeCalls {
   /** @throws an error with `code`, as Node's calls do */
   punchHole(fd: number, offset: number, length: number): void;
+  /** As `Calls.punchOffThread`. */
+  punchOffThread(fd: number, offset: number, length: number): Promise<boolean>;
   /** As `Calls.zeroRange`. */
   zeroRange(fd: number, offset: number, length: number): void;
   /** Has the system start to write all of a file to the disk. False: it did not. */
@@ -71,21 +73,13 @@ export function callsThrough(load: () => Koffi): NativeCalls {
   };
   return {
     punchHole: (fd, offset, length) => allocate(fd, FALLOC_FL_PUNCH_HOLE, offset, length),
-    zeroRange: (fd, offset, length) => allocate(fd, FALLOC_FL_ZERO_RANGE, offset, length),
-    startWriting: (fd) => {
-      const { syncFileRange } = functions();
-      // length 0: to the end
-      return new Promise((resolve, reject) =>
-        syncFileRange.async(
-          fd,
-          0,
-          0,
-          SYNC_FILE_RANGE_WRITE,
-          (error: Error | null, result: number) =>
-            error === null ? resolve(result === 0) : reject(error),
-        ),
-      );
+    punchOffThread: (fd, offset, length) => {
+      const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+      return offThread(functions().fallocate, fd, mode, offset, length);
     },
+    zeroRange: (fd, offset, length) => allocate(fd, FALLOC_FL_ZERO_RANGE, offset, length),
+    // length 0: to the end
+    startWriting: (fd) => offThread(functions().syncFileRange, fd, 0, 0, SYNC_FILE_RANGE_WRITE),
     seek: (fd, offset, what) => {
       const { lseek, errno } = functions();
       const found = certain(() => lseek(fd, offset, SEEK[what]), errno);
@@ -122,8 +116,18 @@ export function callsThrough(load: () => Koffi): NativeCalls {
   };
 }
 
+/** Calls a function in another thread. False: it failed, and why is not known here. */
+function offThread(of: Pick<KoffiFunction, 'async'>, ...args: readonly number[]): Promise<boolean> {
+  return new Promise((resolve, reject) =>
+    of.async(...args, (error: Error | null, result: number) =>
+      error === null ? resolve(result === 0) : reject(error),
+    ),
+  );
+}
+
 interface Functions {
-  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  readonly fallocate: KoffiFunction &
+    ((fd: number, mode: number, offset: number, length: number) => number);
   fcntl(fd: number, command: number, type: 'void *', flock: Buffer): number;
   lseek(fd: number, offset: number, whence: number): number;
   fadvise(fd: number, offset: number, length: number, advice: number): number;

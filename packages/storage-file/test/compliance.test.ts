@@ -43,7 +43,14 @@ describe('also where files share blocks', () => {
 });
 
 describe('also without native calls: no holes, and locks by another process', () => {
-  const none = { punchHole: null, zeroRange: null, seek: null, shareBlocks: null, willRead: null };
+  const none = {
+    punchHole: null,
+    punchOffThread: null,
+    zeroRange: null,
+    seek: null,
+    shareBlocks: null,
+    willRead: null,
+  };
   const without = { ...nodeCalls, ...none, locks: perlLocks };
   verify(
     storageKit,

@@ -35,6 +35,21 @@ describe('holes', () => {
     expect((await fs.readFile(path)).equals(expected)).toBe(true);
   });
 
+  test.skipIf(nodeCalls.punchHole === null)('that are long leave the event loop free', async () => {
+    await using directory = await scratch();
+    const path = join(directory.path, 'file');
+    await filled(path);
+    const punchHole = (): never => {
+      throw new Error('on the main thread');
+    };
+    const backend = openBackend(fileBackendDriver({ ...nodeCalls, punchHole }));
+    await using storage = await backend.open(path, 'write');
+    await storage.discard({ offset: hostOffset(0), length: byteLength(4 * MIB) });
+    const { blocks, size } = await fs.stat(path);
+    expect([blocks, size]).toEqual([0, 4 * MIB]);
+    expect((await fs.readFile(path)).equals(Buffer.alloc(4 * MIB))).toBe(true);
+  });
+
   test('on a file system without them become zeros, up to the end of the file', async () => {
     await using directory = await scratch();
     const path = join(directory.path, 'file');
@@ -42,7 +57,9 @@ describe('holes', () => {
     const punchHole = (): never => {
       throw systemError('EOPNOTSUPP');
     };
-    const backend = openBackend(fileBackendDriver({ ...nodeCalls, punchHole }));
+    // what is long is tried off the main thread first
+    const punchOffThread = async (): Promise<boolean> => false;
+    const backend = openBackend(fileBackendDriver({ ...nodeCalls, punchHole, punchOffThread }));
     await using storage = await backend.open(path, 'write');
     await storage.discard({ offset: hostOffset(3 * MIB), length: byteLength(9 * MIB) });
     const expected = Buffer.alloc(4 * MIB, 7).fill(0, 3 * MIB);
