@@ -88,9 +88,10 @@ function commitStage(row: CommitRow, smoke: boolean): Stage {
       await using held = new AsyncDisposableStack();
       const where = row.on === undefined ? directory : held.use(onLoop(row.on, directory)).path;
       const chain = makeChain(where, row.shape, mebibytes);
-      const contests = opponents.map((opponent) =>
-        contest(chain, `${name} (${opponent})`, opponent, row.goals[opponent] ?? null, smoke),
-      );
+      const contests: Contest[] = opponents.map((opponent) => ({
+        ...contest(chain, `${name} (${opponent})`, opponent, row.goals[opponent] ?? null, smoke),
+        helped: row.on !== undefined,
+      }));
       if (row.cold !== undefined)
         contests.push(contest(chain, `${name}, cold`, 'qemu-img', row.cold, smoke, true));
       const kept = held.move();

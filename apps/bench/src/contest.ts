@@ -8,6 +8,8 @@ export interface Contest {
   readonly against: string;
   /** The ratio that is wanted, ours to theirs; null: only reported. */
   readonly goal: number | null;
+  /** Threads of the system do a part of the work, as those of a loop device do: what others took of the machine tells nothing. */
+  readonly helped?: boolean;
   /** Each puts everything back as it was first, and times only the work. */
   ours(): Promise<Timing>;
   theirs(): Promise<Timing>;
