@@ -24,8 +24,10 @@ export function failureHandler(
   return async (failure) => {
     try {
       if (onError === 'stop') {
+        // listens before it says so: a script may answer at once
+        const mended = word(signal);
         tell(failure, 'paused; mend it, then press Enter or send SIGCONT, or leave it with Ctrl-C');
-        await word(signal);
+        await mended;
       } else {
         tell(failure, `trying again in ${wait / 1000} s; Ctrl-C leaves it`);
         await sleep(wait, undefined, { signal });
