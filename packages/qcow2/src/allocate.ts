@@ -1,12 +1,6 @@
 import { cleanTable, type L2Table } from './l2-table.ts';
 import { assertNoOverlap, registerMetadata } from './overlap.ts';
-import {
-  type ClusterRun,
-  findClusters,
-  takeClusters,
-  takeFound,
-  takeLongRun,
-} from './refcounts.ts';
+import { type ClusterRun, takeAtOnce, takeClusters, takeLongRun } from './refcounts.ts';
 import type { Qcow2State } from './state.ts';
 import { offsetLow, ownedHigh } from './structures.ts';
 import { l1Owned, loadL2 } from './tables.ts';
@@ -30,19 +24,14 @@ export async function allocate(state: Qcow2State, want: number): Promise<Place> 
 }
 
 /**
- * As `allocate`, without waiting: where a run of `want` clusters begins; null: only `allocate` can say. Whoever writes there looks first whether it
- * holds metadata (W13).
+ * As `allocate`, without waiting; null: only `allocate` can say. Whoever writes there looks first whether it holds metadata (W13).
  */
-export function allocateAtOnce(state: Qcow2State, want: number): number | null {
+export function allocateAtOnce(state: Qcow2State, want: number): Place | null {
   const writer = writerOf(state);
-  const { clusterSize } = state.geometry;
-  const cluster = findClusters(state, writer.refcounts, writer.nextFree, want);
+  const cluster = takeAtOnce(state, writer.refcounts, writer.nextFree, want);
   if (cluster === null) return null;
-  const offset = cluster * clusterSize;
-  takeFound(state, writer.refcounts, cluster, want);
   writer.nextFree = cluster + want;
-  state.fileEnd = Math.max(state.fileEnd, offset + want * clusterSize);
-  return offset;
+  return placeOf(state, { cluster, count: want });
 }
 
 /** As `allocate`, but all `want` clusters in one piece. Shorter runs met on the way are let go. */

@@ -112,23 +112,12 @@ class Batch {
     if (this.end > at || table?.index !== Math.floor(at / state.geometry.l2Reach)) return false;
     const run = runIn(state, table, at, end);
     if (wholeEnd(state, run, at, end) !== end) return false;
-    const host = isPlaced(run) ? run.host : this.#freshAtOnce(at, end);
-    if (host === null) return false;
-    this.#add(run, host, at, end, source, from);
+    const start = at - (at % state.geometry.clusterSize);
+    const count = Math.ceil((end - start) / state.geometry.clusterSize);
+    const place = this.#placeAtOnce(run, start, count);
+    if (place === null || place.count < count) return false;
+    this.#add(run, place.offset, at, end, source, from);
     return true;
-  }
-
-  /** A place for the clusters of bytes [at, end), which have none; null: that needs waiting. */
-  #freshAtOnce(at: number, end: number): number | null {
-    if (isExternal(this.#state)) return null;
-    const { clusterSize } = this.#state.geometry;
-    const start = at - (at % clusterSize);
-    const count = Math.ceil((end - start) / clusterSize);
-    const shared = this.#sharedWith(start);
-    if (shared !== null) return count === 1 ? shared : null;
-    const offset = allocateAtOnce(this.#state, count);
-    if (offset !== null) this.#fresh.push({ offset, count });
-    return offset;
   }
 
   /** Gives bytes [at, to) of a run, whole units, a place. Returns where it stopped. */
@@ -166,16 +155,25 @@ class Batch {
     });
   }
 
-  /** Where a run goes that starts at guest byte `start`: the place it has, or that the piece before gave its first cluster, or a fresh one. */
+  /** Where a run goes that starts at guest byte `start`. */
   async #placeOf(run: Run, start: number, count: number): Promise<Place> {
+    const place = this.#placeAtOnce(run, start, count);
+    if (place !== null) return place;
+    const fresh = await allocate(this.#state, count);
+    this.#fresh.push(fresh);
+    return fresh;
+  }
+
+  /** The same: the place it has, or that the piece before gave its first cluster, or a fresh one. Null: that needs waiting. */
+  #placeAtOnce(run: Run, start: number, count: number): Place | null {
     if (isPlaced(run)) return { offset: run.host, count };
     // in an external data file every guest byte has its own place
     if (isExternal(this.#state)) return { offset: start, count };
     const shared = this.#sharedWith(start);
     if (shared !== null) return { offset: shared, count: 1 };
-    const place = await allocate(this.#state, count);
-    this.#fresh.push(place);
-    return place;
+    const fresh = allocateAtOnce(this.#state, count);
+    if (fresh !== null) this.#fresh.push(fresh);
+    return fresh;
   }
 
   /** The place of the cluster at guest byte `start`, where the piece before ended in it; null: it did not. */

@@ -108,10 +108,10 @@ export async function takeClusters(
 }
 
 /**
- * The first of `want` contiguous clusters that `takeClusters` would take, where one block that is in memory counts them all: to be taken by `takeFound`.
- * Null: it would have to wait, or take fewer.
+ * As `takeClusters`, without waiting: number of the first of `want` clusters, which one block that is in memory counts. Null: that would have to wait, or
+ * take fewer.
  */
-export function findClusters(
+export function takeAtOnce(
   { geometry }: Qcow2State,
   { blocks }: Refcounts,
   from: number,
@@ -122,24 +122,12 @@ export function findClusters(
   const block = blocks.get(index);
   if (block === undefined) return null;
   const first = firstFree(block, from % refcountsPerBlock, geometry);
-  if (first + want > refcountsPerBlock) return null;
-  for (let at = first + 1; at < first + want; at++)
-    if (!isFree(block, at, refcountBits)) return null;
-  return index * refcountsPerBlock + first;
-}
-
-/** Counts clusters that `findClusters` found just now as used. */
-export function takeFound(
-  { geometry }: Qcow2State,
-  { blocks }: Refcounts,
-  cluster: number,
-  count: number,
-): void {
-  const { refcountsPerBlock, refcountBits } = geometry;
-  const block = blocks.get(Math.floor(cluster / refcountsPerBlock)) as RefcountBlock;
-  const first = cluster % refcountsPerBlock;
-  for (let at = first; at < first + count; at++) setRefcount(block.bytes, at, refcountBits, 1);
+  const end = first + want;
+  if (end > refcountsPerBlock) return null;
+  for (let at = first + 1; at < end; at++) if (!isFree(block, at, refcountBits)) return null;
+  for (let at = first; at < end; at++) setRefcount(block.bytes, at, refcountBits, 1);
   blocks.touch(block);
+  return index * refcountsPerBlock + first;
 }
 
 /** The first entry of a block from `from` on that is free; behind the last one: none is. */
