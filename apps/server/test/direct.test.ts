@@ -252,6 +252,30 @@ describe('before anything is changed', () => {
     expect(reader.read(CLUSTER, 100)).toEqual(Buffer.alloc(100, 0));
   });
 
+  it('a layer that outlives the disk waits for none of its readers', async () => {
+    const folder = new Folder();
+    for (const name of ['base', 'top']) await folder.make(name);
+    const [base, top] = [await folder.open('base', 'write'), await folder.open('top', 'write')];
+    const { image } = base;
+    const listen = image.beforeReuse?.bind(image);
+    let listening = 0;
+    image.beforeReuse = (gone) => {
+      const inner = listen?.(gone);
+      listening += 1;
+      return {
+        [Symbol.dispose]: () => {
+          inner?.[Symbol.dispose]();
+          listening -= 1;
+        },
+      };
+    };
+    const device = new Device({ layers: [base, top] });
+    await device.direct();
+    expect(listening).toBe(1);
+    await device.close();
+    expect(listening).toBe(0);
+  });
+
   it('a closed disk learns nothing', async () => {
     const { device } = await new Folder().chain('disk');
     await device.write(guestOffset(0), fill(1));

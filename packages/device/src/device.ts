@@ -282,6 +282,8 @@ export class Device implements AsyncDisposable {
     await this.#alone(async (section) => {
       if (this.#failure === null) await section.flush();
     });
+    // the layers stay open, and wait for no reader of this disk any more
+    await this.#direct?.suspend();
   }
 
   /** Runs `work` in its turn: between requests that overlap and came before, and those that come later. */

@@ -95,6 +95,8 @@ export class DirectMap implements DirectReads {
   async suspend(): Promise<void> {
     this.#suspended = true;
     await this.#forgetAll();
+    for (const listening of this.#telling.values()) listening[Symbol.dispose]();
+    this.#telling.clear();
   }
 
   async #forgetAll(): Promise<void> {
@@ -104,7 +106,7 @@ export class DirectMap implements DirectReads {
     await this.map.idle();
   }
 
-  /** Goes on with these layers. */
+  /** Goes on with these layers, after `suspend`. */
   resume(layers: readonly ChainLayer[], size: number): void {
     const { map } = this;
     const units = layers.map(({ image }) => image.geometry.allocationGranularity);
@@ -112,22 +114,11 @@ export class DirectMap implements DirectReads {
     map.use(Math.max(SMALLEST_UNIT, smallest));
     this.#reach = Math.max(...layers.map(({ image }) => image.geometry.clusterSize));
     this.#size = size;
-    this.#listenTo(layers.slice(0, -1).map(({ image }) => image));
+    for (const { image } of layers.slice(0, -1)) {
+      const listening = image.writable ? image.beforeReuse?.(() => this.#forgetAll()) : null;
+      if (listening != null) this.#telling.set(image, listening);
+    }
     this.#suspended = false;
-  }
-
-  /** Has those of the images say before they give the place of bytes to others that can; no others any more. */
-  #listenTo(images: readonly Image[]): void {
-    for (const [image, listening] of this.#telling) {
-      if (images.includes(image)) continue;
-      listening[Symbol.dispose]();
-      this.#telling.delete(image);
-    }
-    for (const image of images) {
-      if (!image.writable || this.#telling.has(image)) continue;
-      const listening = image.beforeReuse?.(() => this.#forgetAll()) ?? null;
-      if (listening !== null) this.#telling.set(image, listening);
-    }
   }
 
   learn(offset: number, length: number): void {

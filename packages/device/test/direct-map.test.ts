@@ -201,8 +201,9 @@ describe('what threads are told of a disk', () => {
       direct.learn(0, UNIT);
       await settled();
       expect(knows()).toBe(true);
-      // of a chain that it is no part of it has nothing to say
+      // nobody listens to it while nothing is known, nor for a chain that it is no part of
       await direct.suspend();
+      expect(gives()).toBe(null);
       direct.resume(layers.slice(1), SIZE);
       expect(gives()).toBe(null);
     });

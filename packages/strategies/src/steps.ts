@@ -112,6 +112,7 @@ function addSteps(
     add({ do: 'zero', node: to, range: rangeOf(start, end) });
     return;
   }
+  // as `splitRange` does, without an iterator for each of millions
   for (let at = start; at < end; ) {
     const next = Math.min(end, at - (at % piece) + piece);
     const place = host === null ? null : hostOffset(host + (at - start));
